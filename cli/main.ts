@@ -1,0 +1,67 @@
+/** `bootproof …`: argv → subcommand, each imported only when it is called. Alone in reading process.* with agent/main and server/main. */
+import { BootproofError } from '#src/error.ts';
+import { EXIT, printableText, UsageError, type Exit, type Io, type Stream } from '#src/terminal.ts';
+
+/** A subcommand: the words after its name, and its exit code. It prints its own results; refusals it throws. */
+export type Command = (args: readonly string[], io: Io) => Promise<Exit>;
+
+const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promise<{ main: Command }> }>> = {
+  manifest: {
+    about: 'build, show, digest, lint, diff or check the file manifest of an image',
+    load: () => import('./manifest.ts'),
+  },
+};
+
+const HELP = `bootproof: is each bootable-container host still the image that its builders signed?
+
+${Object.entries(COMMANDS)
+  .map(([name, { about }]) => `  bootproof ${name.padEnd(10)} ${about}`)
+  .join('\n')}
+
+Each takes --help. Exit codes: 0 as expected, 1 a difference or refusal was seen, 2 something could not be told,
+64 wrong use, 70 our own fault.
+`;
+
+async function run(argv: readonly string[], io: Io): Promise<Exit> {
+  const [name, ...args] = argv;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    await (name === undefined ? io.stderr : io.stdout).write(HELP);
+    return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new UsageError(`no command ${JSON.stringify(name)}; 'bootproof help' lists them`);
+  return (await command.load()).main(args, io);
+}
+
+function stream(out: NodeJS.WriteStream): Stream {
+  return {
+    isTTY: out.isTTY === true,
+    columns: out.columns ?? 100,
+    write: (text) =>
+      new Promise((resolve, reject) => {
+        out.write(text, (error) => (error ? reject(error) : resolve()));
+      }),
+  };
+}
+
+const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
+// A reader that went away (`| head`) is no fault of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.fault),
+);
+try {
+  process.exitCode = await run(process.argv.slice(2), io);
+} catch (error) {
+  if (error instanceof UsageError) {
+    await io.stderr.write(`bootproof: ${printableText(error.message)}\n`);
+    process.exitCode = EXIT.usage;
+  } else if (error instanceof BootproofError) {
+    await io.stderr.write(`bootproof: ${printableText(error.message)} [${error.code}]\n`);
+    process.exitCode = EXIT.unknown;
+  } else {
+    await io.stderr.write(
+      `bootproof: our own fault, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
+    process.exitCode = EXIT.fault;
+  }
+}

@@ -1,0 +1,53 @@
+/** What a host says of its deployments and of what lies over them: all foreign formats brought to one shape. */
+import { z } from 'zod';
+
+const Text = z.string().max(4096);
+const List = 500;
+
+export const DeploymentImage = z.strictObject({
+  /** As the host tells it; editable by root, a claim apart from the digest. */
+  reference: Text.nullable(),
+  transport: Text.nullable(),
+  /** Digest of the image manifest as the host tells it; may be a config digest or bare hex on old hosts. */
+  digest: Text.nullable(),
+  version: Text.nullable(),
+});
+
+export const DeploymentEntry = z.strictObject({
+  image: DeploymentImage.nullable(),
+  /** ostree commit or composefs verity digest. */
+  checksum: Text.nullable(),
+  stateroot: Text.nullable(),
+  pinned: z.boolean(),
+  /** Layered packages, overrides and the like: what rpm-ostree put on top of the image. */
+  layered: z.array(Text).max(List),
+});
+export type DeploymentEntry = z.infer<typeof DeploymentEntry>;
+
+export const Overlay = z.strictObject({
+  /** Where it lies: `/usr`, `/usr/bin/sudo`, `/etc` … */
+  path: Text,
+  kind: z.enum(['usr-overlay', 'hotfix', 'sysext', 'confext', 'bind', 'transient-etc', 'state-overlay', 'other']),
+  /** Extension names, mount source and options: what a person needs to see. */
+  detail: Text,
+  writable: z.boolean(),
+});
+export type Overlay = z.infer<typeof Overlay>;
+
+export const DeploymentState = z.strictObject({
+  /** `unknown` where nothing told: judged by the server with the newest rule of each backend. */
+  backend: z.enum(['ostree', 'composefs', 'unknown']),
+  /** Where the answer came from. */
+  via: z.enum(['bootc', 'rpm-ostree', 'origin', 'option', 'none']),
+  booted: DeploymentEntry.nullable(),
+  staged: DeploymentEntry.nullable(),
+  rollback: DeploymentEntry.nullable(),
+  overlays: z.array(Overlay).max(List),
+  kargs: z.array(Text).max(List),
+  kernel: Text.nullable(),
+  /** composefs mounted with verity=require; null where it could not be told. */
+  verity: z.boolean().nullable(),
+  /** Sources that contradict each other, or could not be read, in words. */
+  contradictions: z.array(Text).max(List),
+});
+export type DeploymentState = z.infer<typeof DeploymentState>;

@@ -1,0 +1,34 @@
+/** Content digests as OCI writes them (image-spec, descriptor.md#digests). Only sha256, only lower case. */
+import { sha256 } from '@noble/hashes/sha2.js';
+import { toHex } from '#src/bytes.ts';
+import { BootproofError } from '#src/error.ts';
+
+declare const digest: unique symbol;
+/** `sha256:` and 64 lower-case hex digits. */
+export type Digest = string & { readonly [digest]: true };
+
+export class DigestError extends BootproofError<'DIGEST_SYNTAX' | 'DIGEST_ALGORITHM'> {}
+
+/** @throws {DigestError} for every spelling but one. */
+export function parseDigest(text: string): Digest {
+  const algorithm = /^([a-z0-9+._-]+):/.exec(text)?.[1];
+  // Others are legal in OCI, but then the tree digest would not be what `sha256sum` prints.
+  if (algorithm !== undefined && algorithm !== 'sha256')
+    throw new DigestError('DIGEST_ALGORITHM', `expected sha256, got ${algorithm.slice(0, 40)}`);
+  // Upper case is refused, not folded: one content, one spelling.
+  if (!isDigest(text))
+    throw new DigestError(
+      'DIGEST_SYNTAX',
+      `expected sha256:<64 lower-case hex>, got ${JSON.stringify(text.slice(0, 80))}`,
+    );
+  return text;
+}
+
+export function isDigest(text: string): text is Digest {
+  return /^sha256:[0-9a-f]{64}$/.test(text);
+}
+
+/** The digest of a few bytes. Streams and large texts are hashed at the edges, by node:crypto. */
+export function digestOf(bytes: Uint8Array): Digest {
+  return `sha256:${toHex(sha256(bytes))}` as Digest;
+}
