@@ -35,7 +35,7 @@ async function run(argv: readonly string[], io: Io): Promise<Exit> {
 
 function stream(out: NodeJS.WriteStream): Stream {
   return {
-    isTTY: out.isTTY === true,
+    isTTY: out.isTTY,
     columns: out.columns ?? 100,
     write: (text) =>
       new Promise((resolve, reject) => {
