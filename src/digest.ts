@@ -28,7 +28,14 @@ export function isDigest(text: string): text is Digest {
   return /^sha256:[0-9a-f]{64}$/.test(text);
 }
 
-/** The digest of a few bytes. Streams and large texts are hashed at the edges, by node:crypto. */
-export function digestOf(bytes: Uint8Array): Digest {
-  return `sha256:${toHex(sha256(bytes))}` as Digest;
+/** SHA-256 in lower-case hex, of bytes or of ASCII text. Handed in where texts are large, so that Node can use its own. */
+export type Sha256 = (data: string | Uint8Array) => string;
+
+/** The portable `Sha256`: runs in a browser, fit for a few kilobytes. */
+export const sha256Hex: Sha256 = (data) =>
+  toHex(sha256(typeof data === 'string' ? new TextEncoder().encode(data) : data));
+
+/** The digest of `data`, with the given SHA-256 or the portable one. */
+export function digestOf(data: string | Uint8Array, hash: Sha256 = sha256Hex): Digest {
+  return `sha256:${hash(data)}` as Digest;
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { fromBase64, fromUtf8, toBase64, toBytes, toUtf8, type ByteString } from '#src/bytes.ts';
+import { isDigest } from '#src/digest.ts';
 import type { Entry, Facts } from './entry.ts';
 import { PATH_BYTES_MAX } from '#src/limits.ts';
 
@@ -12,6 +13,9 @@ const Base64 = z
   .max(2 * PATH_BYTES_MAX)
   .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/);
 const Id = z.int().min(0).max(0xffff_ffff);
+
+/** A content digest in a document. */
+export const DigestJson = z.string().refine(isDigest, 'expected sha256:<64 lower-case hex>');
 
 /** What is known of one path, without the path. */
 export const FactsJson = z.strictObject({
@@ -38,7 +42,7 @@ export const FactsJson = z.strictObject({
 export type FactsJson = z.infer<typeof FactsJson>;
 
 /** A name as JSON: text where it is UTF-8, else base64 of its bytes under another key. */
-export function nameJson<K extends string>(key: K, name: ByteString): { [key: string]: string } {
+export function nameJson(key: 'path' | 'link', name: ByteString): { [key: string]: string } {
   const text = toUtf8(name);
   return text === undefined ? { [`${key}_b64`]: toBase64(toBytes(name)) } : { [key]: text };
 }

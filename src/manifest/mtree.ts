@@ -109,7 +109,7 @@ function withExtra(entries: Entry[], extra: string): Entry[] {
     number++;
     const match = EXTRA.exec(line);
     const path = match?.[1] === undefined ? undefined : unvis(match[1]);
-    while (path !== undefined && at < out.length && comparePaths(out[at]!.path, path) < 0) at++;
+    if (path !== undefined) while (at < out.length && comparePaths(out[at]!.path, path) < 0) at++; // eslint-disable-line no-unmodified-loop-condition
     const entry = out[at];
     if (match === null || entry === undefined || entry.path !== path)
       throw new MtreeError(

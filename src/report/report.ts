@@ -1,6 +1,6 @@
 /** The report document, version 1 (docs/report.md). What a host signs; strict, because we define it. */
 import { z } from 'zod';
-import { isDigest, type Digest } from '#src/digest.ts';
+import { DigestJson } from '#src/manifest/json.ts';
 import { parseInstant } from '#src/clock.ts';
 import { DRIFT_LINES_MAX, HOLES_MAX, PATH_BYTES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
 import { DriftJson, HOLE_KINDS, SECRET_STATES } from '#src/drift/drift.ts';
@@ -10,7 +10,6 @@ import { DeploymentState } from '#src/deployment/state.ts';
 export const REPORT_VERSIONS = [1] as const;
 export const REPORT_PAYLOAD_TYPE = 'application/vnd.bootproof.report+json';
 
-const DigestJson = z.string().refine(isDigest, 'expected sha256:<64 lower-case hex>') as unknown as z.ZodType<Digest>;
 const Time = z
   .string()
   .refine((text) => parseInstant(text) !== undefined, 'expected RFC 3339 in UTC with milliseconds');
@@ -73,7 +72,8 @@ export const FullReport = z.strictObject({
   deployment: DeploymentState,
   /** What the trees were compared with; null where the server had no manifest yet. */
   manifest: z.strictObject({ image: DigestJson, rule: z.string().max(64) }).nullable(),
-  secretPaths: z.string().max(64),
+  /** The constant list of secret paths by its id, and what the site's configuration inside the image added to it. */
+  secretPaths: z.strictObject({ id: z.string().max(64), added: z.array(z.string().max(PATH_BYTES_MAX)).max(100) }),
   trees: z.strictObject({ usr: TreeReport, etc: TreeReport }),
   drift: z.array(DriftJson).max(DRIFT_LINES_MAX),
   /** Totals by kind where the drift list was cut (PROTOCOL 3.8). */
