@@ -29,7 +29,7 @@ export function mainLine(entry: Entry): string {
   const head = `.${vis(entry.path)} type=${TYPE_WORDS[entry.type]}`;
   const owner = ` uid=${entry.uid} gid=${entry.gid}`;
   if (entry.type === 'symlink') return `${head}${owner} link=${vis(entry.link ?? '')}\n`;
-  const content = entry.sha256 === undefined ? '' : ` size=${entry.size} sha256digest=${entry.sha256}`;
+  const content = entry.type !== 'file' || entry.sha256 === undefined ? '' : ` size=${entry.size} sha256digest=${entry.sha256}`;
   return `${head} mode=${octal(entry.mode)}${owner}${content}\n`;
 }
 

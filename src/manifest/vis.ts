@@ -8,7 +8,7 @@ import { BootproofError } from '#src/error.ts';
 export class VisError extends BootproofError<'VIS_SYNTAX'> {}
 
 const MUST_ESCAPE = /[^!-~]|[\\#*?[=]/g;
-const ESCAPED = /^(?:[!-~]|\\[0-3][0-7]{2})*$/;
+const ESCAPED = /^(?:[!-[\]-~]|\\[0-3][0-7]{2})*$/;
 
 export function vis(bytes: ByteString): string {
   return bytes.replace(MUST_ESCAPE, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`);
