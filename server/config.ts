@@ -1,0 +1,172 @@
+/**
+ * The server's settings: flags over BOOTPROOF_* variables over defaults. A variable of ours that is not known is an error,
+ * because a misspelt setting that is silently ignored looks like one that works.
+ */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { UsageError } from '#src/terminal.ts';
+
+type Option = {
+  /** Name of the environment variable, without BOOTPROOF_. */
+  readonly env: string;
+  readonly value: string;
+  readonly help: string;
+  readonly multiple?: true;
+};
+
+const OPTIONS = {
+  data: { env: 'DATA', value: 'DIR', help: 'where the database and manifests lie (default ./bootproof-data)' },
+  listen: {
+    env: 'LISTEN',
+    value: 'HOST:PORT',
+    help: 'where to listen (default 127.0.0.1:8340, or the next free port)',
+  },
+  'base-url': {
+    env: 'BASE_URL',
+    value: 'URL',
+    help: 'how hosts and people reach this server (default: where it listens)',
+  },
+  source: {
+    env: 'SOURCES',
+    value: 'REF',
+    help: 'a repository that images may be fetched from; repeat it, or separate with commas in the variable',
+    multiple: true,
+  },
+  policy: { env: 'POLICY', value: 'FILE', help: 'the host policy (default policies/default.yaml)' },
+  interval: { env: 'INTERVAL', value: 'TIME', help: 'how often a host reports (default 15m)' },
+  'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
+  authfile: { env: 'AUTHFILE', value: 'FILE', help: 'registry credentials, as containers auth.json' },
+  'ca-file': { env: 'CA_FILE', value: 'FILE', help: 'more certificate authorities for registries, in PEM' },
+  'plain-http': {
+    env: 'PLAIN_HTTP',
+    value: 'HOST:PORT',
+    help: 'a registry that may be reached without TLS, also on loopback or link-local; repeat it',
+    multiple: true,
+  },
+} as const satisfies Readonly<Record<string, Option>>;
+
+const FLAGS = {
+  'new-admin-token': 'make and print another admin token; the old one and all sessions end',
+  help: 'print this',
+} as const;
+
+// Variables of the database and of the client commands, which may stand in the same shell.
+const OTHER_VARIABLES = new Set(['DATABASE_URL', 'SERVER', 'TOKEN', 'NODE']);
+
+export type Settings = {
+  readonly data: string;
+  /** PostgreSQL where given, else SQLite in `data`. */
+  readonly databaseUrl: string | undefined;
+  readonly listen: {
+    readonly host: string;
+    readonly port: number;
+    /** Chosen by default, so the next free one will do. */ readonly movable: boolean;
+  };
+  readonly baseUrl: string | undefined;
+  readonly sources: readonly string[];
+  readonly policyFile: string | undefined;
+  readonly intervalMs: number;
+  readonly jobsIntervalMs: number;
+  readonly authFile: string | undefined;
+  readonly caFile: string | undefined;
+  readonly plainHttp: readonly string[];
+  readonly newAdminToken: boolean;
+  readonly help: boolean;
+};
+
+export const DEFAULT_PORT = 8340;
+
+export const SERVER_HELP = `bootproof server: takes reports, judges hosts, shows what it found
+
+${Object.entries(OPTIONS)
+  .map(([name, option]) => `  --${`${name} ${option.value}`.padEnd(22)} ${option.help}`)
+  .join('\n')}
+${Object.entries(FLAGS)
+  .map(([name, help]) => `  --${name.padEnd(22)} ${help}`)
+  .join('\n')}
+
+Each option with a value may also be given as BOOTPROOF_NAME, for example BOOTPROOF_BASE_URL.
+DATABASE_URL or BOOTPROOF_DATABASE_URL names a PostgreSQL database; without one, SQLite in the data folder is used.
+`;
+
+/** @throws {UsageError} for an unknown flag or BOOTPROOF_* variable, or a value that cannot be read. */
+export function readSettings(args: readonly string[], env: Readonly<Record<string, string | undefined>>): Settings {
+  const flags = readFlags(args);
+  refuseUnknownVariables(env);
+  const all = (name: keyof typeof OPTIONS): readonly string[] => {
+    const given = flags[name];
+    if (given !== undefined) return Array.isArray(given) ? given.map(String) : [String(given)];
+    const variable = env[`BOOTPROOF_${OPTIONS[name].env}`];
+    if (variable === undefined || variable === '') return [];
+    return 'multiple' in OPTIONS[name] ? variable.split(/[,\s]+/).filter((word) => word !== '') : [variable];
+  };
+  const one = (name: keyof typeof OPTIONS): string | undefined => all(name)[0];
+  const listen = one('listen');
+  const base = one('base-url');
+  return Object.freeze({
+    data: resolve(one('data') ?? 'bootproof-data'),
+    databaseUrl: env['BOOTPROOF_DATABASE_URL'] ?? env['DATABASE_URL'],
+    listen: listen === undefined ? { host: '127.0.0.1', port: DEFAULT_PORT, movable: true } : parseListen(listen),
+    baseUrl: base === undefined ? undefined : parseBaseUrl(base),
+    sources: all('source'),
+    policyFile: one('policy'),
+    intervalMs: parseDuration('interval', one('interval') ?? '15m'),
+    jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
+    authFile: one('authfile'),
+    caFile: one('ca-file'),
+    plainHttp: all('plain-http'),
+    newAdminToken: flags['new-admin-token'] === true,
+    help: flags['help'] === true,
+  });
+}
+
+function readFlags(args: readonly string[]): Record<string, string | boolean | (string | boolean)[] | undefined> {
+  const options: Record<string, { type: 'string' | 'boolean'; multiple?: boolean }> = {};
+  for (const [name, option] of Object.entries(OPTIONS))
+    options[name] = { type: 'string', multiple: 'multiple' in option };
+  for (const name of Object.keys(FLAGS)) options[name] = { type: 'boolean' };
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split('. ')[0]!}; 'bootproof server --help' lists the options`);
+  }
+}
+
+function refuseUnknownVariables(env: Readonly<Record<string, string | undefined>>): void {
+  const known = new Set<string>(Object.values(OPTIONS).map((option) => option.env));
+  for (const name of Object.keys(env)) {
+    const own = name.startsWith('BOOTPROOF_') ? name.slice('BOOTPROOF_'.length) : undefined;
+    if (own !== undefined && !known.has(own) && !OTHER_VARIABLES.has(own))
+      throw new UsageError(`no setting ${name}; 'bootproof server --help' lists them`);
+  }
+}
+
+function parseListen(text: string): Settings['listen'] {
+  const match = /^(?:(\[[0-9a-f:.]+\]|[^\s:/[\]]+):)?([0-9]{1,5})$/i.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65_535)
+    throw new UsageError(`--listen ${text}: expected HOST:PORT, such as 0.0.0.0:8340 or [::1]:8340`);
+  return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port, movable: false };
+}
+
+function parseBaseUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (
+    url === undefined ||
+    !/^https?:$/.test(url.protocol) ||
+    url.username !== '' ||
+    url.search !== '' ||
+    url.hash !== ''
+  )
+    throw new UsageError('--base-url: expected http(s)://host[:port][/path] without credentials, query or fragment');
+  return url.href.replace(/\/$/, '');
+}
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of `90s`, `15m`, `1h`, `2d`. */
+function parseDuration(name: string, text: string): number {
+  const match = /^([1-9][0-9]{0,8})(ms|s|m|h|d)$/.exec(text);
+  if (match === null) throw new UsageError(`--${name} ${text}: expected a time such as 90s, 15m or 1h`);
+  return Number(match[1]) * UNITS[match[2]!]!;
+}

@@ -1,0 +1,77 @@
+/**
+ * Request bodies as bytes, with the limit on what they decode to (PROTOCOL 3.8): a framework's own body limit sees only the
+ * compressed size. Gzip and zstd are inflated in the thread pool, few at a time, so that bombs cost bounded memory.
+ */
+import { promisify } from 'node:util';
+import { constants, gunzip, zstdDecompress } from 'node:zlib';
+import { BootproofError } from '#src/error.ts';
+import { INFLATE_CONCURRENCY_MAX, ZSTD_WINDOW_LOG_MAX } from '#src/limits.ts';
+
+export class BodyError extends BootproofError<'BODY_TOO_LARGE' | 'BODY_ENCODING' | 'BODY_SYNTAX' | 'BODY_MISSING'> {}
+
+const gunzipAsync = promisify(gunzip);
+const zstdAsync = promisify(zstdDecompress);
+
+/**
+ * The decoded body, at most `max` bytes.
+ * @throws {BodyError} BODY_TOO_LARGE before more than `max` bytes were held, BODY_ENCODING, BODY_SYNTAX, BODY_MISSING.
+ */
+export async function readBody(request: Request, max: number): Promise<Uint8Array> {
+  const encoding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
+  if (encoding !== 'identity' && encoding !== 'gzip' && encoding !== 'zstd')
+    throw new BodyError(
+      'BODY_ENCODING',
+      'send the body plain, or with Content-Encoding: gzip or zstd, and only one of them',
+    );
+  const sent = await readSent(request, max);
+  if (sent.length === 0) throw new BodyError('BODY_MISSING', 'the request has no body');
+  return encoding === 'identity' ? sent : inflate(encoding, sent, max);
+}
+
+async function readSent(request: Request, max: number): Promise<Uint8Array> {
+  const declared = request.headers.get('content-length');
+  // Node's parser ends a body at its declared length, so a small declared length is a bound, and reading at once is fast.
+  if (declared !== null) {
+    if (!(Number(declared) <= max)) throw tooLarge(max);
+    const bytes = new Uint8Array(await request.arrayBuffer());
+    if (bytes.length > max) throw tooLarge(max);
+    return bytes;
+  }
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body) {
+    length += chunk.length;
+    if (length > max) throw tooLarge(max);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, length);
+}
+
+function tooLarge(max: number): BodyError {
+  return new BodyError('BODY_TOO_LARGE', `the body is larger than ${max} bytes, decoded`);
+}
+
+let running = 0;
+const waiting: (() => void)[] = [];
+
+async function inflate(encoding: 'gzip' | 'zstd', sent: Uint8Array, max: number): Promise<Uint8Array> {
+  // A place is handed from who leaves to who waits longest, so `running` never exceeds its bound.
+  if (running < INFLATE_CONCURRENCY_MAX) running++;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  try {
+    return encoding === 'gzip'
+      ? await gunzipAsync(sent, { maxOutputLength: max })
+      : await zstdAsync(sent, {
+          maxOutputLength: max,
+          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
+        });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(max);
+    throw new BodyError('BODY_SYNTAX', `the body is not valid ${encoding}`, { cause });
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) running--;
+    else next();
+  }
+}

@@ -1,0 +1,79 @@
+/** The words and shapes that every page shares: verdicts, severities, answers, times (design, sections 5 and 10). */
+import { formatInstant, type Instant } from '#src/clock.ts';
+import { html, icon, type Html } from './html.ts';
+
+const GLYPHS: Readonly<Record<string, string>> = {
+  compliant: 'v-compliant',
+  intact: 'v-compliant',
+  trusted: 'v-compliant',
+  current: 'v-compliant',
+  drifted: 'v-drifted',
+  masked: 'v-drifted',
+  unsigned: 'v-unsigned',
+  rejected: 'v-unsigned',
+  unverifiable: 'v-unverifiable',
+  late: 'v-unverifiable',
+  outdated: 'v-unverifiable',
+  'not-assessed': 'v-unverifiable',
+  silent: 'v-silent',
+  new: 'v-new',
+};
+
+/** A verdict or an answer: glyph and word, colour last. `note` is what must stand with it, such as what was waived. */
+export function verdictHtml(word: string, note?: string): Html {
+  return html`<span class="verdict ${word}"
+    >${icon(GLYPHS[word] ?? 'v-unverifiable')}${word}${note !== undefined && html` <span class="quiet">${note}</span>`}</span
+  >`;
+}
+
+const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+export function severityHtml(severity: string): Html {
+  const known = severity === 'critical' || severity === 'high' || severity === 'medium' || severity === 'low';
+  return html`<span class="sev ${severity}">${known ? icon(`s-${severity}`) : ''}${severity}</span>`;
+}
+
+const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
+
+function dayOf(instant: Instant): string {
+  const date = new Date(instant);
+  return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]} ${date.getUTCFullYear()}`;
+}
+
+/** In lists: relative and short, a date from 30 days on; the absolute time in the title. */
+export function agoHtml(instant: Instant | null | undefined, now: Instant): Html {
+  if (instant === null || instant === undefined) return html`<span class="quiet">–</span>`;
+  const iso = formatInstant(instant);
+  return html`<time datetime="${iso}" title="${iso.slice(0, 16).replace('T', ' ')} UTC">${ago(instant, now)}</time>`;
+}
+
+function ago(instant: Instant, now: Instant): string {
+  const seconds = Math.floor((now - instant) / 1000);
+  if (seconds < 0) return `in ${span(-seconds)}`;
+  return seconds < 30 * 86_400 ? span(seconds) : dayOf(instant);
+}
+
+/** A duration of seconds, in its largest whole unit. */
+export function span(seconds: number): string {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** In evidence and timelines: absolute, UTC. */
+export function timeHtml(instant: Instant): Html {
+  const iso = formatInstant(instant);
+  return html`<time datetime="${iso}">${dayOf(instant)}, ${iso.slice(11, 19)} UTC</time>`;
+}
+
+/** Numbers with commas. */
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** `1 host`, `1,204 hosts`. */
+export function plural(value: number, one: string, many = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
