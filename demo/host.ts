@@ -1,0 +1,157 @@
+/** The demo's hosts on disk: a deployed root as ostree lays it out, then changed by hand, as an intruder or an administrator would. */
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { setCapability } from './capability.ts';
+import { CAP_NET_RAW, type Privileges } from './pack.ts';
+import type { TarItem } from './tar.ts';
+
+/** Writes a tree as an ostree deployment shows it: `etc` lies below `usr/etc` and is copied to `/etc`. */
+export function deployRoot(tree: ReadonlyMap<string, TarItem>, root: string): void {
+  rmSync(root, { recursive: true, force: true });
+  mkdirSync(root, { recursive: true, mode: 0o755 });
+  const items = [...tree.values()]
+    .filter(({ path }) => /^(?:usr|etc)(?:\/|$)/.test(path))
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
+  const usr = items.filter(({ path }) => path.startsWith('usr'));
+  const etc = items.filter(({ path }) => path.startsWith('etc'));
+  for (const item of usr) place(item, join(root, item.path));
+  for (const item of etc) place(item, join(root, 'usr', item.path));
+  for (const item of etc) place(item, join(root, item.path));
+  // Folders last: writing into them must not need the mode that they end with.
+  for (const item of [...usr, ...etc].filter(({ type }) => type === 'dir').reverse()) {
+    const places = item.path.startsWith('etc') ? [item.path, `usr/${item.path}`] : [item.path];
+    for (const path of places) own(item, join(root, path));
+  }
+}
+
+function place(item: TarItem, path: string): void {
+  if (item.type === 'dir') return void mkdirSync(path, { mode: 0o755 });
+  if (item.type === 'symlink') symlinkSync(item.link ?? '', path);
+  else writeFileSync(path, item.content ?? '');
+  own(item, path);
+}
+
+function own(item: TarItem, path: string): void {
+  const stat = lstatSync(path);
+  // Without privileges all items belong to this user already, and chown would be refused.
+  if (stat.uid !== item.uid || stat.gid !== item.gid) lchownSync(path, item.uid, item.gid);
+  if (item.type !== 'symlink') chmodSync(path, item.mode);
+  if (item.capability !== undefined) setCapability(path, item.capability);
+}
+
+/** One of the demo's hosts: what was done to it, and what it must be judged. */
+export type DemoHost = {
+  readonly name: string;
+  readonly about: string;
+  /** Changes the deployed root; what needs rights that this user lacks is left out and named. */
+  readonly tamper: (root: string, who: Privileges) => string[];
+  /** Boots an image that no registry has. */
+  readonly unknownImage?: true;
+  /** Reports once, then never again. */
+  readonly stops?: true;
+  readonly verdict: 'compliant' | 'drifted' | 'unverifiable' | 'silent';
+};
+
+/** What any booted host has of its own. */
+function firstBoot(root: string, name: string): void {
+  writeFileSync(join(root, 'etc/hostname'), `${name}\n`, { mode: 0o644 });
+  writeFileSync(join(root, 'etc/machine-id'), `${name.padEnd(32, '0').replace(/[^0-9a-f]/g, '0')}\n`, { mode: 0o444 });
+}
+
+export const DEMO_HOSTS: readonly DemoHost[] = [
+  {
+    name: 'web-1',
+    about: 'intact: only what every booted host has of its own',
+    tamper: () => [],
+    verdict: 'compliant',
+  },
+  {
+    name: 'db-1',
+    about: 'in /usr an edited program, an added setuid file, a removed library',
+    tamper: (root) => {
+      appendFileSync(join(root, 'usr/bin/bash'), '\n# one more line\n');
+      copyFileSync(join(root, 'usr/bin/cat'), join(root, 'usr/bin/.backdoor'));
+      chmodSync(join(root, 'usr/bin/.backdoor'), 0o4755);
+      rmSync(join(root, 'usr/lib/libdemo.so.1'));
+      return [];
+    },
+    verdict: 'drifted',
+  },
+  {
+    name: 'edge-1',
+    about: 'in /etc allowed changes (a locale) and forbidden ones (root login by ssh, a sudo rule)',
+    tamper: (root) => {
+      writeFileSync(join(root, 'etc/locale.conf'), 'LANG=C.UTF-8\n');
+      appendFileSync(join(root, 'etc/ssh/sshd_config'), 'PermitRootLogin yes\n');
+      mkdirSync(join(root, 'etc/sudoers.d'), { mode: 0o750 });
+      writeFileSync(join(root, 'etc/sudoers.d/99-all'), '%users ALL=(ALL) NOPASSWD: ALL\n', { mode: 0o440 });
+      return [];
+    },
+    verdict: 'drifted',
+  },
+  {
+    name: 'build-1',
+    about: 'no content touched: only a mode, an owner and a capability',
+    tamper: (root, who) => {
+      chmodSync(join(root, 'usr/bin/tar'), 0o777);
+      const left: string[] = [];
+      if (who.chown) chownSync(join(root, 'usr/bin/grep'), 1000, 1000);
+      else left.push('changing an owner');
+      if (who.capability) setCapability(join(root, 'usr/bin/sed'), CAP_NET_RAW);
+      else left.push('setting a file capability');
+      return left;
+    },
+    verdict: 'drifted',
+  },
+  {
+    name: 'lab-1',
+    about: 'booted an image that the registry does not have',
+    tamper: () => [],
+    unknownImage: true,
+    verdict: 'unverifiable',
+  },
+  {
+    name: 'kiosk-1',
+    about: 'reported once, then stopped',
+    tamper: () => [],
+    stops: true,
+    verdict: 'silent',
+  },
+];
+
+/** Lays out a host's root and does to it what its story says; returns what had to be left out. */
+export function layOut(host: DemoHost, tree: ReadonlyMap<string, TarItem>, root: string, who: Privileges): string[] {
+  deployRoot(tree, root);
+  firstBoot(root, host.name);
+  return host.tamper(root, who);
+}
+
+/** Tries on a file of its own what this user may do; nothing else tells it truly (root in a user namespace, mounts without xattrs). */
+export function tryPrivileges(folder: string, uid: number, gid: number): Privileges {
+  const probe = join(folder, '.privileges');
+  writeFileSync(probe, '');
+  const may = (act: () => void): boolean => {
+    try {
+      act();
+      return true;
+    } catch (error) {
+      if (['EPERM', 'EINVAL', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+      throw error;
+    }
+  };
+  const chown = may(() => chownSync(probe, 1000, 1000)) && may(() => chownSync(probe, 0, 0));
+  const capability = may(() => setCapability(probe, CAP_NET_RAW));
+  rmSync(probe);
+  return { uid, gid, chown, capability };
+}
