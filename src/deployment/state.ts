@@ -11,6 +11,8 @@ export const DeploymentImage = z.strictObject({
   /** Digest of the image manifest as the host tells it; may be a config digest or bare hex on old hosts. */
   digest: Text.nullable(),
   version: Text.nullable(),
+  /** How the origin says that pulls are checked: `containerPolicy`, `ostreeRemote:NAME`, `insecure`; null where nothing is demanded or told. */
+  signature: Text.nullable(),
 });
 
 export const DeploymentEntry = z.strictObject({
@@ -31,6 +33,10 @@ export const Overlay = z.strictObject({
   /** Extension names, mount source and options: what a person needs to see. */
   detail: Text,
   writable: z.boolean(),
+  /** It hides what the image put there, and the scan has a hole at this path. A transient /etc or the deployment's own /usr does not. */
+  masks: z.boolean(),
+  /** What a look beneath it showed; null until the agent looks. */
+  beneath: z.enum(['image', 'altered']).nullable(),
 });
 export type Overlay = z.infer<typeof Overlay>;
 
@@ -47,6 +53,8 @@ export const DeploymentState = z.strictObject({
   kernel: Text.nullable(),
   /** composefs mounted with verity=require; null where it could not be told. */
   verity: z.boolean().nullable(),
+  /** `/` has an upper layer that the next boot throws away: /usr can be written without a mount of its own. Null where it could not be told. */
+  transientRoot: z.boolean().nullable(),
   /** Sources that contradict each other, or could not be read, in words. */
   contradictions: z.array(Text).max(List),
 });
