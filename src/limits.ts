@@ -65,3 +65,63 @@ export const IMAGE_LIMITS: ImageLimits = {
   // Names of 4,095 bytes that share nothing make 2,000 parents each: bytes of paths, not of names, are what a tree costs.
   treePathBytes: 512 * 2 ** 20,
 };
+
+/** Boot ids remembered a host: enough to see A, B, A while two clones take turns (PROTOCOL 3.5). */
+export const CHAIN_BOOTS_MAX = 8;
+
+/** Holes in the sequence remembered a host; a chain with more is broken anyway and says `chain-gap`. */
+export const CHAIN_GAPS_MAX = 32;
+
+/** Accepted reports whose digests are remembered: a restored agent repeats recent numbers, never old ones. */
+export const CHAIN_RECENT_MAX = 16;
+
+/** Envelopes kept under a number that was used twice: proof needs one, a hostile host must not fill the disk. */
+export const FORK_COPIES_MAX = 4;
+
+/** Characters kept of why a report was refused: what a page shows on one line. */
+export const REFUSAL_DETAIL_MAX = 400;
+
+/** References kept that hosts claim for one image: thousands of hosts may each claim another. */
+export const IMAGE_CLAIMS_MAX = 20;
+
+/** Items on one page of any list. */
+export const PAGE_ITEMS_MAX = 1000;
+
+/** An image reference: a path of 4,095 bytes with tag and digest fits. */
+export const REFERENCE_CHARS_MAX = 8192;
+
+/** Host and repository together (distribution/reference, NameTotalLengthMax). */
+export const REPOSITORY_CHARS_MAX = 255;
+
+/** One OCI manifest or index: what registries must take (distribution-spec) and containers/image reads. */
+export const MANIFEST_BYTES_MAX = 4 * 2 ** 20;
+
+/** One image configuration, as containers/image bounds it. */
+export const CONFIG_BYTES_MAX = 4 * 2 ** 20;
+
+/** Layers of an image: rpm-ostree writes at most some hundred chunks. */
+export const LAYERS_MAX = 1000;
+
+/** Manifests named by one index: platforms times variants, with as many attestations. */
+export const INDEX_ENTRIES_MAX = 1000;
+
+/** Indexes inside indexes: nobody is known to nest more than one. */
+export const INDEX_DEPTH_MAX = 3;
+
+/** Compressed bytes of all layers of an image, added up from its manifest before the first is fetched; the largest images known have a tenth. */
+export const IMAGE_BYTES_MAX = 100 * 2 ** 30;
+
+/** Layers read at once: one inflates in the thread pool while another is hashed; more would only cost memory. */
+export const LAYERS_AT_ONCE = 2;
+
+/** Hops of one registry answer: a mirror that sends to a store that sends to a nearer one makes two. */
+export const REDIRECTS_MAX = 5;
+
+/** A token server's answer, as containers/image bounds it. */
+export const TOKEN_BYTES_MAX = 2 ** 20;
+
+/** A file of registry credentials: thousands of registries. */
+export const AUTH_FILE_BYTES_MAX = 2 ** 20;
+
+/** Members of an oci-archive: layers, manifests, attestations and folders of many images. */
+export const ARCHIVE_ENTRIES_MAX = 20_000;

@@ -1,0 +1,365 @@
+/**
+ * The store's contract: what is durable when, what may happen at once, what is retried. Two engines stand behind it,
+ * SQLite and PostgreSQL; one suite holds both to this page (test/server/store/contract.ts).
+ *
+ * Durable. When the promise of a write resolves, the write survives kill -9 and loss of power (SQLite: WAL with
+ * synchronous=FULL; PostgreSQL: synchronous_commit as the server has it, never lowered by us). Each method is one
+ * transaction: all of it or nothing. When a promise rejects with STORE_UNAVAILABLE the outcome is not known: nothing, or
+ * all of it, was persisted. Every write is therefore safe to repeat: it is a compare-and-set (intake, swap), keyed
+ * (enqueue, put, allow), or sets what is already so. After a rejected intake read the host again: a moved revision and the
+ * report found under its number mean that it was persisted.
+ *
+ * At once. Any number of calls in a process, any number of processes on one PostgreSQL. On SQLite one server process
+ * writes; a second one does no harm (BEGIN IMMEDIATE, busy timeout) but waits. Writes to one host are ordered by its
+ * revision; locks are taken in the order host id, group id, so writers never wait in a circle.
+ *
+ * Retried. Inside, only what the database itself asks to be repeated (40001, 40P01, SQLITE_BUSY), a bounded number of
+ * times; a lost connection is reported, not repeated.
+ *
+ * Reads see everything that was acknowledged before they began. Lists take parsed filters, keyset cursors as plain typed
+ * keys, and bounded counts; none of them walks all findings.
+ *
+ * Times are handed in: the store has no clock. `now` decides what is silent, late or expired at read time.
+ */
+import { BootproofError } from '#src/error.ts';
+import type { Instant } from '#src/clock.ts';
+import type { Digest } from '#src/digest.ts';
+import type * as r from './records.ts';
+
+export class StoreError extends BootproofError<
+  /** The URL names no store that we know. */
+  | 'STORE_URL'
+  /** The folder or file cannot be made, read or written. */
+  | 'STORE_FOLDER'
+  /** Its schema is newer than this build: use the newer build. */
+  | 'STORE_NEWER'
+  /** The database is not ours: other tables stand in it, or the file is no database. */
+  | 'STORE_FOREIGN'
+  /** Busy, gone, or out of space: outcome not known, repeat later. */
+  | 'STORE_UNAVAILABLE'
+  /** Text with a NUL, which PostgreSQL cannot hold: callers' schemas let something through. */
+  | 'STORE_TEXT'
+  | 'STORE_CLOSED'
+> {}
+
+export interface Store {
+  readonly engine: 'sqlite' | 'postgres';
+  readonly settings: Settings;
+  readonly tokens: Tokens;
+  readonly hosts: Hosts;
+  readonly reports: Reports;
+  readonly findings: Findings;
+  readonly images: Images;
+  readonly sources: Sources;
+  readonly blobs: Blobs;
+  readonly jobs: Jobs;
+  readonly audit: Audit;
+  readonly read: Reads;
+  /**
+   * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts
+   * writes nothing and does not hinder the others. Answers stand in the items' order.
+   */
+  intake(items: readonly HostWrite[]): Promise<readonly IntakeResult[]>;
+  /** One trivial read; rejects where the store cannot serve. */
+  ping(): Promise<void>;
+  /** Waits for what is under way, then lets go. Later calls reject with STORE_CLOSED. */
+  close(): Promise<void>;
+}
+
+/**
+ * What one accepted report (or one new judgement, without a report) changes on one host. Only what is given is written:
+ * a `same` report gives chain, last, freshness and report, and touches the host's row and the row of its newest `same`.
+ */
+export type HostWrite = {
+  readonly hostId: string;
+  /** `Host.revision` as it was read; another one now means `conflict`. */
+  readonly expectRevision: number;
+  /** The server's clock, taken once for this write. */
+  readonly at: Instant;
+  /**
+   * Kept as received. `full`, `history` and `fork` for as long as retention says; of `same` the newest, and of every past
+   * UTC day its last. (host, seq) is unique save for forks, of which FORK_COPIES_MAX a number are kept.
+   */
+  readonly report?: Omit<r.StoredReport, 'hostId'>;
+  readonly chain?: r.Chain;
+  readonly last?: r.LastReport;
+  readonly facts?: r.ReportFacts;
+  readonly freshness?: r.Freshness;
+  /** A changed `verdict` is also written to the host's history. */
+  readonly standing?: r.Standing;
+  readonly images?: r.Host['images'];
+  readonly rule?: string | null;
+  /** Observed changes; the store finds what is new, reopened or resolved, and keeps episodes and all counters. */
+  readonly findings?: readonly r.FindingChange[];
+  /** Enqueued in the same transaction: a report is never committed without the work that it asks for. */
+  readonly jobs?: readonly r.NewJob[];
+  /** What a person or job did through this write (accept a fork, …). */
+  readonly audit?: { readonly by: r.Act; readonly action: string };
+};
+
+export type IntakeResult =
+  | {
+      readonly kind: 'committed';
+      /** The host's revision now. */
+      readonly revision: number;
+      /** Group ids by what really happened to them. */
+      readonly opened: readonly string[];
+      readonly reopened: readonly string[];
+      readonly resolved: readonly string[];
+    }
+  /** The revision moved (or another process took the same sequence number): read again, judge again. */
+  | { readonly kind: 'conflict' }
+  | { readonly kind: 'unknown-host' };
+
+/** Keys, secrets and other single values: the server's Ed25519 key, HMAC secret, admin token hash. Values are bytes. */
+export interface Settings {
+  get(key: string): Promise<Uint8Array | undefined>;
+  /** Creates once: answers the value that stands, whoever wrote it first. */
+  create(key: string, value: Uint8Array): Promise<Uint8Array>;
+  /** Compare-and-set; `expected` null means "not there". False where something else stands. */
+  swap(key: string, expected: Uint8Array | null, value: Uint8Array): Promise<boolean>;
+}
+
+export interface Tokens {
+  create(token: r.NewToken, by: r.Act): Promise<void>;
+  get(id: string): Promise<r.Token | undefined>;
+  /** False where there is none or it was revoked before. Hosts that it enrolled stay. */
+  revoke(id: string, by: r.Act): Promise<boolean>;
+  /**
+   * Consumes a use and creates the host in one transaction. The caller has compared the secret and checked possession.
+   * The same key again is the same host and consumes nothing, even when the token is used up or expired meanwhile (the
+   * first answer may have been lost). The same machine-id with another key creates a host in state `pending`.
+   */
+  enrol(tokenId: string, enrolment: r.Enrolment, at: Instant): Promise<r.EnrolOutcome>;
+}
+
+export interface Hosts {
+  get(id: string): Promise<r.Host | undefined>;
+  /** For a batch of intake: those that exist. */
+  getMany(ids: readonly string[]): Promise<ReadonlyMap<string, r.Host>>;
+  byKey(publicKey: string): Promise<r.Host | undefined>;
+  /** Enrolment without a token (offline, approved by a person): as `Tokens.enrol`, but never refused for a token. */
+  admit(enrolment: r.Enrolment & Pick<r.Host, 'group' | 'labels'>, by: r.Act): Promise<r.EnrolOutcome>;
+  /** pending → active; every other host of that machine-id is retired. False where it is not pending. */
+  approve(id: string, by: r.Act): Promise<boolean>;
+  /** → retired: its open findings are resolved (`host_retired`), it no longer counts. False where it was already, or is not there. */
+  retire(id: string, by: r.Act): Promise<boolean>;
+  setGroup(id: string, group: string | null, by: r.Act): Promise<boolean>;
+  setLabels(id: string, labels: r.Labels, by: r.Act): Promise<boolean>;
+  rename(id: string, name: string, by: r.Act): Promise<boolean>;
+  /** Counts refused reports by host and code, many at once; keeps the last detail of each. */
+  refuse(refusals: readonly r.Refusal[]): Promise<void>;
+}
+
+export interface Reports {
+  /**
+   * The first report accepted under this number, while it is kept: every full, the newest `same`, one `same` a day. For
+   * a repeat of another recent `same` see `Chain.recent`.
+   */
+  head(hostId: string, seq: number): Promise<r.ReportHead | undefined>;
+  /** With its envelope. */
+  get(hostId: string, seq: number): Promise<r.StoredReport | undefined>;
+  byDigest(hostId: string, digest: Digest): Promise<r.StoredReport | undefined>;
+  /** The other envelopes kept under this number. */
+  forks(hostId: string, seq: number): Promise<readonly r.StoredReport[]>;
+}
+
+export interface Findings {
+  /** All that are present on a host, acknowledged and waived ones too: what a new report is compared with. */
+  present(hostId: string): Promise<readonly r.FindingWithGroup[]>;
+  get(hostId: string, groupId: string): Promise<r.FindingWithGroup | undefined>;
+  episodes(hostId: string, groupId: string): Promise<readonly r.Episode[]>;
+  group(id: string): Promise<r.FindingGroup | undefined>;
+}
+
+export interface Images {
+  /** By manifest digest or alias, and how it was found. */
+  find(reported: string): Promise<{ readonly image: r.Image; readonly via: 'digest' | r.AliasKind } | undefined>;
+  /**
+   * Notes digests as hosts report them: unknown ones become images in state `pending` with a job `build`, in one
+   * transaction. Known ones only gain the claim. Answers the digests that are new.
+   */
+  note(
+    seen: readonly { readonly reported: string; readonly claim: string | null }[],
+    at: Instant,
+  ): Promise<readonly string[]>;
+  /** pending|failed → building, attempts + 1. */
+  building(digest: string, at: Instant): Promise<boolean>;
+  /** → failed (with when to try next) or back to pending. Idempotent. */
+  failed(
+    digest: string,
+    failure: { readonly reasons: readonly r.Reason[]; readonly nextTry: Instant | null },
+  ): Promise<void>;
+  /**
+   * → ready, with manifests and aliases, in one transaction. `asked` is the digest under which it was looked for: where it
+   * was an alias, its row gives way to the image's own. Manifests of a rule that stand already stay (immutable); texts
+   * must have been put into `blobs` before.
+   */
+  ready(result: ImageBuilt): Promise<void>;
+  /** All rules' manifests of an image, in the order of their names. */
+  manifests(image: string): Promise<readonly r.Manifest[]>;
+  manifest(image: string, rule: string): Promise<r.Manifest | undefined>;
+}
+export type ImageBuilt = {
+  readonly asked: string;
+  readonly digest: Digest;
+  readonly config: Digest;
+  readonly aliases: readonly { readonly alias: string; readonly kind: r.AliasKind }[];
+  readonly repository: string | null;
+  readonly version: string | null;
+  readonly warnings: unknown;
+  readonly manifests: readonly r.Manifest[];
+  readonly at: Instant;
+};
+
+/** Repositories that the server may fetch from (PROTOCOL 2.6). */
+export interface Sources {
+  list(): Promise<readonly r.Source[]>;
+  /** New, or with new options. Every image that failed for want of a source becomes due again in the same transaction. */
+  allow(pattern: string, options: unknown, by: r.Act): Promise<void>;
+  forbid(pattern: string, by: r.Act): Promise<boolean>;
+}
+
+/** Immutable bytes by key. */
+export interface Blobs {
+  /** Durable when it returns; a key that stands already keeps its bytes. */
+  put(blob: r.Blob): Promise<void>;
+  get(key: string): Promise<r.Blob | undefined>;
+  has(key: string): Promise<boolean>;
+}
+
+/** Work that some process does later, at least once. Leases, not locks: a dead worker's jobs return by themselves. */
+export interface Jobs {
+  enqueue(jobs: readonly r.NewJob[]): Promise<void>;
+  /** Takes due jobs of these kinds, oldest first, each for `lease` ms. Two takers never get the same job within its lease. */
+  take(kinds: readonly string[], now: Instant, lease: number, limit: number): Promise<readonly r.Job[]>;
+  /** False where the lease was lost: someone else has it, do not go on. */
+  extend(job: Pick<r.Job, 'id' | 'lease'>, until: Instant): Promise<boolean>;
+  /** Done. Asked for again while it ran: it waits anew, from the time then asked for. False where the lease was lost. */
+  finish(job: Pick<r.Job, 'id' | 'lease'>): Promise<boolean>;
+  /** Back into the queue at `retryAt`; null gives up and drops it. False where the lease was lost. */
+  fail(job: Pick<r.Job, 'id' | 'lease'>, retryAt: Instant | null, error: string): Promise<boolean>;
+  /** Waiting and running jobs by kind, with the oldest due time. */
+  lag(now: Instant): Promise<readonly { readonly kind: string; readonly waiting: number; readonly oldest: Instant }[]>;
+}
+
+/** The trail of what people and jobs did; every deciding method writes it itself, this is for acts that change no row. */
+export interface Audit {
+  append(by: r.Act, entry: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>): Promise<void>;
+  /** Newest first. */
+  list(
+    filter: { readonly object?: string; readonly actor?: string },
+    page: PageRequest<AuditCursor>,
+  ): Promise<r.Page<r.AuditEntry, AuditCursor>>;
+}
+export type AuditCursor = { readonly id: string };
+
+// ── reads for lists ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+export type PageRequest<Cursor> = {
+  readonly cursor: Cursor | null;
+  /** 1 to PAGE_ITEMS_MAX. */ readonly limit: number;
+};
+
+export type HostFilter = {
+  readonly now: Instant;
+  /** Any of them. `silent` is told by the clock; `new` goes before it, every other verdict means "and not silent". */
+  readonly verdicts?: readonly string[];
+  readonly freshness?: 'current' | 'late' | 'silent';
+  readonly integrity?: string;
+  readonly provenance?: string;
+  /** Retired hosts appear only where asked for. */
+  readonly states?: readonly r.HostState[];
+  readonly group?: string;
+  readonly label?: { readonly key: string; readonly value: string };
+  /** Booted image, as hosts spell it: give the digest with all its aliases. */
+  readonly booted?: readonly string[];
+  /** Beginning of the name; case does not matter. */
+  readonly namePrefix?: string;
+};
+/** `attention`: rank, highest first. `name`: folded name. Ties by id. */
+export type HostCursor =
+  | { readonly sort: 'name'; readonly name: string; readonly id: string }
+  | { readonly sort: 'attention'; readonly rank: number; readonly id: string };
+
+export type GroupFilter = {
+  /** Default: groups that are open on some host. `all`: also those resolved everywhere. */
+  readonly status?: 'open' | 'all';
+  readonly severities?: readonly r.Severity[];
+  readonly rule?: string;
+  readonly kind?: string;
+  readonly subjectPrefix?: string;
+};
+/** `severity`: severity, then newest; `recent`: newest first. Ties by id. */
+export type GroupCursor =
+  | { readonly sort: 'severity'; readonly severity: number; readonly at: Instant; readonly id: string }
+  | { readonly sort: 'recent'; readonly at: Instant; readonly id: string };
+
+export type FindingFilter = {
+  readonly severities?: readonly r.Severity[];
+  readonly statuses?: readonly Exclude<r.FindingStatus, 'resolved'>[];
+};
+/** Severity, then newest opened, then host and group. */
+export type FindingCursor = {
+  readonly severity: number;
+  readonly at: Instant;
+  readonly hostId: string;
+  readonly groupId: string;
+};
+
+export interface Reads {
+  hosts(
+    filter: HostFilter,
+    sort: HostCursor['sort'],
+    page: PageRequest<HostCursor>,
+  ): Promise<r.Page<r.Host, HostCursor>>;
+  countHosts(filter: HostFilter, cap: number): Promise<r.Count>;
+  /** Hosts in state active and pending by verdict at `now`, in no order. */
+  verdicts(now: Instant): Promise<readonly { readonly verdict: string; readonly count: number }[]>;
+  groups(
+    filter: GroupFilter,
+    sort: GroupCursor['sort'],
+    page: PageRequest<GroupCursor>,
+  ): Promise<r.Page<r.FindingGroup, GroupCursor>>;
+  countGroups(filter: GroupFilter, cap: number): Promise<r.Count>;
+  /** Present findings of the fleet. */
+  findings(filter: FindingFilter, page: PageRequest<FindingCursor>): Promise<r.Page<r.FindingInList, FindingCursor>>;
+  countFindings(filter: FindingFilter, cap: number): Promise<r.Count>;
+  /** Where a group is present, by host id. */
+  groupHosts(
+    groupId: string,
+    page: PageRequest<{ readonly hostId: string }>,
+  ): Promise<r.Page<r.FindingWithHost, { readonly hostId: string }>>;
+  /** A host's findings: present ones by severity, or resolved ones by group id. */
+  hostFindings(
+    hostId: string,
+    which: 'present' | 'resolved',
+    page: PageRequest<{ readonly severity: number; readonly groupId: string }>,
+  ): Promise<r.Page<r.FindingWithGroup, { readonly severity: number; readonly groupId: string }>>;
+  /** Kept reports of a host, newest number first, without envelopes. */
+  reports(
+    hostId: string,
+    page: PageRequest<{ readonly seq: number }>,
+  ): Promise<r.Page<r.ReportHead, { readonly seq: number }>>;
+  /** Changes of a host's verdict, newest first, at most `limit`. */
+  history(hostId: string, limit: number): Promise<readonly r.VerdictChange[]>;
+  /** By code; of the reports whose host is not known with `hostId` ''. */
+  refusals(hostId: string): Promise<readonly r.Refusals[]>;
+  tokens(page: PageRequest<{ readonly id: string }>): Promise<r.Page<r.Token, { readonly id: string }>>;
+  images(
+    filter: { readonly states?: readonly r.ImageState[] },
+    page: PageRequest<{ readonly at: Instant; readonly digest: string }>,
+  ): Promise<r.Page<r.ImageInList, { readonly at: Instant; readonly digest: string }>>;
+  /** An image's other names. */
+  aliases(digest: string): Promise<readonly { readonly alias: string; readonly kind: r.AliasKind }[]>;
+  /** Ids of active hosts with one of these digests in a slot, by id: what a finished manifest has to judge anew. */
+  hostsOnImage(
+    reported: readonly string[],
+    slot: r.ImageSlot,
+    page: PageRequest<{ readonly id: string }>,
+  ): Promise<r.Page<string, { readonly id: string }>>;
+  /** Active hosts past `silentAfter` whose silence is not noted yet, longest silent first. */
+  unnotedSilence(now: Instant, limit: number): Promise<readonly string[]>;
+  /** Names of host groups with the number of active hosts. */
+  hostGroups(): Promise<readonly { readonly name: string; readonly hosts: number }[]>;
+}
