@@ -1,0 +1,128 @@
+/**
+ * Judgements: what policy makes of one path, of one thing that a host says of itself, or of how we heard of it
+ * (docs/policy.md, section 6). A judgement is stateless; `src/finding` remembers it.
+ */
+import { attributesOf, type Drift, type DriftJson, type HoleKind, type Secret } from '#src/drift/drift.ts';
+import type { Overlay } from '#src/deployment/state.ts';
+import type { Facts } from '#src/manifest/entry.ts';
+import { vis } from '#src/manifest/vis.ts';
+
+/** From least to most: the index is the order that the store keeps (0 to 4). */
+export const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+/** What a rule makes of what it matches; only `forbidden` becomes a judgement, the others are counted. */
+export const EFFECTS = ['expected-local', 'allowed', 'forbidden'] as const;
+export type Effect = (typeof EFFECTS)[number];
+
+/**
+ * What a judgement is about. The subject is: an escaped path (drift, secret, hole, overlay), a package (layered), a kernel
+ * argument (karg), words (contradiction), an image digest (manifest, outdated), a flag's name (report), or `host`.
+ */
+export const JUDGEMENT_KINDS = [
+  'drift',
+  'secret',
+  'hole',
+  'overlay',
+  'layered',
+  'karg',
+  'contradiction',
+  'verity',
+  'manifest',
+  'report',
+  'silence',
+  'outdated',
+] as const;
+export type JudgementKind = (typeof JUDGEMENT_KINDS)[number];
+
+/** What an open, unwaived finding makes of its host's verdict. */
+export const WEIGHTS = ['drifted', 'unverifiable', 'none'] as const;
+export type Weight = (typeof WEIGHTS)[number];
+
+/** What acceptance and the server's own memory say of a host's reports (PROTOCOL 3.5 to 3.9). */
+export const REPORT_FLAGS = [
+  'identity-forked',
+  'cloned',
+  'chain-gap',
+  'reports-dropped',
+  'clock-skew',
+  'truncated',
+  'holes-capped',
+  'scan-implausible',
+] as const;
+export type ReportFlag = (typeof REPORT_FLAGS)[number];
+
+/** Expected beside actual, ready for JSON; which of these is there follows from the kind. */
+export type Detail = {
+  readonly change?: DriftJson;
+  readonly secret?: Secret['state'];
+  readonly overlay?: Overlay;
+  readonly hole?: { readonly kind: HoleKind; readonly detail: string };
+  readonly manifest?: { readonly state: string; readonly code: string };
+  /** A figure in words: `4 min 12 s ahead`, `added 18000, removed 3, modified 2500`. */
+  readonly note?: string;
+};
+
+export type Judgement = {
+  /** Id of the rule. */
+  readonly rule: string;
+  readonly kind: JudgementKind;
+  /** Printable ASCII or UTF-8 on one line; never the host's name. */
+  readonly subject: string;
+  /** What was observed, canonical (docs/policy.md, section 7): never an image digest, never a host. */
+  readonly signature: string;
+  readonly severity: Severity;
+  readonly verdict: Weight;
+  readonly controls: readonly string[];
+  readonly reason: string;
+  readonly detail: Detail;
+};
+
+/** A path's whole change: what differs in the open, and what is only known as "differs" because it is a secret. */
+export type PathChange = {
+  readonly path: string;
+  readonly drift: Drift | undefined;
+  /** Never `same`. */
+  readonly secret: Exclude<Secret['state'], 'same'> | undefined;
+};
+
+/** The kind of a path's change, as drift names them. */
+export function changeOf({ drift, secret }: PathChange): Drift['change'] {
+  if (drift !== undefined) return drift.change;
+  return secret === 'added' || secret === 'removed' ? secret : 'modified';
+}
+
+/**
+ * The change signature: the kind of change and what was observed, so that the same replacement on many hosts and under many
+ * images is one group, and other content is another. Expected values are left out: they belong to the image.
+ */
+export function signatureOf(change: PathChange): string {
+  const { drift, secret } = change;
+  if (drift === undefined) return secret === 'added' || secret === 'removed' ? secret : 'differs';
+  if (drift.change === 'removed') return 'removed';
+  const hidden = secret === 'differs' ? ['differs'] : [];
+  if (drift.change === 'added') return ['added', ...observed(drift.actual, SIGNED)].join(';');
+  const attributes = attributesOf(drift);
+  // Another type of thing is another thing: all that is known of it, not only what happens to differ.
+  const named = attributes.includes('type') ? SIGNED : SIGNED.filter((name) => attributes.includes(name));
+  return ['modified', ...hidden, ...observed(drift.actual, named)].join(';');
+}
+
+// Size says nothing that the digest does not; the rest in the order of `ATTRIBUTES`.
+const SIGNED = ['type', 'mode', 'uid', 'gid', 'sha256', 'link', 'capability', 'device'] as const;
+
+function observed(facts: Facts, names: readonly (typeof SIGNED)[number][]): string[] {
+  const all = names.length === SIGNED.length;
+  return names
+    .filter((name) => !all || facts[name] !== undefined)
+    .filter((name) => name !== 'mode' || facts.type !== 'symlink')
+    .map((name) => `${name}=${spell(name, facts)}`);
+}
+
+function spell(name: (typeof SIGNED)[number], facts: Facts): string {
+  const value = facts[name];
+  if (value === undefined) return '-';
+  if (name === 'mode') return facts.mode.toString(8).padStart(4, '0');
+  // `;` would end the field; vis leaves it as it is.
+  return name === 'link' ? vis(facts.link!).replaceAll(';', '\\073') : String(value);
+}
