@@ -12,6 +12,9 @@ export const REPORT_BYTES_MAX = 8 * 1024 * 1024;
 /** Drift lines in one report (PROTOCOL 3.8); beyond it the report says `truncated`. */
 export const DRIFT_LINES_MAX = 20_000;
 
+/** Drift in one report as JSON: of the report's 8 MiB, what holes, secrets, state and envelope do not need. */
+export const DRIFT_BYTES_MAX = 6 * 1024 * 1024;
+
 /** Holes named in one report; beyond it the list is capped and resolves nothing (PROTOCOL 3.9). */
 export const HOLES_MAX = 2_000;
 
@@ -125,3 +128,30 @@ export const AUTH_FILE_BYTES_MAX = 2 ** 20;
 
 /** Members of an oci-archive: layers, manifests, attestations and folders of many images. */
 export const ARCHIVE_ENTRIES_MAX = 20_000;
+
+/** `bootc status` or `rpm-ostree status`: some kilobytes, but the latter repeats whole image manifests for each deployment. */
+export const HOST_STATUS_BYTES_MAX = 16 * 2 ** 20;
+
+/** An .origin file: some hundred bytes, with thousands of layered packages a tenth of this. */
+export const ORIGIN_BYTES_MAX = 2 ** 20;
+
+/** /proc/PID/mountinfo: the kernel's mount-max is 100,000 mounts of some hundred bytes each. */
+export const MOUNTINFO_BYTES_MAX = 32 * 2 ** 20;
+
+/** /proc/cmdline: no architecture takes more than a tenth of this. */
+export const CMDLINE_BYTES_MAX = 64 * 1024;
+
+/** A GVariant from a host: libostree bounds its own metadata objects at 10 MiB. */
+export const GVARIANT_BYTES_MAX = 10 * 2 ** 20;
+
+/** Containers inside containers in a GVariant; what ostree writes has four. */
+export const GVARIANT_DEPTH_MAX = 32;
+
+/** Deployments looked at on a disk: /boot rarely holds more than four. */
+export const DEPLOYMENTS_MAX = 64;
+
+/** A command that tells of the host; `rpm-ostree` waits for a daemon to start, `bootc` reads a slow disk. */
+export const HOST_COMMAND_MS = 60_000;
+
+/** An enrolment request or answer, decoded: a key, a host name, some tickets. */
+export const ENROLMENT_BYTES_MAX = 16 * 1024;

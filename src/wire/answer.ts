@@ -1,0 +1,31 @@
+/** What the server says to an accepted report (docs/report.md 4). The agent takes from it these members and nothing else. */
+import { z } from 'zod';
+import { parseInstant } from '#src/clock.ts';
+import { TICKET_LENGTH_MAX } from './ticket.ts';
+
+/** RFC 3339 in UTC with milliseconds. */
+export const Time = z
+  .string()
+  .refine((text) => parseInstant(text) !== undefined, 'expected RFC 3339 in UTC with milliseconds');
+
+export const EFFECTS = ['advance', 'history', 'replay'] as const;
+
+/** Unknown members are dropped, not refused: agents and servers are upgraded in either order. */
+export const Answer = z.object({
+  /** Number of the report that was taken. */
+  seq: z.int().min(1),
+  /** `advance`: the newest we have. `history`: kept, too old to judge. `replay`: we had it already. */
+  effect: z.enum(EFFECTS),
+  /** When to report again. */
+  next: Time,
+  /** What to send then: `full` where the server has no full report that a `same` could refer to. */
+  want: z.enum(['same', 'full']),
+  challenge: z.string().max(TICKET_LENGTH_MAX),
+  /** The newest checkpoint of the evidence log; null until there is one. */
+  checkpoint: z.string().max(8192).nullable(),
+  /** Fetches manifests until the next answer. */
+  manifestBearer: z.string().max(TICKET_LENGTH_MAX),
+  /** Report versions that the server takes, highest first. */
+  accepts: z.array(z.int().min(1)).min(1).max(8),
+});
+export type Answer = z.infer<typeof Answer>;
