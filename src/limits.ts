@@ -155,3 +155,24 @@ export const HOST_COMMAND_MS = 60_000;
 
 /** An enrolment request or answer, decoded: a key, a host name, some tickets. */
 export const ENROLMENT_BYTES_MAX = 16 * 1024;
+
+/** A path glob in a policy; longer than any path pattern that a person writes, and what bounds matching (time ∝ glob × path). */
+export const GLOB_BYTES_MAX = 1024;
+
+/** Ways through the braces of one glob: `{a,b}{a,b}{a,b}…` doubles with each pair. */
+export const GLOB_ALTERNATIVES_MAX = 100;
+
+/** Reports in one transaction: from 64 on more gains nothing, and 256 keeps the longest wait short. */
+export const INTAKE_BATCH_MAX = 256;
+
+/** How long a report waits for others to share its commit with, in ms: far below what a host notices. */
+export const INTAKE_WAIT_MS = 5;
+
+/** Reports under way at once in a server process: some seconds of work; beyond, 503 tells hosts to come back. */
+export const INTAKE_PENDING_MAX = 4096;
+
+/** Bytes of reports under way at once in a server process, decoded: eight of the largest, thousands of usual ones. */
+export const INTAKE_BYTES_MAX = 96 * 1024 * 1024;
+
+/** Bodies of people's requests: forms and small JSON documents. */
+export const API_BODY_BYTES_MAX = 64 * 1024;

@@ -29,7 +29,8 @@ export function mainLine(entry: Entry): string {
   const head = `.${vis(entry.path)} type=${TYPE_WORDS[entry.type]}`;
   const owner = ` uid=${entry.uid} gid=${entry.gid}`;
   if (entry.type === 'symlink') return `${head}${owner} link=${vis(entry.link ?? '')}\n`;
-  const content = entry.type !== 'file' || entry.sha256 === undefined ? '' : ` size=${entry.size} sha256digest=${entry.sha256}`;
+  const content =
+    entry.type !== 'file' || entry.sha256 === undefined ? '' : ` size=${entry.size} sha256digest=${entry.sha256}`;
   return `${head} mode=${octal(entry.mode)}${owner}${content}\n`;
 }
 
@@ -61,7 +62,8 @@ const LINE = new RegExp(
     `(?: size=${NUMBER} sha256digest=([0-9a-f]{64}))?(?: link=([!-~]*))?$`,
 );
 
-function parseMainLine(line: string): Entry | undefined {
+/** One line of the main text, without its LF; undefined where it has another form. Whether it is canonical, `parseTexts` tells. */
+export function parseMainLine(line: string): Entry | undefined {
   const match = LINE.exec(line);
   if (match === null) return undefined;
   const [, path = '', word = '', mode, uid, gid, size, sha256, link] = match;
