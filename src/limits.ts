@@ -18,6 +18,13 @@ export const DRIFT_BYTES_MAX = 6 * 1024 * 1024;
 /** Holes named in one report; beyond it the list is capped and resolves nothing (PROTOCOL 3.9). */
 export const HOLES_MAX = 2_000;
 
+/** Ranges of sequence numbers that a report may call dropped: one between any two reports that a full spool kept. */
+export const DROPPED_RANGES_MAX = 1_000;
+
+/** Text files of /etc whose content a report may carry, and bytes of each (PROTOCOL 3.10). */
+export const CONTENTS_MAX = 50;
+export const CONTENT_BYTES_MAX = 64 * 1024;
+
 /** Entries of secrets, mounts and the like in one report: far above any real host. */
 export const REPORT_LIST_MAX = 2_000;
 
@@ -176,3 +183,39 @@ export const INTAKE_BYTES_MAX = 96 * 1024 * 1024;
 
 /** Bodies of people's requests: forms and small JSON documents. */
 export const API_BODY_BYTES_MAX = 64 * 1024;
+
+/** Characters of a YAML document of ours: the shipped policy has 20,000, and one of 2,000 rules would have this many. */
+export const YAML_BYTES_MAX = 512 * 1024;
+
+/** Levels of nesting in it: our deepest document has 6. */
+export const YAML_DEPTH_MAX = 20;
+
+/** The rest of a refused layer's blob is read up to this size, to tell a damaged blob from a malformed layer. */
+export const BLAME_BYTES_MAX = 256 * 2 ** 20;
+
+/** How long SQLite itself waits for another process, ms; short, because it holds the event loop. We wait on without it. */
+export const SQLITE_BUSY_WAIT_MS = 20;
+
+/** Prepared statements kept a connection; lists have a few hundred shapes. */
+export const SQLITE_STATEMENTS_MAX = 400;
+
+/** Pages in SQLite's write-ahead log before it is folded in: random host rows are then written once, not once a commit. */
+export const SQLITE_WAL_PAGES = 16_384;
+
+/** Connections a server process holds to PostgreSQL: intake needs two or three, lists the rest. */
+export const POSTGRES_CONNECTIONS = 10;
+
+/** Bytes that one statement carries to PostgreSQL, about: bytes travel as hex inside array text. */
+export const POSTGRES_BULK_BYTES = 16 * 1024 * 1024;
+
+/** Repetitions of a transaction that PostgreSQL asked to repeat; more means that something else is wrong. */
+export const POSTGRES_RETRIES_MAX = 10;
+
+/** No statement of ours takes longer on a healthy database; a list that does is better refused. */
+export const POSTGRES_STATEMENT_MS = 30_000;
+
+/** A host's clock that is further off than this is a finding (PROTOCOL 3.6). */
+export const CLOCK_SKEW_MS = 5 * 60 * 1000;
+
+/** Rules of a policy in each section: the shipped one has about 60; each path is held against all of them in turn. */
+export const POLICY_RULES_MAX = 2_000;

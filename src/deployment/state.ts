@@ -1,8 +1,11 @@
 /** What a host says of its deployments and of what lies over them: all foreign formats brought to one shape. */
 import { z } from 'zod';
 
-const Text = z.string().max(4096);
-const List = 500;
+/** Characters of one text, items of one list: far above any real host. */
+export const STATE_TEXT_MAX = 4096;
+export const STATE_LIST_MAX = 500;
+const Text = z.string().max(STATE_TEXT_MAX);
+const List = STATE_LIST_MAX;
 
 export const DeploymentImage = z.strictObject({
   /** As the host tells it; editable by root, a claim apart from the digest. */
