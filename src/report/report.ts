@@ -2,9 +2,19 @@
 import { z } from 'zod';
 import { DigestJson } from '#src/manifest/json.ts';
 import { parseInstant } from '#src/clock.ts';
-import { DRIFT_LINES_MAX, HOLES_MAX, PATH_BYTES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
+import {
+  CONTENT_BYTES_MAX,
+  CONTENTS_MAX,
+  DRIFT_LINES_MAX,
+  DROPPED_RANGES_MAX,
+  HOLES_MAX,
+  PATH_BYTES_MAX,
+  REPORT_LIST_MAX,
+} from '#src/limits.ts';
 import { DriftJson, HOLE_KINDS, SECRET_STATES } from '#src/drift/drift.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
+import { HostId } from '#src/wire/hostid.ts';
+import { TICKET_LENGTH_MAX } from '#src/wire/ticket.ts';
 
 /** Versions that this build writes and takes, highest first (PROTOCOL 3.1: N and N−1). */
 export const REPORT_VERSIONS = [1] as const;
@@ -24,18 +34,18 @@ const Name = {
 
 const Common = {
   version: z.literal(1),
-  host: z.string().regex(/^h_[0-9a-z]{26}$/),
+  host: HostId,
   /** Rises by one with each report that the agent seals. */
   seq: Count.min(1),
   bootId: z.string().regex(/^[0-9a-f-]{36}$/),
   startedAt: Time,
   finishedAt: Time,
-  /** The server's latest challenge, echoed; null where none was ever received. */
-  challenge: z.string().max(512).nullable(),
+  /** The newest challenge that the agent held before the scan began, echoed; null where none was ever received. */
+  challenge: z.string().max(TICKET_LENGTH_MAX).nullable(),
   /** The newest log checkpoint that the agent kept; null until the evidence log exists. */
   checkpoint: z.string().max(8192).nullable(),
   /** Sequence numbers that the bounded spool dropped before they were sent. */
-  dropped: z.array(z.strictObject({ from: Count, to: Count })).max(1000),
+  dropped: z.array(z.strictObject({ from: Count.min(1), to: Count.min(1) })).max(DROPPED_RANGES_MAX),
 };
 
 const Digests = { main: DigestJson.nullable(), extra: DigestJson.nullable() };
@@ -85,6 +95,11 @@ export const FullReport = z.strictObject({
       removed: z.array(Account).max(REPORT_LIST_MAX),
       changed: z.array(Account).max(REPORT_LIST_MAX),
     })
+    .nullable(),
+  /** Text files of /etc that the configuration inside the image names (PROTOCOL 3.10); null until the agent sends any. */
+  contents: z
+    .array(z.strictObject({ ...Name, text: z.string().max(CONTENT_BYTES_MAX) }))
+    .max(CONTENTS_MAX)
     .nullable(),
   stats: z.strictObject({
     files: Count,

@@ -1,0 +1,161 @@
+/** Check 7 for full reports (docs/report.md 3.4): manifest and listed drift must give the digests that were reported, and no part deny another. */
+import type { ByteString } from '#src/bytes.ts';
+import type { Digest, Sha256 } from '#src/digest.ts';
+import { driftFromJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
+import { applyDrift, DriftError, recompute } from '#src/drift/recompute.ts';
+import { comparisonText } from '#src/drift/redact.ts';
+import { comparePaths, TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
+import type { ManifestHeader, TreeTexts } from '#src/manifest/header.ts';
+import { nameFromJson } from '#src/manifest/json.ts';
+import { refuse, type Flag, type Refused } from './refusal.ts';
+import type { FullReport } from './report.ts';
+
+/** What a full report lists, with names as bytes. */
+export type Contents = {
+  readonly kind: 'contents';
+  readonly drift: readonly Drift[];
+  readonly secrets: readonly Secret[];
+  readonly holes: Readonly<Record<TreeName, readonly Hole[]>>;
+};
+
+/** `consistent`: the digests follow from manifest and drift. `unchecked`: nothing to hold them against, `why` says what is missing. */
+export type Consistency = {
+  readonly kind: 'consistent' | 'unchecked';
+  readonly why: 'no-manifest' | 'other-secret-paths' | 'truncated' | 'holes' | null;
+  readonly flags: readonly Extract<Flag, 'drift-truncated' | 'scan-implausible'>[];
+};
+
+const CODES = { drift: 'DRIFT_CONTRADICTS', holes: 'HOLES_CONTRADICT', tree: 'TREE_CONTRADICTS' } as const;
+
+const no = (what: keyof typeof CODES, message: string): Refused => refuse(7, CODES[what], message);
+const show = (path: ByteString): string => JSON.stringify(path.slice(0, 200));
+
+/** The report's lists, or what they deny each other (docs/report.md 3.4, 1 and 2). Needs no manifest. */
+export function readContents(report: FullReport): Contents | Refused {
+  const drift: Drift[] = [];
+  for (const json of report.drift) {
+    const line = driftFromJson(json);
+    if (line === undefined || treeOf(line.path) === undefined)
+      return no('drift', `line ${drift.length + 1} contradicts itself or is outside /usr and /etc`);
+    const last = drift.at(-1);
+    if (last !== undefined && comparePaths(last.path, line.path) >= 0)
+      return no('drift', `${show(line.path)} is listed twice or out of order`);
+    drift.push(line);
+  }
+  const secrets: Secret[] = [];
+  for (const { path: text, path_b64, state } of report.secrets) {
+    const path = nameFromJson(text, path_b64);
+    if (path === undefined) return no('drift', `secret ${secrets.length + 1} has no proper name`);
+    secrets.push({ path, state });
+  }
+  if (report.manifest === null && (drift.length > 0 || secrets.length > 0 || report.truncated !== null))
+    return no('drift', 'differences are listed, but no manifest that anything was compared with');
+  if (report.truncated !== null)
+    for (const change of ['added', 'removed', 'modified'] as const)
+      if (drift.filter((line) => line.change === change).length > report.truncated[change])
+        return no('drift', `more is listed as ${change} than the total says`);
+  const holes = readHoles(report, drift);
+  return 'kind' in holes ? holes : { kind: 'contents', drift, secrets, holes };
+}
+
+function readHoles(report: FullReport, drift: readonly Drift[]): Record<TreeName, Hole[]> | Refused {
+  const found: Record<TreeName, Hole[]> = { usr: [], etc: [] };
+  for (const tree of TREES) {
+    const { main, extra, holes, holesCapped } = report.trees[tree];
+    const whole = holes.length === 0 && !holesCapped;
+    if ((main === null) !== (extra === null) || (main !== null) !== whole)
+      return no('holes', `/${tree}: a tree has either both digests, or holes`);
+    for (const { path: text, path_b64, kind, detail } of holes) {
+      const path = nameFromJson(text, path_b64);
+      if (path === undefined || treeOf(path) !== tree) return no('holes', `/${tree}: a hole is not in this tree`);
+      found[tree].push({ path, kind, detail });
+    }
+  }
+  const tops = new Set([...found.usr, ...found.etc].map(({ path }) => path));
+  const below = tops.size === 0 ? undefined : drift.find(({ path }) => ancestors(path).some((top) => tops.has(top)));
+  return below === undefined ? found : no('holes', `${show(below.path)} is listed, but lies in a hole`);
+}
+
+/** The path and every folder above it. */
+function ancestors(path: ByteString): ByteString[] {
+  const out = [path];
+  for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) out.push(path.slice(0, at));
+  return out;
+}
+
+/** The manifest that a report names, as the server has it. */
+export type KnownManifest = {
+  readonly header: ManifestHeader;
+  /** A tree's *full* texts; asked for only where digests alone do not decide. */
+  texts(tree: TreeName): Promise<TreeTexts>;
+};
+
+/**
+ * The rest of check 7 (docs/report.md 3.4, 3 to 5). `manifest` is the one that the report names; undefined where it names none, or
+ * the server has not got it. `booted` is the image manifest digest that the booted digest stands for, where that is known.
+ */
+export async function checkConsistency(
+  report: FullReport,
+  contents: Contents,
+  known: { readonly manifest: KnownManifest | undefined; readonly booted: Digest | undefined },
+  sha256: Sha256,
+): Promise<Consistency | Refused> {
+  const flags: Consistency['flags'][number][] = report.truncated === null ? [] : ['drift-truncated'];
+  const unchecked = (why: Consistency['why']): Consistency => ({ kind: 'unchecked', why, flags });
+  if (report.manifest === null) return unchecked('no-manifest');
+  if (known.booted !== undefined && report.manifest.image !== known.booted)
+    return refuse(7, 'MANIFEST_CONTRADICTS', `compared with ${report.manifest.image}, but booted is ${known.booted}`);
+  if (known.manifest === undefined) return unchecked('no-manifest');
+  const { header } = known.manifest;
+  if (TREES.some((tree) => isImplausible(report.trees[tree], header.trees[tree].entries)))
+    flags.push('scan-implausible');
+  // Another list of secrets gives other comparison texts: an older agent's digests say nothing here.
+  if (header.secretPaths !== report.secretPaths.id) return unchecked('other-secret-paths');
+  for (const tree of TREES) {
+    const refused = await checkTree(tree, report, contents, known.manifest, sha256);
+    if (refused !== undefined) return refused;
+  }
+  if (report.truncated !== null) return unchecked('truncated');
+  if (TREES.some((tree) => report.trees[tree].main === null)) return unchecked('holes');
+  return { kind: 'consistent', why: null, flags };
+}
+
+function isImplausible({ entries, holes }: FullReport['trees']['usr'], expected: number): boolean {
+  return holes.length === 0 && entries < expected / 2;
+}
+
+async function checkTree(
+  tree: TreeName,
+  report: FullReport,
+  contents: Contents,
+  manifest: KnownManifest,
+  sha256: Sha256,
+): Promise<Refused | undefined> {
+  const said = report.trees[tree];
+  const drift = contents.drift.filter(({ path }) => treeOf(path) === tree);
+  const secrets = contents.secrets.filter(({ path }) => treeOf(path) === tree);
+  const secretPaths = report.secretPaths.added;
+  const { main, extra } = manifest.header.trees[tree];
+  const asBuilt = said.main === main.comparison && said.extra === extra;
+  // The usual case, a tree that is as it was built, needs no text. Secrets are held against the text in any case.
+  if (drift.length === 0 && secrets.length === 0 && asBuilt && (tree === 'usr' || secretPaths.length === 0))
+    return undefined;
+  const full = await manifest.texts(tree);
+  const expected = { main: comparisonText(full.main, secretPaths), extra: full.extra };
+  const claim = { tree, drift, secrets, secretPaths };
+  try {
+    if (report.truncated !== null || said.main === null) {
+      applyDrift(expected, claim);
+      return undefined;
+    }
+    const found = recompute(expected, claim, sha256);
+    if (found.main === said.main && found.extra === said.extra) return undefined;
+    return no(
+      'tree',
+      `/${tree}: manifest and listed differences give ${found.main} and ${found.extra}, reported are ${said.main} and ${said.extra}`,
+    );
+  } catch (error) {
+    if (!(error instanceof DriftError)) throw error;
+    return no(error.code === 'DRIFT_EXPECTED' ? 'tree' : 'drift', `/${tree}: ${error.message}`);
+  }
+}
