@@ -1,0 +1,240 @@
+/** Check 7 (docs/report.md 3.4): whoever leaves something out, or adds it, contradicts himself. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { digestOf, sha256Hex, type Digest } from '#src/digest.ts';
+import { checkConsistency, readContents, type KnownManifest } from '#src/report/contradict.ts';
+import { FullReport } from '#src/report/report.ts';
+import { full, manifest, someDigest } from './vectors.ts';
+
+const document = full.document;
+const known: KnownManifest = { header: manifest.header, texts: (tree) => Promise.resolve(manifest.trees[tree]) };
+const booted = manifest.header.image;
+
+async function judge(
+  report: FullReport,
+  have: { manifest?: KnownManifest | undefined; booted?: Digest | undefined } = {},
+) {
+  FullReport.parse(report); // each case must pass the checks before this one
+  const contents = readContents(report);
+  if (contents.kind === 'refused') return contents;
+  const { manifest = known } = have;
+  return checkConsistency(
+    report,
+    contents,
+    { manifest: 'manifest' in have ? have.manifest : manifest, booted: 'booted' in have ? have.booted : booted },
+    sha256Hex,
+  );
+}
+
+const { usr, etc } = document.trees;
+const [hosts, evil, changed] = document.drift as [
+  FullReport['drift'][0],
+  FullReport['drift'][0],
+  FullReport['drift'][0],
+];
+const hole = { path: '/etc/ssl', kind: 'unreadable' as const, detail: 'EACCES' };
+const holed = { ...etc, main: null, extra: null, holes: [hole] };
+const secretFile = {
+  path: '/etc/shadow',
+  change: 'modified' as const,
+  attributes: ['mode' as const],
+  expected: { type: 'file' as const, mode: '0000', uid: 0, gid: 0 },
+  actual: { type: 'file' as const, mode: '0644', uid: 0, gid: 0 },
+};
+
+const refused: [string, Partial<FullReport>, string][] = [
+  ['a line left out', { drift: [hosts, changed] }, 'TREE_CONTRADICTS'],
+  ['every line left out', { drift: [] }, 'TREE_CONTRADICTS'],
+  ['a line too many', { drift: [hosts, evil, { ...evil, path: '/usr/bin/evil2' }, changed] }, 'TREE_CONTRADICTS'],
+  ['another digest of the extra text', { trees: { usr: { ...usr, extra: someDigest(1) }, etc } }, 'TREE_CONTRADICTS'],
+  [
+    'the digest of a tree as it was built, beside drift',
+    { trees: { usr: { ...usr, main: manifest.header.trees.usr.main.comparison }, etc } },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'something called expected that the manifest does not say',
+    {
+      drift: [
+        hosts,
+        evil,
+        { ...changed, expected: { ...changed.expected!, uid: 7 }, attributes: ['uid', 'size', 'sha256'] },
+      ],
+    },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'something called removed that never was',
+    { drift: [{ ...hosts, path: '/etc/motd' }, evil, changed] },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'attributes that are not those that differ',
+    { drift: [hosts, evil, { ...changed, attributes: ['size'] }] },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'a modification that changes nothing',
+    { drift: [hosts, evil, { ...changed, actual: changed.expected!, attributes: [] }] },
+    'DRIFT_CONTRADICTS',
+  ],
+  ['a line out of order', { drift: [evil, hosts, changed] }, 'DRIFT_CONTRADICTS'],
+  ['a line twice', { drift: [hosts, hosts, evil, changed] }, 'DRIFT_CONTRADICTS'],
+  ['a path outside the trees', { drift: [hosts, evil, changed, { ...evil, path: '/var/x' }] }, 'DRIFT_CONTRADICTS'],
+  ['a path that climbs out', { drift: [{ ...evil, path: '/etc/../var' }, hosts, evil, changed] }, 'DRIFT_CONTRADICTS'],
+  [
+    'a path in base64 that needs none',
+    {
+      drift: [hosts, { ...evil, path: undefined as never, path_b64: btoa('/usr/bin/evil') }, changed].map(
+        withoutUndefined,
+      ),
+    },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'the size and digest of a secret',
+    {
+      drift: [
+        hosts,
+        {
+          ...secretFile,
+          actual: { ...secretFile.actual, size: 1, sha256: '0'.repeat(64) },
+          attributes: ['mode', 'size', 'sha256'],
+        },
+        evil,
+        changed,
+      ],
+    },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'a file without size and digest that is no secret',
+    { drift: [hosts, evil, { ...changed, actual: { type: 'file', mode: '0755', uid: 0, gid: 0 } }] },
+    'DRIFT_CONTRADICTS',
+  ],
+  ['a secret that is none', { secrets: [{ path: '/etc/hosts', state: 'differs' }] }, 'DRIFT_CONTRADICTS'],
+  [
+    'a secret called added that the manifest has',
+    { secrets: [{ path: '/etc/shadow', state: 'added' }] },
+    'DRIFT_CONTRADICTS',
+  ],
+  ['drift without a manifest', { manifest: null, secrets: [] }, 'DRIFT_CONTRADICTS'],
+  ['secrets without a manifest', { manifest: null, drift: [] }, 'DRIFT_CONTRADICTS'],
+  [
+    'totals without a manifest',
+    { manifest: null, drift: [], secrets: [], truncated: { added: 1, removed: 0, modified: 0 } },
+    'DRIFT_CONTRADICTS',
+  ],
+  ['totals below what is listed', { truncated: { added: 0, removed: 1, modified: 1 } }, 'DRIFT_CONTRADICTS'],
+  ['a hole beside digests', { trees: { usr, etc: { ...etc, holes: [hole] } } }, 'HOLES_CONTRADICT'],
+  ['no digest and no hole', { trees: { usr, etc: { ...etc, main: null, extra: null } } }, 'HOLES_CONTRADICT'],
+  ['one digest of two', { trees: { usr, etc: { ...etc, extra: null, holes: [hole] } } }, 'HOLES_CONTRADICT'],
+  ['a capped list of holes beside digests', { trees: { usr, etc: { ...etc, holesCapped: true } } }, 'HOLES_CONTRADICT'],
+  [
+    'a hole of the other tree',
+    { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/usr/lib' }] } } },
+    'HOLES_CONTRADICT',
+  ],
+  [
+    'a hole outside the trees',
+    { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/' }] } } },
+    'HOLES_CONTRADICT',
+  ],
+  ['drift below a hole', { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc' }] } } }, 'HOLES_CONTRADICT'],
+  [
+    'drift at a hole',
+    { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc/hosts' }] } } },
+    'HOLES_CONTRADICT',
+  ],
+  [
+    'a wrong expectation in a tree with holes',
+    { drift: [{ ...hosts, expected: { ...hosts.expected!, uid: 1 } }, evil, changed], trees: { usr, etc: holed } },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'a wrong expectation in a truncated list',
+    {
+      drift: [{ ...hosts, expected: { ...hosts.expected!, uid: 1 } }],
+      truncated: { added: 9, removed: 9, modified: 9 },
+    },
+    'TREE_CONTRADICTS',
+  ],
+  ['the manifest of another image', { manifest: { image: someDigest(5), rule: 'ostree/1' } }, 'MANIFEST_CONTRADICTS'],
+];
+function withoutUndefined<T extends object>(value: T): T {
+  return JSON.parse(JSON.stringify(value)) as T;
+}
+for (const [name, change, code] of refused)
+  test(`refuses ${name}`, async () => {
+    const found = await judge({ ...document, ...change });
+    assert.ok(found.kind === 'refused', JSON.stringify(found));
+    assert.deepEqual([found.check, found.code, found.status], [7, code, 422], found.message);
+  });
+
+test('the report of the vectors is consistent', async () =>
+  assert.deepEqual(await judge(document), { kind: 'consistent', why: null, flags: [] }));
+
+const asBuilt: FullReport = {
+  ...document,
+  drift: [],
+  secrets: [],
+  trees: {
+    usr: { ...usr, main: manifest.header.trees.usr.main.comparison, entries: 6 },
+    etc: { ...etc, main: manifest.header.trees.etc.main.comparison, entries: 3 },
+  },
+};
+
+test('a host that is as it was built is consistent without a look at any text', async () => {
+  const blind: KnownManifest = { ...known, texts: () => assert.fail('not needed') };
+  assert.deepEqual(await judge(asBuilt, { manifest: blind }), { kind: 'consistent', why: null, flags: [] });
+});
+
+test("a site's own secret paths change the comparison text, on both sides", async () => {
+  const text = manifest.trees.etc.main.replace(/( type=file mode=0(?:644|000) uid=0 gid=0) size=.*/g, '$1');
+  const hidden: FullReport = {
+    ...asBuilt,
+    secretPaths: { id: 'secret-paths/1', added: ['/etc/hosts'] },
+    trees: { ...asBuilt.trees, etc: { ...asBuilt.trees.etc, main: digestOf(text) } },
+    secrets: [{ path: '/etc/hosts', state: 'differs' }],
+  };
+  assert.deepEqual(await judge(hidden), { kind: 'consistent', why: null, flags: [] });
+  const unnamed = await judge({ ...hidden, secretPaths: { id: 'secret-paths/1', added: [] } });
+  assert.equal(unnamed.kind, 'refused');
+});
+
+const unchecked: [string, Partial<FullReport>, Parameters<typeof judge>[1], object][] = [
+  ['had no manifest', { manifest: null, drift: [], secrets: [] }, {}, { why: 'no-manifest', flags: [] }],
+  [
+    'names a manifest that the server has not got',
+    {},
+    { manifest: undefined, booted: undefined },
+    { why: 'no-manifest', flags: [] },
+  ],
+  [
+    'has another list of secret paths',
+    { secretPaths: { id: 'secret-paths/0', added: [] } },
+    {},
+    { why: 'other-secret-paths', flags: [] },
+  ],
+  [
+    'was truncated',
+    { drift: [evil], secrets: [], truncated: { added: 30_000, removed: 0, modified: 0 } },
+    {},
+    { why: 'truncated', flags: ['drift-truncated'] },
+  ],
+  ['has holes', { trees: { usr, etc: holed } }, {}, { why: 'holes', flags: [] }],
+];
+for (const [name, change, have, expected] of unchecked)
+  test(`is accepted unchecked if it ${name}`, async () =>
+    assert.deepEqual(await judge({ ...document, ...change }, have), { kind: 'unchecked', ...expected }));
+
+test('a scan of fewer than half the entries is implausible, unless holes explain it', async () => {
+  const gone = manifest.trees.usr.main.split('\n').slice(3, -1);
+  assert.ok(gone.length > 2);
+  const small = { ...document, trees: { usr: { ...usr, entries: 2 }, etc } };
+  const found = await judge(small);
+  assert.ok(found.kind === 'consistent');
+  assert.deepEqual(found.flags, ['scan-implausible']);
+  const holes = await judge({ ...document, trees: { usr, etc: { ...holed, entries: 1 } } });
+  assert.deepEqual(holes.kind === 'unchecked' && holes.flags, []);
+});
