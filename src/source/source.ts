@@ -1,13 +1,17 @@
 /** Where images lie: one interface over registries, OCI layouts and archives. */
 import type { Digest } from '#src/digest.ts';
+import { BootproofError } from '#src/error.ts';
+import type { Descriptor } from '#src/image/ocimanifest.ts';
 
-/** An OCI content descriptor (image-spec, descriptor.md), as far as we use it. */
-export type Descriptor = {
-  readonly mediaType: string;
-  readonly digest: Digest;
-  /** Bytes. */
-  readonly size: number;
-  readonly annotations?: Readonly<Record<string, string>>;
+export type { Descriptor };
+
+/** A manifest or index as a source hands it out. */
+export type FoundManifest = {
+  readonly bytes: Uint8Array;
+  /** The media type that was told for it. */
+  readonly mediaType: string | undefined;
+  /** What the source's own index says it is: then it must be that. Registries say it of a tag only in a header, which proves nothing. */
+  readonly claimed: { readonly digest: Digest; readonly size: number } | undefined;
 };
 
 /**
@@ -17,8 +21,32 @@ export type Descriptor = {
 export interface Source {
   /** For messages: `docker://quay.io/x/y`, `oci:/srv/layout`. Never holds credentials. */
   readonly name: string;
-  /** The bytes of the manifest or index under a tag or digest, with the media type that was told. */
-  manifest(tagOrDigest: string): Promise<{ readonly bytes: Uint8Array; readonly mediaType: string | undefined }>;
-  /** The bytes of a blob. The iterable must be read to its end or returned. */
-  blob(descriptor: Descriptor): Promise<AsyncIterable<Uint8Array>>;
+  /** Whether image-spec's media types alone are read there by every importer (merge errata 20). */
+  readonly kind: 'registry' | 'layout';
+  /** The manifest or index under a tag or digest. Without either: the tag `latest` of a registry, the only image of a layout. */
+  manifest(tagOrDigest?: string): Promise<FoundManifest>;
+  /** The bytes of a blob, opened when the reading begins. Each chunk belongs to who reads it. */
+  blob(descriptor: Pick<Descriptor, 'digest' | 'size'>): AsyncIterable<Uint8Array>;
 }
+
+/** What a source refused, or what it answered and should not have. Codes: docs/errors.md, "Source refusals". */
+export class SourceError extends BootproofError<
+  | 'SOURCE_NOT_FOUND'
+  | 'SOURCE_UNAUTHORIZED'
+  | 'SOURCE_UNAVAILABLE'
+  | 'SOURCE_NETWORK'
+  | 'SOURCE_ABORTED'
+  | 'SOURCE_ANSWER'
+  | 'SOURCE_REDIRECT'
+  | 'SOURCE_ADDRESS'
+  | 'SOURCE_PLAIN_HTTP'
+  | 'LAYOUT_SYNTAX'
+  | 'LAYOUT_AMBIGUOUS'
+  | 'ARCHIVE_SYNTAX'
+  | 'ARCHIVE_COMPRESSED'
+  | 'CREDENTIALS_SYNTAX'
+  | 'CREDENTIALS_FILE'
+  | 'BLOB_SIZE'
+  | 'BLOB_DIGEST'
+  | 'IMAGE_LIMIT'
+> {}
