@@ -38,7 +38,7 @@ export const ZSTD_WINDOW_LOG_MAX = 23;
 export type ImageLimits = {
   /** Decompressed bytes of one layer. */
   readonly layerBytes: number;
-  /** Decompressed over compressed bytes of one layer, looked at once 16 MiB have come out. */
+  /** Decompressed over compressed bytes of one layer, looked at once 64 MiB have come out. */
   readonly layerRatio: number;
   /** Entries of one layer. */
   readonly layerEntries: number;
@@ -46,8 +46,8 @@ export type ImageLimits = {
   readonly paxBytes: number;
   /** Bytes of names, link targets and capabilities held of one layer. */
   readonly heldBytes: number;
-  /** Apparent size of one file; sparse holes count. */
-  readonly fileBytes: number;
+  /** Holes of all sparse files of one layer, bytes. */
+  readonly layerHoleBytes: number;
   /** Pieces of data in one sparse file. */
   readonly sparsePieces: number;
   /** Paths in the merged tree, those included that no entry names. */
@@ -59,22 +59,25 @@ export type ImageLimits = {
 export const IMAGE_LIMITS: ImageLimits = {
   // Ten times the largest bootc image that we know of, in one layer.
   layerBytes: 64 * 2 ** 30,
-  // Deflate cannot exceed 1,032; zstd can make gigabytes of kilobytes. Real layers stay below 10, zero-filled ones below 200.
-  layerRatio: 1000,
+  // Real layers stay below 10. Deflate ends at 1,032, zstd makes gigabytes of kilobytes.
+  layerRatio: 250,
   // A bootc image has 40,000 to 100,000 paths in all.
   layerEntries: 1_000_000,
-  // Above any real set of xattrs; the kernel's own limit is 64 KiB a value.
+  // What tar-core, with which composefs-rs reads, takes; the kernel's own limit is 64 KiB an xattr.
   paxBytes: 2 ** 20,
   // A million entries of 256 bytes.
   heldBytes: 256 * 2 ** 20,
-  // Holes cost hashing time and no bytes: at 1 GB/s this is a minute.
-  fileBytes: 64 * 2 ** 30,
-  // GNU tar writes one for each run of data; 4 MiB of map.
-  sparsePieces: 65_536,
+  // Holes cost hashing time and no bytes: this is a second.
+  layerHoleBytes: 2 ** 30,
+  // What tar-core takes; GNU tar writes one for each run of data.
+  sparsePieces: 10_000,
   treeNodes: 2_000_000,
   // Names of 4,095 bytes that share nothing make 2,000 parents each: bytes of paths, not of names, are what a tree costs.
   treePathBytes: 512 * 2 ** 20,
 };
+
+/** Warnings of one code and layer that are told one by one; the rest is counted in one more. */
+export const WARNINGS_OF_A_KIND_MAX = 20;
 
 /** Boot ids remembered a host: enough to see A, B, A while two clones take turns (PROTOCOL 3.5). */
 export const CHAIN_BOOTS_MAX = 8;
@@ -219,3 +222,34 @@ export const CLOCK_SKEW_MS = 5 * 60 * 1000;
 
 /** Rules of a policy in each section: the shipped one has about 60; each path is held against all of them in turn. */
 export const POLICY_RULES_MAX = 2_000;
+
+/** Images whose headers a server process keeps at hand: a fleet runs tens. */
+export const KNOWN_IMAGES_MAX = 256;
+
+/** Manifest texts that a server process keeps at hand, in bytes: those of some images. */
+export const KNOWN_TEXT_BYTES_MAX = 128 * 1024 * 1024;
+
+/** One manifest text: a million paths of 200 bytes. */
+export const MANIFEST_TEXT_BYTES_MAX = 256 * 1024 * 1024;
+
+/** Bytes of an access path from which the walk starts anew at an open folder: PATH_MAX less one name, with room. */
+export const ACCESS_BYTES_MAX = 3_800;
+
+/** Bytes of a file that lie in holes; beyond, hashing zeros would take minutes, and no real file has so many. */
+export const SPARSE_BYTES_MAX = 8 * 1024 ** 3;
+
+/** How often a report is decided again because another write to its host came between; more means a storm on one host. */
+export const INTAKE_ATTEMPTS_MAX = 20;
+
+/** Reports of one host at once: a spool that waited out a week of `same` reports at 15 minutes, and then one a second. */
+export const HOST_REPORTS_BURST = 700;
+export const HOST_REPORTS_PER_SECOND = 1;
+
+/** Hosts whose share is remembered in a server process. */
+export const QUOTA_HOSTS_MAX = 100_000;
+
+/** passwd and shadow of a host: a hundred thousand accounts. */
+export const ACCOUNT_FILE_BYTES_MAX = 16 * 1024 * 1024;
+
+/** An account's name in a report; useradd stops at 32, directories of people go further. */
+export const ACCOUNT_NAME_MAX = 256;

@@ -2,7 +2,8 @@
 import type { Instant } from '#src/clock.ts';
 import type { IntegrityFacts } from '#src/policy/evaluate.ts';
 import type { Freshness as FreshnessPolicy } from '#src/policy/document.ts';
-import type { JudgementKind, Severity, Weight } from '#src/policy/judgement.ts';
+import { SEVERITIES, type JudgementKind, type Severity, type Weight } from '#src/policy/judgement.ts';
+import { describe } from './describe.ts';
 
 /** In the order in which they apply. */
 export const VERDICTS = ['new', 'silent', 'unverifiable', 'unsigned', 'drifted', 'compliant'] as const;
@@ -75,6 +76,204 @@ export type Standing = {
   readonly reasons: readonly Reason[];
 };
 
-export declare function judgeHost(facts: HostFacts, now: Instant): Standing;
+/** Reasons that one answer carries: enough for a page's head; the findings themselves are listed elsewhere. */
+const REASONS_MAX = 20;
+
+/** Judges a host at a moment. The answers stand apart; the verdict is the first of `VERDICTS` that applies. */
+export function judgeHost(facts: HostFacts, now: Instant): Standing {
+  const findings = [...facts.findings];
+  const freshness = freshnessOf(facts, now);
+  const { provenance } = facts;
+  const judged = integrityOf(facts.integrity, findings);
+  const rest = { integrity: judged.integrity, provenance, freshness };
+  const weighing = findings.filter((finding) => !finding.waived && finding.verdict !== 'none');
+  const say = (verdict: Verdict, sentence: string, reasons: readonly Reason[]): Standing => ({
+    verdict,
+    sentence,
+    ...rest,
+    reasons: reasons.slice(0, REASONS_MAX),
+  });
+
+  if (facts.integrity === null) {
+    const text = freshness.state === 'silent' ? 'never reported since it was enrolled' : 'no report yet';
+    return say('new', `new (${text})`, [{ text, weight: 'none' }]);
+  }
+  if (freshness.state === 'silent') {
+    const last = facts.lastLiveAt ?? facts.enrolledAt;
+    const text = `nothing heard for ${duration(now - last)}; it is silent after ${duration(facts.freshness.silentAfter)}`;
+    return say('silent', `silent (${text})`, [{ text, weight: 'none' }, ...judged.reasons]);
+  }
+  const unknown = weighing.filter(({ kind, verdict }) => verdict === 'unverifiable' && !IN_INTEGRITY.has(kind));
+  if (judged.weight === 'unverifiable' || provenance.state === 'unverifiable' || unknown.length > 0) {
+    const reasons: Reason[] = [
+      ...(judged.weight === 'unverifiable' ? judged.reasons : []),
+      ...(provenance.state === 'unverifiable' ? [{ text: provenance.why, weight: 'unverifiable' } as const] : []),
+      ...reasonsOf(unknown),
+      ...(judged.weight === 'unverifiable' ? [] : judged.reasons),
+    ];
+    return say('unverifiable', `unverifiable (${reasons[0]!.text})`, reasons);
+  }
+  if (provenance.state === 'unsigned' || provenance.state === 'rejected') {
+    const own: Reason = { text: `${provenance.state}: ${provenance.why}`, weight: 'none' };
+    return say('unsigned', `unsigned (${own.text})`, [own, ...judged.reasons]);
+  }
+  // What policy lets weigh beside integrity: an outdated image, odd reports.
+  const others = weighing.filter(({ kind, verdict }) => verdict === 'drifted' && BESIDE_INTEGRITY.has(kind));
+  if (judged.weight === 'drifted' || others.length > 0) {
+    const reasons = [...judged.reasons, ...reasonsOf(others)];
+    return say('drifted', `drifted (${driftedText(judged, weighing)})`, reasons);
+  }
+  return say('compliant', compliantText(judged, facts, findings), judged.reasons);
+}
+
 /** When a host that says nothing more will be silent: for a column with an index. */
-export declare function silentAt(facts: Pick<HostFacts, 'enrolledAt' | 'lastLiveAt' | 'freshness'>): Instant;
+export function silentAt({ enrolledAt, lastLiveAt, freshness }: TimeFacts): Instant {
+  return (lastLiveAt ?? enrolledAt) + freshness.silentAfter;
+}
+type TimeFacts = Pick<HostFacts, 'enrolledAt' | 'lastLiveAt' | 'freshness'>;
+
+/** From the clock alone, at the moment of reading: no job has to run for a host to be silent. */
+export function freshnessOf(facts: TimeFacts & Pick<HostFacts, 'image'>, now: Instant): Freshness {
+  const { freshness, image } = facts;
+  const silent = silentAt(facts);
+  if (now >= silent) return { state: 'silent', since: silent };
+  const late = (facts.lastLiveAt ?? facts.enrolledAt) + freshness.lateAfter;
+  if (now >= late) return { state: 'late', since: late };
+  const ends = [
+    ...(freshness.behindTagAfter === null || image.behindTagSince === null
+      ? []
+      : [image.behindTagSince + freshness.behindTagAfter]),
+    ...(freshness.imageAgeMax === null || image.builtAt === null ? [] : [image.builtAt + freshness.imageAgeMax]),
+  ];
+  const outdated = Math.min(...ends);
+  return now >= outdated ? { state: 'outdated', since: outdated } : { state: 'current', since: null };
+}
+
+// Their weight is part of the integrity answer; the rest weighs on its own where policy says so.
+const IN_INTEGRITY = new Set<JudgementKind>(['hole', 'manifest']);
+const BESIDE_INTEGRITY = new Set<JudgementKind>(['report', 'contradiction', 'enforcement', 'silence', 'outdated']);
+
+type JudgedIntegrity = { readonly integrity: Integrity; readonly weight: Weight; readonly reasons: readonly Reason[] };
+
+/**
+ * The integrity answer, after policy (PROTOCOL 3.8, 3.9, 5). What is known to differ outweighs what could not be told: an
+ * attacker must not turn "drifted" into "could not tell" by making one more file unreadable.
+ */
+function integrityOf(facts: IntegrityFacts | null, findings: readonly FindingFacts[]): JudgedIntegrity {
+  const waived = findings.filter((finding) => finding.waived).length;
+  const open = findings.filter((finding) => !finding.waived);
+  if (facts === null) {
+    const integrity = { state: 'unverifiable', code: 'NO_REPORT', allowed: 0, local: 0, waived } as const;
+    return { integrity, weight: 'unverifiable', reasons: [{ text: 'no report yet', weight: 'unverifiable' }] };
+  }
+  const { manifest, masks, truncated } = facts;
+  const counts = { allowed: facts.allowed.usr + facts.allowed.etc, local: facts.local.usr + facts.local.etc, waived };
+  if (manifest.state !== 'ready') {
+    const { state, code, detail } = manifest;
+    const text = `${code}: ${detail ?? MANIFEST_TEXT[state]}`;
+    const integrity = { state: 'unverifiable', code, ...counts } as const;
+    // What was found under an older image stands until it is looked for again, but says nothing of this one.
+    return { integrity, weight: 'unverifiable', reasons: [{ text, weight: 'unverifiable', kind: 'manifest' }] };
+  }
+  const heavy = open.filter(({ kind, verdict }) => verdict === 'drifted' && !BESIDE_INTEGRITY.has(kind));
+  const cut: Reason[] =
+    truncated === null
+      ? []
+      : [{ text: `more drift than a report lists: ${totals(truncated)}`, weight: 'drifted', kind: 'report' }];
+  const masked = masks.map(({ path, kind, effect }): Reason => ({
+    text: `${path} lies under a ${kind}${effect === 'forbidden' ? '' : ', which policy allows'}: what is beneath was not seen`,
+    weight: 'none',
+    kind: 'overlay',
+    subject: path,
+  }));
+  const untold: Reason[] = [
+    ...reasonsOf(open.filter(({ kind, verdict }) => kind === 'hole' && verdict === 'unverifiable')),
+    ...(facts.holesCapped ? [{ text: 'more unread paths than a report lists', weight: 'unverifiable' } as const] : []),
+    ...(facts.implausible
+      ? [{ text: 'the scan saw far less than the image holds', weight: 'unverifiable' } as const]
+      : []),
+  ];
+  const reasons = [...reasonsOf(heavy), ...cut, ...masked, ...untold];
+  const isDifferent = heavy.length > 0 || cut.length > 0;
+  const weight = isDifferent ? 'drifted' : untold.length > 0 ? 'unverifiable' : 'none';
+  const light = reasonsOf(open.filter(({ verdict }) => verdict === 'none'));
+  if (masks.length > 0)
+    return { integrity: { state: 'masked', code: null, ...counts }, weight, reasons: [...reasons, ...light] };
+  const state = isDifferent ? 'drifted' : untold.length > 0 ? 'unverifiable' : 'intact';
+  const code = state !== 'unverifiable' ? null : facts.implausible ? 'SCAN_IMPLAUSIBLE' : 'HOLES';
+  return { integrity: { state, code, ...counts }, weight, reasons: [...reasons, ...light] };
+}
+
+const MANIFEST_TEXT = {
+  pending: 'the manifest of this image is being built',
+  failed: 'the manifest of this image could not be built',
+  unknown: 'the host names no image that can be found',
+  'not-allowed': 'the image lies where this server may not fetch from',
+} as const;
+
+/** Heaviest first; equals in the order of rule and subject, so that the same facts give the same answer. */
+function reasonsOf(findings: readonly FindingFacts[]): Reason[] {
+  return [...findings]
+    .sort(
+      (a, b) =>
+        SEVERITIES.indexOf(b.severity) - SEVERITIES.indexOf(a.severity) ||
+        compare(a.rule, b.rule) ||
+        compare(a.subject, b.subject) ||
+        compare(a.signature, b.signature),
+    )
+    .slice(0, REASONS_MAX)
+    .map((finding) => ({
+      text: describe(finding),
+      weight: finding.verdict,
+      severity: finding.severity,
+      rule: finding.rule,
+      kind: finding.kind,
+      subject: finding.subject,
+    }));
+}
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+function driftedText({ integrity, reasons }: JudgedIntegrity, weighing: readonly FindingFacts[]): string {
+  const bySeverity = [...SEVERITIES].reverse().flatMap((severity) => {
+    const n = weighing.filter((finding) => finding.severity === severity && finding.verdict === 'drifted').length;
+    return n === 0 ? [] : [`${n} ${severity}`];
+  });
+  const parts = bySeverity.length === 0 ? [reasons[0]!.text] : [bySeverity.join(', ')];
+  if (integrity.state === 'masked') parts.push('the image lies under something else');
+  if (integrity.allowed > 0) parts.push(differences(integrity.allowed, 'allowed'));
+  if (integrity.waived > 0) parts.push(`${integrity.waived} waived`);
+  return parts.join('; ');
+}
+
+/** Never bare where something is allowed, waived, masked or not assessed. */
+function compliantText(
+  { integrity }: JudgedIntegrity,
+  { provenance, integrity: facts }: HostFacts,
+  findings: readonly FindingFacts[],
+): string {
+  const noted = findings.filter((finding) => !finding.waived).length;
+  const variants = facts!.variants.usr + facts!.variants.etc;
+  const parts = [
+    ...(integrity.allowed > 0 ? [differences(integrity.allowed, 'allowed')] : []),
+    ...(integrity.local > 0 ? [differences(integrity.local, 'local')] : []),
+    ...(variants > 0 ? [differences(variants, 'importer')] : []),
+    ...(integrity.waived > 0 ? [`${integrity.waived} waived`] : []),
+    ...(noted > 0 ? [`${noted} noted`] : []),
+    ...(integrity.state === 'masked' ? ['image partly masked'] : []),
+    ...(provenance.state === 'not-assessed' ? ['signatures not assessed'] : [`signatures trusted`]),
+  ];
+  return `compliant (${parts.join(', ')})`;
+}
+
+const differences = (n: number, what: string): string => `${n} ${what} difference${n === 1 ? '' : 's'}`;
+
+const totals = ({ added, removed, modified }: { added: number; removed: number; modified: number }): string =>
+  `${added} added, ${removed} removed, ${modified} modified`;
+
+/** The largest whole unit: what a person needs of a time span. */
+function duration(ms: number): string {
+  const minutes = Math.max(0, Math.floor(ms / 60_000));
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 72 ? `${hours} h` : `${Math.floor(hours / 24)} days`;
+}

@@ -1,10 +1,36 @@
 /** One host's accepted report under a policy → judgements (docs/policy.md, section 6). Pure: no store, no clock. */
+import { fromUtf8 } from '#src/bytes.ts';
 import type { DeploymentState, Overlay } from '#src/deployment/state.ts';
-import type { Drift, Hole, Secret } from '#src/drift/drift.ts';
 import type { Digest } from '#src/digest.ts';
-import type { TreeName } from '#src/manifest/entry.ts';
+import { driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
+import { CLOCK_SKEW_MS } from '#src/limits.ts';
+import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
+import { vis } from '#src/manifest/vis.ts';
 import type { Policy } from './document.ts';
-import type { Effect, Judgement, JudgementKind, ReportFlag } from './judgement.ts';
+import { fileRuleFor, pathChanges } from './files.ts';
+import {
+  REPORT_FLAGS,
+  signatureOf,
+  type Effect,
+  type Judgement,
+  type JudgementKind,
+  type PathChange,
+  type ReportFlag,
+} from './judgement.ts';
+import {
+  judgeContradictions,
+  judgeEnforcement,
+  judgeFlag,
+  judgeHoles,
+  judgeKargs,
+  judgeLayered,
+  judgeManifest,
+  judgement,
+  judgeOverlays,
+  judgeTransientRoot,
+  judgeVerity,
+  UNNAMED,
+} from './state.ts';
 
 /** What the server has to compare with (PROTOCOL 2.7, 5). Without a manifest nothing is drift. */
 export type ManifestState =
@@ -27,7 +53,7 @@ export type Evidence = {
   readonly trees: Readonly<Record<TreeName, { readonly holes: readonly Hole[]; readonly holesCapped: boolean }>>;
   readonly truncated: { readonly added: number; readonly removed: number; readonly modified: number } | null;
   readonly deployment: DeploymentState;
-  /** What holds as of this report. `truncated`, `holes-capped` and `clock-skew` are found here and need not be given. */
+  /** What holds as of this report. `drift-truncated`, `holes-capped` and `clock-skew` are found here and need not be given. */
   readonly flags: readonly ReportFlag[];
   /** The host's clock minus the server's; null where it could not be told (carried by file). */
   readonly skewMs: number | null;
@@ -76,4 +102,113 @@ export type Evaluation = {
 };
 
 /** Judges one host's newest accepted full report under a policy. */
-export declare function evaluate(evidence: Evidence, policy: Policy): Evaluation;
+export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
+  const { manifest, trees, deployment, truncated } = evidence;
+  const holes = TREES.flatMap((tree) => trees[tree].holes);
+  const holesCapped = TREES.some((tree) => trees[tree].holesCapped);
+  const implausible = evidence.flags.includes('scan-implausible');
+  const files = judgeFiles(evidence, policy);
+  const overlays = judgeOverlays(policy, deployment, holes);
+  const notes = flagNotes(evidence, holesCapped);
+  const judgements = [
+    ...files.judgements,
+    ...overlays.flatMap((judged) => judged.judgement ?? []),
+    ...judgeLayered(policy, deployment),
+    ...judgeKargs(policy, deployment),
+    ...judgeContradictions(policy, deployment),
+    ...judgeVerity(policy, deployment),
+    ...judgeTransientRoot(policy, deployment),
+    ...judgeEnforcement(policy, deployment),
+    ...judgeHoles(policy, holes),
+    ...judgeManifest(policy, manifest),
+    ...REPORT_FLAGS.flatMap((flag) => (notes.has(flag) ? (judgeFlag(policy, flag, notes.get(flag)) ?? []) : [])),
+  ];
+  // A look beneath ends the masking (PROTOCOL 3.9), and a transient /etc hides nothing: unless the walk stopped there.
+  const unseen = new Set(holes.filter(({ kind }) => kind === 'mount').map(({ path }) => path));
+  const masks = overlays
+    .filter(({ overlay: { path, masks, beneath } }) => (masks && beneath !== 'image') || unseen.has(fromUtf8(path)))
+    .map(({ overlay, effect }) => ({
+      path: vis(fromUtf8(overlay.path)),
+      kind: overlay.kind,
+      effect: effect ?? 'forbidden',
+    }));
+  return {
+    policy: policy.digest,
+    judgements,
+    facts: { manifest, ...files.counts, masks, truncated, holesCapped, implausible },
+    seen: seenOf(evidence, holesCapped, implausible),
+  };
+}
+
+type Counts = Record<TreeName, number>;
+const none = (): Counts => ({ usr: 0, etc: 0 });
+
+function judgeFiles({ manifest, drift, secrets, variant }: Evidence, policy: Policy) {
+  const counts = { allowed: none(), local: none(), variants: none() };
+  const judgements: Judgement[] = [];
+  // Without a manifest nothing is drift (PROTOCOL 2.7), whatever the host compared itself with.
+  if (manifest.state !== 'ready') return { judgements, counts };
+  for (const change of pathChanges(drift, secrets)) {
+    // Acceptance lets no other paths through; should one come, it is judged as strictly as /usr.
+    const tree = treeOf(change.path) ?? 'usr';
+    if (change.drift !== undefined && change.secret === undefined && variant?.(change.drift) !== undefined) {
+      counts.variants[tree]++;
+      continue;
+    }
+    const rule = fileRuleFor(policy, change) ?? UNNAMED[tree];
+    if (rule.effect === 'allowed') counts.allowed[tree]++;
+    else if (rule.effect === 'expected-local') counts.local[tree]++;
+    const kind = change.secret === undefined ? 'drift' : 'secret';
+    const found = judgement(rule, kind, vis(change.path), signatureOf(change), detailOf(change));
+    if (found !== undefined) judgements.push(found);
+  }
+  return { judgements, counts };
+}
+
+const detailOf = ({ drift, secret }: PathChange) => ({
+  ...(drift === undefined ? {} : { change: driftJson(drift) }),
+  ...(secret === undefined ? {} : { secret }),
+});
+
+/** The flags that hold, each with its figure in words. */
+function flagNotes({ flags, truncated, skewMs }: Evidence, holesCapped: boolean): Map<ReportFlag, string | undefined> {
+  const notes = new Map<ReportFlag, string | undefined>(flags.map((flag) => [flag, undefined]));
+  if (truncated !== null) {
+    const { added, removed, modified } = truncated;
+    notes.set('drift-truncated', `added ${added}, removed ${removed}, modified ${modified}`);
+  }
+  if (holesCapped) notes.set('holes-capped', undefined);
+  if (skewMs !== null && Math.abs(skewMs) > CLOCK_SKEW_MS) {
+    const minutes = Math.round(Math.abs(skewMs) / 60_000);
+    notes.set('clock-skew', `${minutes} min ${skewMs > 0 ? 'ahead' : 'behind'}`);
+  }
+  return notes;
+}
+
+function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean): Seen {
+  const { manifest, trees, truncated, deployment, live } = evidence;
+  // A report that was cut, or that is too small to be believed, resolves nothing (PROTOCOL 3.8, 3.9).
+  const isWhole = truncated === null && !implausible;
+  const tree = (name: TreeName) => ({
+    told: isWhole && manifest.state === 'ready' && !trees[name].holesCapped,
+    holes: trees[name].holes.map(({ path }) => vis(path)),
+  });
+  const isKnown = deployment.booted !== null && deployment.via !== 'none' && deployment.via !== 'option';
+  const kinds: [JudgementKind, boolean][] = [
+    ['silence', live],
+    ['overlay', isWhole],
+    ['layered', isWhole && isKnown],
+    ['karg', isWhole && deployment.kargs.length > 0],
+    ['contradiction', isWhole],
+    ['verity', isWhole && deployment.verity !== null],
+    ['transient-root', isWhole && deployment.transientRoot !== null],
+    ['enforcement', isWhole && isKnown],
+    ['hole', isWhole && !holesCapped],
+    ['manifest', isWhole],
+    ['report', isWhole],
+  ];
+  return {
+    trees: { usr: tree('usr'), etc: tree('etc') },
+    kinds: kinds.filter(([, told]) => told).map(([kind]) => kind),
+  };
+}

@@ -6,6 +6,7 @@ import { attributesOf, type Drift, type DriftJson, type HoleKind, type Secret } 
 import type { Overlay } from '#src/deployment/state.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
+import type { Flag } from '#src/report/refusal.ts';
 
 /** From least to most: the index is the order that the store keeps (0 to 4). */
 export const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
@@ -17,7 +18,7 @@ export type Effect = (typeof EFFECTS)[number];
 
 /**
  * What a judgement is about. The subject is: an escaped path (drift, secret, hole, overlay), a package (layered), a kernel
- * argument (karg), words (contradiction), an image digest (manifest, outdated), a flag's name (report), or `host`.
+ * argument (karg), words (contradiction), an image digest (manifest, outdated), or `host`.
  */
 export const JUDGEMENT_KINDS = [
   'drift',
@@ -28,6 +29,8 @@ export const JUDGEMENT_KINDS = [
   'karg',
   'contradiction',
   'verity',
+  'transient-root',
+  'enforcement',
   'manifest',
   'report',
   'silence',
@@ -39,18 +42,18 @@ export type JudgementKind = (typeof JUDGEMENT_KINDS)[number];
 export const WEIGHTS = ['drifted', 'unverifiable', 'none'] as const;
 export type Weight = (typeof WEIGHTS)[number];
 
-/** What acceptance and the server's own memory say of a host's reports (PROTOCOL 3.5 to 3.9). */
+/** What acceptance and the server's own memory say of a host's reports (docs/report.md 3; PROTOCOL 3.4 to 3.9). */
 export const REPORT_FLAGS = [
   'identity-forked',
   'cloned',
   'chain-gap',
   'reports-dropped',
   'clock-skew',
-  'truncated',
+  'drift-truncated',
   'holes-capped',
   'scan-implausible',
-] as const;
-export type ReportFlag = (typeof REPORT_FLAGS)[number];
+] as const satisfies readonly (Flag | 'reports-dropped' | 'holes-capped')[];
+export type ReportFlag = (typeof REPORT_FLAGS)[number] | Flag;
 
 /** Expected beside actual, ready for JSON; which of these is there follows from the kind. */
 export type Detail = {
