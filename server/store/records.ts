@@ -395,6 +395,8 @@ export type Job = NewJob & {
   readonly leaseUntil: Instant;
   /** Proves that the lease is ours; changes with each take. */
   readonly lease: string;
+  /** What the take before it reported on failing. */
+  readonly lastError: string | null;
 };
 
 // ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────

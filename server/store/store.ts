@@ -239,8 +239,15 @@ export interface Jobs {
   finish(job: Pick<r.Job, 'id' | 'lease'>): Promise<boolean>;
   /** Back into the queue at `retryAt`; null gives up and drops it. False where the lease was lost. */
   fail(job: Pick<r.Job, 'id' | 'lease'>, retryAt: Instant | null, error: string): Promise<boolean>;
-  /** Waiting and running jobs by kind, with the oldest due time. */
-  lag(now: Instant): Promise<readonly { readonly kind: string; readonly waiting: number; readonly oldest: Instant }[]>;
+  /** Jobs by kind: those that wait (or whose lease ran out), those that run, and the oldest run time. */
+  lag(now: Instant): Promise<
+    readonly {
+      readonly kind: string;
+      readonly waiting: number;
+      readonly running: number;
+      readonly oldest: Instant;
+    }[]
+  >;
 }
 
 /** The trail of what people and jobs did; every deciding method writes it itself, this is for acts that change no row. */

@@ -1,0 +1,47 @@
+/** The trail: one function writes it, always in the transaction of the act. */
+import type { Engine, Tx } from './engine.ts';
+import { sortableId } from './ids.ts';
+import { pageOf } from './read/page.ts';
+import type * as r from './records.ts';
+import type { Audit } from './store.ts';
+import type { AuditRow } from './tables.ts';
+
+export type Entry = Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>;
+
+/** The one way into the trail. */
+export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<void> {
+  await tx.db
+    .insertInto('audit')
+    .values({
+      id: `a_${sortableId(by.at)}`,
+      at: by.at,
+      actor: by.actor,
+      action: entry.action,
+      object: entry.object,
+      note: by.note ?? null,
+      before: JSON.stringify(entry.before ?? null),
+      after: JSON.stringify(entry.after ?? null),
+    })
+    .execute();
+}
+
+const entryOf = (row: AuditRow): r.AuditEntry => ({
+  ...row,
+  before: JSON.parse(row.before) as unknown,
+  after: JSON.parse(row.after) as unknown,
+});
+
+export function auditOn(engine: Engine): Audit {
+  return {
+    append: (by, entry) => engine.write((tx) => writeAudit(tx, by, entry)),
+    list: (filter, page) =>
+      engine.reading(async (db) => {
+        let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc');
+        if (filter.object !== undefined) query = query.where('object', '=', filter.object);
+        if (filter.actor !== undefined) query = query.where('actor', '=', filter.actor);
+        if (page.cursor !== null) query = query.where('id', '<', page.cursor.id);
+        const rows = await query.limit(page.limit + 1).execute();
+        return pageOf(rows, page.limit, entryOf, ({ id }) => ({ id }));
+      }),
+  };
+}

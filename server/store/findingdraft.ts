@@ -1,0 +1,268 @@
+/**
+ * Findings of a group commit: from what machines saw to rows of finding, episode, group and all counters. What stands is
+ * read first, so that a repeated sighting writes nothing and every counter moves by what really changed.
+ */
+import assert from 'node:assert/strict';
+import type { Row, Tx } from './engine.ts';
+import type * as r from './records.ts';
+import type { HostWrite } from './store.ts';
+import type { EpisodeRow, FindingGroupRow, FindingRow, GroupCountRow } from './tables.ts';
+
+export const DISPOSITIONS = ['none', 'acknowledged', 'waived'] as const;
+
+type Counters = Row<'host', 'open0' | 'open1' | 'open2' | 'open3' | 'open4' | 'acknowledged' | 'waived_findings'>;
+type Changed = { readonly opened: string[]; readonly reopened: string[]; readonly resolved: string[] };
+
+const FINDING = [
+  'host_id',
+  'group_id',
+  'is_open',
+  'disposition',
+  'sev',
+  'first_seen',
+  'opened_at',
+  'resolved_at',
+  'episode',
+  'waiver_id',
+] as const;
+const FINDING_SET = [
+  'is_open',
+  'disposition',
+  'sev',
+  'opened_at',
+  'resolved_at',
+  'episode',
+  'waiver_id',
+  'detail',
+] as const;
+const COUNTS = ['open', 'acknowledged', 'waived', 'ever'] as const;
+
+type Draft = { row: FindingRow; changed: boolean };
+type GroupDraft = {
+  facts: r.GroupFacts | null;
+  sev: number | null;
+  openedAt: number | null;
+  firstSeen: number | null;
+  count: GroupCountRow;
+};
+
+const keyOf = (hostId: string, groupId: string) => `${hostId} ${groupId}`;
+const byId = (a: { readonly id: string }, b: { readonly id: string }) => (a.id < b.id ? -1 : 1);
+const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]) => (a < b ? -1 : 1);
+
+function count(counters: Counters, row: Pick<FindingRow, 'disposition' | 'sev'>, by: 1 | -1): void {
+  const name =
+    row.disposition === 1
+      ? 'acknowledged'
+      : row.disposition === 2
+        ? 'waived_findings'
+        : (`open${row.sev as r.Severity}` as const);
+  counters[name] += by;
+  assert(counters[name] >= 0, `a host's counter ${name} fell below zero`);
+}
+
+export class FindingDraft {
+  readonly #findings = new Map<string, Draft>();
+  readonly #groups = new Map<string, GroupDraft>();
+  readonly #episodes = new Map<string, EpisodeRow>();
+  readonly #closed = new Map<
+    string,
+    Row<'episode', 'host_id' | 'group_id' | 'n' | 'closed_at' | 'closed_seq' | 'reason'>
+  >();
+
+  /** Reads what stands under every (host, group) that the items name. */
+  async load(tx: Tx, items: readonly HostWrite[]): Promise<void> {
+    const keys = new Map<string, { host_id: string; group_id: string }>();
+    for (const { hostId, findings } of items)
+      for (const change of findings ?? []) {
+        const groupId = change.kind === 'present' ? change.group.id : change.groupId;
+        keys.set(keyOf(hostId, groupId), { host_id: hostId, group_id: groupId });
+      }
+    const rows = await tx.bulk.select('finding', [...FINDING, 'detail'], ['host_id', 'group_id'], [...keys.values()]);
+    for (const row of rows) this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
+  }
+
+  apply(item: HostWrite, seq: number | null, counters: Counters): Changed {
+    const changed: Changed = { opened: [], reopened: [], resolved: [] };
+    for (const change of item.findings ?? []) {
+      if (change.kind === 'present') this.#present(item, change, seq, counters, changed);
+      else this.#absent(item, change, seq, counters, changed);
+    }
+    return changed;
+  }
+
+  #present(
+    item: HostWrite,
+    change: Extract<r.FindingChange, { kind: 'present' }>,
+    seq: number | null,
+    counters: Counters,
+    changed: Changed,
+  ): void {
+    const { group, severity } = change;
+    const key = keyOf(item.hostId, group.id);
+    const known = this.#findings.get(key);
+    if (known?.row.is_open === 1) {
+      if (known.row.sev === severity) return;
+      count(counters, known.row, -1);
+      known.row.sev = severity;
+      known.changed = true;
+      count(counters, known.row, 1);
+      this.#group(group.id).sev = severity;
+      return;
+    }
+    const row: FindingRow = {
+      host_id: item.hostId,
+      group_id: group.id,
+      is_open: 1,
+      // An acknowledgement was of the episode that ended; a waiver that still holds is applied by whoever judges it.
+      disposition: 0,
+      sev: severity,
+      first_seen: known?.row.first_seen ?? item.at,
+      opened_at: item.at,
+      resolved_at: null,
+      episode: (known?.row.episode ?? 0) + 1,
+      waiver_id: known?.row.waiver_id ?? null,
+      detail: JSON.stringify(change.detail ?? null),
+    };
+    this.#findings.set(key, { row, changed: true });
+    this.#episodes.set(`${key} ${row.episode}`, {
+      host_id: item.hostId,
+      group_id: group.id,
+      n: row.episode,
+      opened_at: item.at,
+      opened_seq: seq,
+      closed_at: null,
+      closed_seq: null,
+      reason: null,
+    });
+    (known === undefined ? changed.opened : changed.reopened).push(group.id);
+    count(counters, row, 1);
+    const draft = this.#group(group.id);
+    draft.facts = group;
+    draft.sev = severity;
+    draft.firstSeen ??= item.at;
+    draft.openedAt = Math.max(draft.openedAt ?? 0, item.at);
+    draft.count.open++;
+    if (known === undefined) draft.count.ever++;
+  }
+
+  #absent(
+    item: HostWrite,
+    change: Extract<r.FindingChange, { kind: 'absent' }>,
+    seq: number | null,
+    counters: Counters,
+    changed: Changed,
+  ): void {
+    const key = keyOf(item.hostId, change.groupId);
+    const known = this.#findings.get(key);
+    if (known?.row.is_open !== 1) return;
+    const { row } = known;
+    count(counters, row, -1);
+    const { count: delta } = this.#group(change.groupId);
+    if (row.disposition === 1) delta.acknowledged--;
+    else if (row.disposition === 2) delta.waived--;
+    else delta.open--;
+    Object.assign(row, { is_open: 0, disposition: 0, resolved_at: item.at });
+    known.changed = true;
+    changed.resolved.push(change.groupId);
+    const end = { closed_at: item.at, closed_seq: seq, reason: change.reason };
+    const episode = this.#episodes.get(`${key} ${row.episode}`);
+    if (episode !== undefined) Object.assign(episode, end);
+    else
+      this.#closed.set(`${key} ${row.episode}`, {
+        host_id: item.hostId,
+        group_id: change.groupId,
+        n: row.episode,
+        ...end,
+      });
+  }
+
+  #group(id: string): GroupDraft {
+    let draft = this.#groups.get(id);
+    if (draft === undefined) {
+      const none = { group_id: id, open: 0, acknowledged: 0, waived: 0, ever: 0 };
+      draft = { facts: null, sev: null, openedAt: null, firstSeen: null, count: none };
+      this.#groups.set(id, draft);
+    }
+    return draft;
+  }
+
+  async write(tx: Tx): Promise<void> {
+    const { bulk } = tx;
+    const findings = [...this.#findings].filter(([, { changed }]) => changed).sort(byKey);
+    await bulk.insert(
+      'finding',
+      [...FINDING, 'detail'],
+      findings.map(([, { row }]) => row),
+      { key: ['host_id', 'group_id'], set: FINDING_SET },
+    );
+    await bulk.insert(
+      'episode',
+      ['host_id', 'group_id', 'n', 'opened_at', 'opened_seq', 'closed_at', 'closed_seq', 'reason'],
+      [...this.#episodes].sort(byKey).map(([, row]) => row),
+    );
+    await bulk.update(
+      'episode',
+      ['host_id', 'group_id', 'n'],
+      ['closed_at', 'closed_seq', 'reason'],
+      [...this.#closed].sort(byKey).map(([, row]) => row),
+    );
+    await this.#writeGroups(tx);
+  }
+
+  /**
+   * The row of group_count is the group's lock: whoever holds it knows the exact total and may open or close the group.
+   * Taken last, so that a group on many hosts is held only for the end of the transaction.
+   */
+  async #writeGroups({ bulk }: Tx): Promise<void> {
+    const drafts = [...this.#groups].map(([id, draft]) => ({ id, ...draft })).sort(byId);
+    await bulk.insert('finding_group', [...GROUP], drafts.flatMap(newGroup), { key: ['id'], nothing: true });
+    const totals = await bulk.addReturning(
+      'group_count',
+      ['group_id', ...COUNTS],
+      drafts.map(({ count }) => count),
+      { key: ['group_id'], add: COUNTS },
+    );
+    const open = new Map(totals.map((t) => [t.group_id, t.open + t.acknowledged + t.waived > 0 ? 1 : 0]));
+    const standing = await bulk.select(
+      'finding_group',
+      ['id', 'sev', 'is_open', 'last_new_at'],
+      ['id'],
+      drafts.map(({ id }) => ({ id })),
+    );
+    const next = standing.flatMap((row) => {
+      const { sev, openedAt } = this.#groups.get(row.id)!;
+      const changed = {
+        id: row.id,
+        sev: sev ?? row.sev,
+        is_open: open.get(row.id)!,
+        // To the minute: a group that opens on many hosts is not rewritten, and moved in its index, by each batch.
+        last_new_at: openedAt === null ? row.last_new_at : Math.max(row.last_new_at, minute(openedAt)),
+      };
+      const same =
+        changed.sev === row.sev && changed.is_open === row.is_open && changed.last_new_at === row.last_new_at;
+      return same ? [] : [changed];
+    });
+    await bulk.update('finding_group', ['id'], ['sev', 'is_open', 'last_new_at'], next.sort(byId));
+  }
+}
+
+const GROUP = ['id', 'rule', 'kind', 'subject', 'signature', 'sev', 'is_open', 'first_seen', 'last_new_at'] as const;
+const minute = (at: number) => at - (at % 60_000);
+
+function newGroup({ facts, sev, firstSeen, openedAt }: GroupDraft): FindingGroupRow[] {
+  if (facts === null) return [];
+  return [
+    {
+      id: facts.id,
+      rule: facts.rule,
+      kind: facts.kind,
+      subject: facts.subject,
+      signature: JSON.stringify(facts.signature ?? null),
+      sev: sev!,
+      is_open: 0,
+      first_seen: firstSeen!,
+      last_new_at: minute(openedAt!),
+    },
+  ];
+}

@@ -1,0 +1,207 @@
+/** Hosts: the records, and what people decide about them. What reports change goes through intake. */
+import { REFUSAL_DETAIL_MAX } from '#src/limits.ts';
+import { writeAudit } from './audit.ts';
+import type { Engine, Tx } from './engine.ts';
+import { createHost, knownKey, writeLabels } from './enrol.ts';
+import { hostByKeyIn, hostIn, hostOf, PULSE_COLUMNS } from './hostrow.ts';
+import { intakeIn } from './intake.ts';
+import type * as r from './records.ts';
+import type { Hosts } from './store.ts';
+import type { HostRow, RefusalRow } from './tables.ts';
+
+/** Locks the pulses of these hosts, in order, and answers their revisions. */
+async function lockPulses(tx: Tx, ids: readonly string[]): Promise<Map<string, { revision: number; state: string }>> {
+  const sorted = [...ids].sort();
+  const rows = await tx.bulk.select(
+    'pulse',
+    ['host_id', 'revision', 'state'],
+    ['host_id'],
+    sorted.map((host_id) => ({ host_id })),
+    true,
+  );
+  return new Map(rows.map(({ host_id, revision, state }) => [host_id, { revision, state }]));
+}
+
+/** The caller holds the pulse. */
+async function retireIn(tx: Tx, id: string, revision: number, by: r.Act): Promise<void> {
+  const open = await tx.db
+    .selectFrom('finding')
+    .select('group_id')
+    .where('host_id', '=', id)
+    .where('is_open', '=', 1)
+    .execute();
+  await intakeIn(tx, [
+    {
+      hostId: id,
+      expectRevision: revision,
+      at: by.at,
+      images: { booted: null, staged: null, rollback: null },
+      findings: open.map(({ group_id }) => ({ kind: 'absent', groupId: group_id, reason: 'host_retired' })),
+    },
+  ]);
+  await setState(tx, id, 'retired', by, 'host.retire');
+}
+
+async function setState(tx: Tx, id: string, state: r.HostState, by: r.Act, action: string): Promise<void> {
+  const before = await tx.db.selectFrom('host').select('state').where('id', '=', id).executeTakeFirstOrThrow();
+  await tx.db.updateTable('host').set({ state }).where('id', '=', id).execute();
+  await tx.db
+    .updateTable('pulse')
+    .set((eb) => ({ state, revision: eb('revision', '+', 1) }))
+    .where('host_id', '=', id)
+    .execute();
+  await writeAudit(tx, by, { action, object: `host:${id}`, before, after: { state } });
+}
+
+async function approveIn(tx: Tx, id: string, by: r.Act): Promise<boolean> {
+  const host = await tx.db.selectFrom('host').select('machine_id').where('id', '=', id).executeTakeFirst();
+  if (host === undefined) return false;
+  const kin = await tx.db
+    .selectFrom('host')
+    .select('id')
+    .where('machine_id', '=', host.machine_id)
+    .where('state', '!=', 'retired')
+    .execute();
+  const ids = kin.map((row) => row.id);
+  const pulses = await lockPulses(tx, [...new Set([...ids, id])]);
+  if (pulses.get(id)?.state !== 'pending') return false;
+  for (const other of ids) {
+    const pulse = pulses.get(other);
+    if (other === id || pulse === undefined || pulse.state === 'retired') continue;
+    await retireIn(tx, other, pulse.revision, by);
+  }
+  await setState(tx, id, 'active', by, 'host.approve');
+  return true;
+}
+
+/** Columns of the host's row alone, which intake never writes: the row's own lock is enough. */
+async function change(
+  engine: Engine,
+  id: string,
+  by: r.Act,
+  action: string,
+  values: Partial<HostRow>,
+  more?: (tx: Tx) => Promise<void>,
+): Promise<boolean> {
+  return engine.write(async (tx) => {
+    let query = tx.db.selectFrom('host').select(['name', 'host_group', 'labels']).where('id', '=', id);
+    if (tx.locks) query = query.forUpdate();
+    const before = await query.executeTakeFirst();
+    if (before === undefined) return false;
+    await tx.db.updateTable('host').set(values).where('id', '=', id).execute();
+    await more?.(tx);
+    const after = { ...before, ...values };
+    await writeAudit(tx, by, { action, object: `host:${id}`, before: facts(before), after: facts(after) });
+    return true;
+  });
+}
+const facts = (row: Pick<HostRow, 'name' | 'host_group' | 'labels'>) => ({
+  name: row.name,
+  group: row.host_group,
+  labels: JSON.parse(row.labels) as unknown,
+});
+
+function tally(refusals: readonly r.Refusal[]): RefusalRow[] {
+  const rows = new Map<string, RefusalRow>();
+  for (const { hostId, code, at, detail } of refusals) {
+    const key = `${hostId} ${code}`;
+    const row = rows.get(key);
+    const told = { last_at: at, detail: detail.slice(0, REFUSAL_DETAIL_MAX) };
+    if (row === undefined) rows.set(key, { host_id: hostId, code, count: 1, first_at: at, ...told });
+    else Object.assign(row, told, { count: row.count + 1 });
+  }
+  return [...rows].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+}
+
+export function hostsOn(engine: Engine): Hosts {
+  return {
+    get: (id) => engine.reading((db) => hostIn(db, id)),
+    byKey: (publicKey) => engine.reading((db) => hostByKeyIn(db, publicKey)),
+    getMany: (ids) =>
+      engine.reading(async (_db, select) => {
+        const unique = [...new Set(ids)];
+        // The pulse first: a host written between the two reads is then newer than its revision, and conflicts.
+        const pulses = await select(
+          'pulse',
+          PULSE_COLUMNS,
+          ['host_id'],
+          unique.map((host_id) => ({ host_id })),
+        );
+        const rows = await select(
+          'host',
+          HOST_COLUMNS,
+          ['id'],
+          pulses.map(({ host_id }) => ({ id: host_id })),
+        );
+        const byId = new Map(rows.map((row) => [row.id, row]));
+        return new Map(pulses.map((pulse) => [pulse.host_id, hostOf(byId.get(pulse.host_id)!, pulse)]));
+      }),
+    admit: ({ group, labels, ...enrolment }, by) =>
+      engine.write(
+        async (tx) =>
+          (await knownKey(tx, enrolment.publicKey)) ??
+          (await createHost(tx, enrolment, { group, labels, tokenId: null }, by)),
+      ),
+    approve: (id, by) => engine.write((tx) => approveIn(tx, id, by)),
+    retire: (id, by) =>
+      engine.write(async (tx) => {
+        const pulse = (await lockPulses(tx, [id])).get(id);
+        if (pulse === undefined || pulse.state === 'retired') return false;
+        await retireIn(tx, id, pulse.revision, by);
+        return true;
+      }),
+    setGroup: (id, group, by) => change(engine, id, by, 'host.group', { host_group: group }),
+    setLabels: (id, labels, by) =>
+      change(engine, id, by, 'host.labels', { labels: JSON.stringify(labels) }, (tx) => writeLabels(tx, id, labels)),
+    rename: (id, name, by) => change(engine, id, by, 'host.rename', { name, name_fold: name.toLowerCase() }),
+    refuse: (refusals) =>
+      engine.write(async ({ db }) => {
+        for (const row of tally(refusals))
+          await db
+            .insertInto('refusal')
+            .values(row)
+            .onConflict((conflict) =>
+              conflict.columns(['host_id', 'code']).doUpdateSet((eb) => ({
+                count: eb('refusal.count', '+', eb.ref('excluded.count')),
+                last_at: eb.ref('excluded.last_at'),
+                detail: eb.ref('excluded.detail'),
+              })),
+            )
+            .execute();
+      }),
+  };
+}
+
+const HOST_COLUMNS = [
+  'id',
+  'name',
+  'name_fold',
+  'machine_id',
+  'public_key',
+  'state',
+  'host_group',
+  'labels',
+  'token_id',
+  'created_at',
+  'facts',
+  'image_booted',
+  'image_staged',
+  'image_rollback',
+  'rule',
+  'verdict',
+  'rank',
+  'since',
+  'integrity',
+  'provenance',
+  'allowed',
+  'waived',
+  'reasons',
+  'drift',
+  'open0',
+  'open1',
+  'open2',
+  'open3',
+  'open4',
+  'acknowledged',
+  'waived_findings',
+] as const satisfies readonly (keyof HostRow)[];

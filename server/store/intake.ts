@@ -1,0 +1,354 @@
+/**
+ * Group commit: what many reports change, as few statements. First everything is read that the items touch, under the lock
+ * of each host's pulse; then each item is carried out in memory, in order; then the changed rows are written, sorted by key.
+ *
+ * Lock order, the same for every writer: pulses by host id, findings (only ever of locked hosts), groups by id, jobs by key.
+ */
+import assert from 'node:assert/strict';
+import { FORK_COPIES_MAX } from '#src/limits.ts';
+import { writeAudit, type Entry } from './audit.ts';
+import type { Row, Tx } from './engine.ts';
+import { FindingDraft } from './findingdraft.ts';
+import { chainRow, freshnessRow, lastRow, PULSE_COLUMNS, standingRow, type Pulse } from './hostrow.ts';
+import { enqueue } from './jobs.ts';
+import type * as r from './records.ts';
+import type { HostWrite, IntakeResult } from './store.ts';
+import type { ReportRow, VerdictChangeRow } from './tables.ts';
+
+const SAME = [
+  'same_seq',
+  'same_digest',
+  'same_class',
+  'same_started',
+  'same_received',
+  'same_answer',
+  'same_envelope',
+] as const;
+type SameColumns = Row<'pulse', (typeof SAME)[number]>;
+
+const STANDING = [
+  'verdict',
+  'rank',
+  'since',
+  'integrity',
+  'provenance',
+  'allowed',
+  'waived',
+  'reasons',
+  'drift',
+] as const;
+const COUNTERS = ['open0', 'open1', 'open2', 'open3', 'open4', 'acknowledged', 'waived_findings'] as const;
+const JUDGED = [...STANDING, ...COUNTERS, 'facts', 'image_booted', 'image_staged', 'image_rollback', 'rule'] as const;
+type Judged = Row<'host', 'id' | (typeof JUDGED)[number]>;
+
+/** Columns of `pulse` that an intake may change, the newest `same` apart. */
+const PULSE_SET = PULSE_COLUMNS.filter(
+  (c): c is Exclude<(typeof PULSE_COLUMNS)[number], 'host_id' | 'state' | 'same_seq' | 'same_received'> =>
+    c !== 'host_id' && c !== 'state' && c !== 'same_seq' && c !== 'same_received',
+);
+
+type HostDraft = {
+  pulse: Pulse;
+  same: SameColumns | null;
+  /** The `same` that stands in the database goes to the reports before it is overwritten. */
+  keepStanding: boolean;
+  judged: Judged | undefined;
+  judgedChanged: boolean;
+  touched: boolean;
+};
+
+const DAY = 86_400_000;
+const day = (at: number) => Math.floor(at / DAY);
+const byKey = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+
+const judges = (item: HostWrite) =>
+  item.standing !== undefined ||
+  item.facts !== undefined ||
+  item.images !== undefined ||
+  item.rule !== undefined ||
+  item.audit !== undefined ||
+  (item.findings !== undefined && item.findings.length > 0);
+
+function rowOfReport(hostId: string, copy: number, report: NonNullable<HostWrite['report']>): ReportRow {
+  return {
+    host_id: hostId,
+    seq: report.seq,
+    copy,
+    kind: report.kind,
+    digest: report.digest,
+    class: report.class,
+    started_at: report.startedAt,
+    received_at: report.receivedAt,
+    answer: report.answer,
+    envelope: report.envelope,
+  };
+}
+
+/** The newest `same` as a row of `report`. */
+export function reportOfSame(hostId: string, same: SameColumns): ReportRow | undefined {
+  if (same.same_seq === null) return undefined;
+  return {
+    host_id: hostId,
+    seq: same.same_seq,
+    copy: 0,
+    kind: 'same',
+    digest: same.same_digest!,
+    class: same.same_class!,
+    started_at: same.same_started!,
+    received_at: same.same_received!,
+    answer: same.same_answer!,
+    envelope: same.same_envelope!,
+  };
+}
+export { SAME as SAME_COLUMNS };
+
+/** Carries out a group inside a transaction of the caller. */
+export async function intakeIn(tx: Tx, items: readonly HostWrite[]): Promise<readonly IntakeResult[]> {
+  const group = new Intake(tx);
+  await group.load(items);
+  const results: IntakeResult[] = [];
+  for (const item of items) results.push(group.apply(item));
+  await group.write();
+  return results;
+}
+
+class Intake {
+  readonly #tx: Tx;
+  readonly #hosts = new Map<string, HostDraft>();
+  readonly #findings = new FindingDraft();
+  /** Highest copy kept under numbers that `history` and `fork` items name; absent: none. */
+  readonly #copies = new Map<string, number>();
+  readonly #reports: ReportRow[] = [];
+  readonly #verdicts: VerdictChangeRow[] = [];
+  readonly #jobs: r.NewJob[] = [];
+  readonly #audits: { by: r.Act; entry: Entry }[] = [];
+
+  constructor(tx: Tx) {
+    this.#tx = tx;
+  }
+
+  async load(items: readonly HostWrite[]): Promise<void> {
+    const { bulk } = this.#tx;
+    const ids = [...new Set(items.map(({ hostId }) => hostId))].sort(byKey);
+    const pulses = await bulk.select(
+      'pulse',
+      PULSE_COLUMNS,
+      ['host_id'],
+      ids.map((host_id) => ({ host_id })),
+      true,
+    );
+    for (const pulse of pulses)
+      this.#hosts.set(pulse.host_id, {
+        pulse,
+        same: null,
+        keepStanding: false,
+        judged: undefined,
+        judgedChanged: false,
+        touched: false,
+      });
+    const cold = [...new Set(items.filter(judges).map(({ hostId }) => hostId))].sort(byKey);
+    const rows = await bulk.select(
+      'host',
+      ['id', ...JUDGED],
+      ['id'],
+      cold.map((id) => ({ id })),
+    );
+    for (const row of rows) {
+      const draft = this.#hosts.get(row.id);
+      if (draft !== undefined) draft.judged = row;
+    }
+    await this.#findings.load(this.#tx, items);
+    await this.#loadCopies(items);
+  }
+
+  async #loadCopies(items: readonly HostWrite[]): Promise<void> {
+    const named = new Map<string, { host_id: string; seq: number }>();
+    for (const { hostId, report } of items)
+      if (report?.kind === 'history' || report?.kind === 'fork')
+        named.set(`${hostId} ${report.seq}`, { host_id: hostId, seq: report.seq });
+    const rows = await this.#tx.bulk.select(
+      'report',
+      ['host_id', 'seq', 'copy'],
+      ['host_id', 'seq'],
+      [...named.values()],
+    );
+    for (const { host_id, seq, copy } of rows) {
+      const key = `${host_id} ${seq}`;
+      this.#copies.set(key, Math.max(copy, this.#copies.get(key) ?? 0));
+    }
+  }
+
+  apply(item: HostWrite): IntakeResult {
+    const draft = this.#hosts.get(item.hostId);
+    if (draft === undefined) return { kind: 'unknown-host' };
+    const { pulse } = draft;
+    if (pulse.revision !== item.expectRevision || !this.#fits(draft, item)) return { kind: 'conflict' };
+    draft.touched = true;
+    pulse.revision++;
+    if (item.report !== undefined) this.#keep(draft, item.report);
+    if (item.chain !== undefined) Object.assign(pulse, chainRow(item.chain));
+    if (item.last !== undefined) Object.assign(pulse, lastRow(item.last));
+    if (item.freshness !== undefined) Object.assign(pulse, freshnessRow(item.freshness));
+    const changed = judges(item) ? this.#judge(draft, item) : { opened: [], reopened: [], resolved: [] };
+    if (item.jobs !== undefined) this.#jobs.push(...item.jobs);
+    return { kind: 'committed', revision: pulse.revision, ...changed };
+  }
+
+  /** A number is taken once, whatever the revision says: two rows under one key would fail the whole group. */
+  #fits(draft: HostDraft, { hostId, report }: HostWrite): boolean {
+    if (report === undefined || report.kind === 'fork') return true;
+    if (report.kind === 'history') return !this.#copies.has(`${hostId} ${report.seq}`);
+    return report.seq > draft.pulse.head_seq;
+  }
+
+  #keep(draft: HostDraft, report: NonNullable<HostWrite['report']>): void {
+    const { pulse } = draft;
+    const hostId = pulse.host_id;
+    if (report.kind === 'same') {
+      this.#keepDay(draft, report.receivedAt);
+      draft.same = {
+        same_seq: report.seq,
+        same_digest: report.digest,
+        same_class: report.class,
+        same_started: report.startedAt,
+        same_received: report.receivedAt,
+        same_answer: report.answer,
+        same_envelope: report.envelope,
+      };
+      pulse.same_seq = report.seq;
+      pulse.same_received = report.receivedAt;
+      return;
+    }
+    const key = `${hostId} ${report.seq}`;
+    let copy = 0;
+    if (report.kind === 'fork') {
+      // Both envelopes are the proof: the first one must not go when the next `same` comes.
+      if (report.seq === pulse.same_seq) this.#keepSame(draft);
+      copy = (this.#copies.get(key) ?? 0) + 1;
+      if (copy > FORK_COPIES_MAX) return;
+    }
+    this.#copies.set(key, copy);
+    this.#reports.push(rowOfReport(hostId, copy, report));
+  }
+
+  /** Of every past UTC day its last `same` stays. */
+  #keepDay(draft: HostDraft, now: number): void {
+    const { same_received } = draft.pulse;
+    if (same_received !== null && day(same_received) !== day(now)) this.#keepSame(draft);
+  }
+
+  #keepSame(draft: HostDraft): void {
+    const row = draft.same === null ? undefined : reportOfSame(draft.pulse.host_id, draft.same);
+    if (row === undefined) draft.keepStanding = true;
+    else this.#reports.push(row);
+  }
+
+  #judge(draft: HostDraft, item: HostWrite) {
+    const { pulse, judged } = draft;
+    assert(judged !== undefined, `host ${item.hostId} has a pulse and no row`);
+    draft.judgedChanged = true;
+    const before = { revision: item.expectRevision, verdict: judged.verdict };
+    if (item.facts !== undefined) judged.facts = JSON.stringify(item.facts);
+    if (item.rule !== undefined) judged.rule = item.rule;
+    if (item.images !== undefined) {
+      judged.image_booted = item.images.booted;
+      judged.image_staged = item.images.staged;
+      judged.image_rollback = item.images.rollback;
+    }
+    const seq = item.report?.seq ?? null;
+    const changed = this.#findings.apply(item, seq, judged);
+    if (item.standing !== undefined) {
+      const from = judged.verdict;
+      Object.assign(judged, standingRow(item.standing));
+      pulse.verdict = judged.verdict;
+      if (from !== judged.verdict)
+        this.#verdicts.push({
+          host_id: pulse.host_id,
+          revision: pulse.revision,
+          at: item.at,
+          from_verdict: from,
+          to_verdict: judged.verdict,
+          seq,
+        });
+    }
+    if (item.audit !== undefined)
+      this.#audits.push({
+        by: item.audit.by,
+        entry: {
+          action: item.audit.action,
+          object: `host:${item.hostId}`,
+          before,
+          after: { revision: pulse.revision, verdict: judged.verdict },
+        },
+      });
+    return changed;
+  }
+
+  async write(): Promise<void> {
+    const { bulk } = this.#tx;
+    const drafts = [...this.#hosts.values()].filter(({ touched }) => touched);
+    if (drafts.length === 0) return;
+    await this.#keepStanding(drafts);
+    await bulk.insert('report', Object.keys(EMPTY_REPORT) as (keyof ReportRow)[], this.#reports, {
+      key: ['host_id', 'seq', 'copy'],
+      nothing: true,
+    });
+    const plain = drafts.filter(({ same }) => same === null);
+    const withSame = drafts.filter(({ same }) => same !== null);
+    await bulk.update(
+      'pulse',
+      ['host_id'],
+      PULSE_SET,
+      plain.map(({ pulse }) => pulse),
+    );
+    await bulk.update(
+      'pulse',
+      ['host_id'],
+      [...PULSE_SET, ...SAME],
+      withSame.map(({ pulse, same }) => ({ ...pulse, ...same! })),
+    );
+    await bulk.update(
+      'host',
+      ['id'],
+      JUDGED,
+      drafts.flatMap(({ judged, judgedChanged }) => (judged !== undefined && judgedChanged ? [judged] : [])),
+    );
+    await bulk.insert(
+      'verdict_change',
+      ['host_id', 'revision', 'at', 'from_verdict', 'to_verdict', 'seq'],
+      this.#verdicts,
+    );
+    await this.#findings.write(this.#tx);
+    await enqueue(this.#tx, this.#jobs);
+    for (const { by, entry } of this.#audits) await writeAudit(this.#tx, by, entry);
+  }
+
+  async #keepStanding(drafts: readonly HostDraft[]): Promise<void> {
+    const keep = drafts.filter(({ keepStanding }) => keepStanding);
+    if (keep.length === 0) return;
+    const rows = await this.#tx.bulk.select(
+      'pulse',
+      ['host_id', ...SAME],
+      ['host_id'],
+      keep.map(({ pulse }) => ({ host_id: pulse.host_id })),
+    );
+    for (const row of rows) {
+      const report = reportOfSame(row.host_id, row);
+      if (report !== undefined) this.#reports.push(report);
+    }
+  }
+}
+
+/** Only its keys count: the columns of `report`, checked against the row's type. */
+const EMPTY_REPORT: Readonly<Record<keyof ReportRow, null>> = {
+  host_id: null,
+  seq: null,
+  copy: null,
+  kind: null,
+  digest: null,
+  class: null,
+  started_at: null,
+  received_at: null,
+  answer: null,
+  envelope: null,
+};

@@ -1,0 +1,36 @@
+/** Forward migrations: one list for both engines, each step in the transaction that records it. */
+import { sql, type Kysely } from 'kysely';
+import type { Tables } from './tables.ts';
+import { schema0001, type Dialect } from './migrations/0001.ts';
+import { StoreError } from './store.ts';
+
+const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [schema0001];
+
+/** The schema that this build reads and writes. */
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/**
+ * Brings an empty or older database up to this build. Runs inside one transaction that excludes other migrators.
+ * @throws {StoreError} STORE_FOREIGN where other tables stand in it, STORE_NEWER where a newer build was here.
+ */
+export async function migrate(db: Kysely<Tables>, dialect: Dialect, tables: readonly string[]): Promise<void> {
+  if (!tables.includes('store_schema')) {
+    if (tables.length > 0)
+      throw new StoreError(
+        'STORE_FOREIGN',
+        `this database holds other tables (${tables.slice(0, 3).join(', ')} …) and none of ours; name an empty one`,
+      );
+    await sql`create table store_schema (version bigint primary key)`.execute(db);
+  }
+  const { rows } = await sql<{ version: number | null }>`select max(version) as version from store_schema`.execute(db);
+  const version = rows[0]?.version ?? 0;
+  if (version > SCHEMA_VERSION)
+    throw new StoreError(
+      'STORE_NEWER',
+      `the database has schema ${version}, this build knows up to ${SCHEMA_VERSION}: start the newer build, or restore the backup made before the upgrade`,
+    );
+  for (let next = version; next < SCHEMA_VERSION; next++) {
+    for (const statement of MIGRATIONS[next]!(dialect)) await sql.raw(statement).execute(db);
+    await sql`insert into store_schema (version) values (${next + 1})`.execute(db);
+  }
+}

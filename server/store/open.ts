@@ -1,0 +1,68 @@
+/** `openStore`: from a URL to a store that keeps the contract of store.ts. */
+import { auditOn } from './audit.ts';
+import { blobsOn } from './blobs.ts';
+import type { Engine } from './engine.ts';
+import { tokensOn } from './enrol.ts';
+import { findingsOn } from './findings.ts';
+import { hostsOn } from './hosts.ts';
+import { imagesOn, sourcesOn } from './images.ts';
+import { intakeIn } from './intake.ts';
+import { jobsOn } from './jobs.ts';
+import { openPostgres } from './postgres.ts';
+import { findingReads } from './read/findings.ts';
+import { hostReads } from './read/hosts.ts';
+import { imageReads } from './read/images.ts';
+import { reportsOn } from './reports.ts';
+import { settingsOn } from './settings.ts';
+import { openSqlite } from './sqlite.ts';
+import { StoreError, type Store } from './store.ts';
+
+/** The store on an engine. */
+export function storeOn(engine: Engine): Store {
+  return {
+    engine: engine.kind,
+    settings: settingsOn(engine),
+    tokens: tokensOn(engine),
+    hosts: hostsOn(engine),
+    reports: reportsOn(engine),
+    findings: findingsOn(engine),
+    images: imagesOn(engine),
+    sources: sourcesOn(engine),
+    blobs: blobsOn(engine),
+    jobs: jobsOn(engine),
+    audit: auditOn(engine),
+    read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
+    intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
+    ping: () =>
+      engine.reading(async (db) => {
+        await db.selectFrom('setting').select('key').limit(1).execute();
+      }),
+    close: () => engine.close(),
+  };
+}
+
+/** The engine behind a URL; apart from `openStore` for tests that ask the database for its plans. */
+export async function openEngine(url: string): Promise<Engine> {
+  if (url.startsWith('sqlite:')) {
+    const path = url.slice('sqlite:'.length);
+    if (path === '' || path.startsWith(':') || path.startsWith('//'))
+      throw new StoreError('STORE_URL', 'expected sqlite:PATH, the path of a file');
+    return openSqlite(path);
+  }
+  if (/^postgres(?:ql)?:\/\//.test(url)) return openPostgres(url);
+  // The URL may hold a password: only its scheme is repeated.
+  const scheme = /^[a-z][a-z0-9+.-]*(?=:)/i.exec(url)?.[0];
+  throw new StoreError(
+    'STORE_URL',
+    `expected sqlite:PATH or postgres://…, got ${scheme === undefined ? 'no scheme' : `the scheme ${scheme}:`}`,
+  );
+}
+
+/**
+ * Opens the store, and brings its schema up to this build.
+ * `sqlite:PATH` (file and folders are made, readable to their owner) or `postgres://…` (the database must exist).
+ * @throws {StoreError} STORE_URL, STORE_FOLDER, STORE_NEWER, STORE_FOREIGN, STORE_UNAVAILABLE.
+ */
+export async function openStore(url: string): Promise<Store> {
+  return storeOn(await openEngine(url));
+}

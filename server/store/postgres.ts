@@ -1,0 +1,210 @@
+/**
+ * The store on PostgreSQL: a pool, short transactions at READ COMMITTED with explicit row locks in a fixed order, many rows
+ * a statement by unnest. What the database asks to be repeated (40001, 40P01) is repeated, a bounded number of times.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { CompiledQuery, Kysely, PostgresDialect, sql } from 'kysely';
+import type { ReadonlyKysely } from 'kysely/readonly';
+import { POSTGRES_BULK_BYTES, POSTGRES_CONNECTIONS, POSTGRES_RETRIES_MAX, POSTGRES_STATEMENT_MS } from '#src/limits.ts';
+import { conflictClause, quoted } from './bulktext.ts';
+import type { Bulk, Engine, Tx } from './engine.ts';
+import { migrate } from './migrate.ts';
+import type { Tables } from './tables.ts';
+import { StoreError } from './store.ts';
+
+const INT8 = pg.types.builtins.INT8;
+const NUMERIC = pg.types.builtins.NUMERIC;
+/** int8 (and sums of it, which are numeric) as numbers: ours stay below 2^53. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser: ((id: Parameters<typeof pg.types.getTypeParser>[0], format?: 'text') =>
+    id === INT8 || id === NUMERIC ? Number : pg.types.getTypeParser(id, format)) as typeof pg.types.getTypeParser,
+};
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+
+// 23505: two enrolments of one machine, two first writers of one setting; the second run sees what the first one did.
+const AGAIN = new Set(['40001', '40P01', '23505']);
+const GONE =
+  /^(08|53|57P0|58|25006|55P03|57014|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|ENOENT|EACCES|EHOSTUNREACH|ENETUNREACH)/;
+
+function translate(error: unknown): unknown {
+  if (error instanceof StoreError) return error;
+  const code = codeOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  if (code === '22021')
+    return new StoreError('STORE_TEXT', 'text for the store holds a NUL character', { cause: error });
+  if (code === '3D000' || code.startsWith('28'))
+    return new StoreError('STORE_URL', `PostgreSQL does not let us in: ${message} (${code})`, { cause: error });
+  // The driver reports a connection that ended under a query without a code.
+  if (GONE.test(code) || /^Connection terminated|timeout exceeded when trying to connect/.test(message))
+    return new StoreError('STORE_UNAVAILABLE', `PostgreSQL could not: ${message} (${code || 'connection'})`, {
+      cause: error,
+    });
+  if (AGAIN.has(code) && code !== '23505')
+    return new StoreError('STORE_UNAVAILABLE', `PostgreSQL asked to repeat too often: ${message} (${code})`, {
+      cause: error,
+    });
+  return error;
+}
+
+/** Column types by `table.column`, for the casts of unnest. */
+type ColumnTypes = ReadonlyMap<string, string>;
+
+function sizeOf(row: Readonly<Record<string, unknown>>): number {
+  let bytes = 0;
+  for (const value of Object.values(row))
+    if (value instanceof Uint8Array) bytes += 2 * value.length;
+    else if (typeof value === 'string') bytes += value.length;
+    else bytes += 8;
+  return bytes;
+}
+
+/** Rows in portions that one statement can carry. */
+function* portions<R extends object>(rows: readonly R[]): Generator<readonly R[]> {
+  let start = 0;
+  let bytes = 0;
+  for (let i = 0; i < rows.length; i++) {
+    bytes += sizeOf(rows[i] as Readonly<Record<string, unknown>>);
+    if (bytes > POSTGRES_BULK_BYTES && i > start) {
+      yield rows.slice(start, i);
+      start = i;
+      bytes = sizeOf(rows[i] as Readonly<Record<string, unknown>>);
+    }
+  }
+  if (start < rows.length) yield rows.slice(start);
+}
+
+function bulkOf(db: Kysely<Tables>, typesOf: ColumnTypes): Bulk {
+  const unnest = (table: string, columns: readonly string[]) =>
+    `unnest(${columns.map((c, i) => `$${i + 1}::${typesOf.get(`${table}.${c}`)}[]`).join(', ')})`;
+  const arrays = (rows: readonly object[], columns: readonly string[]) =>
+    columns.map((c) => rows.map((row) => (row as Readonly<Record<string, unknown>>)[c] ?? null));
+  const run = async (text: string, parameters: unknown[]) =>
+    (await db.executeQuery(CompiledQuery.raw(text, parameters))).rows;
+
+  const insertText = (table: string, columns: readonly string[], tail: string) =>
+    `insert into "${table}" (${quoted(columns)}) select * from ${unnest(table, columns)}${tail}`;
+  return {
+    async insert(table, columns, rows, conflict) {
+      const text = insertText(table, columns, conflictClause(table, conflict));
+      for (const part of portions(rows)) await run(text, arrays(part, columns));
+    },
+    async addReturning(table, columns, rows, conflict) {
+      const found: unknown[] = [];
+      const text = insertText(table, columns, `${conflictClause(table, conflict)} returning ${quoted(columns)}`);
+      for (const part of portions(rows)) found.push(...(await run(text, arrays(part, columns))));
+      return found as never[];
+    },
+    async update(table, key, set, rows) {
+      const columns = [...key, ...set];
+      const text =
+        `update "${table}" as t set ${set.map((c) => `"${c}" = u."${c}"`).join(', ')} ` +
+        `from ${unnest(table, columns)} as u(${quoted(columns)}) ` +
+        `where ${key.map((c) => `t."${c}" = u."${c}"`).join(' and ')}`;
+      for (const part of portions(rows)) await run(text, arrays(part, columns));
+    },
+    async select(table, columns, key, keys, lock = false) {
+      if (keys.length === 0) return [];
+      const wanted = columns.map((c) => `t."${c}"`).join(', ');
+      const order = key.map((c) => `t."${c}"`).join(', ');
+      const tail = lock ? ` order by ${order} for update of t` : '';
+      const text =
+        key.length === 1
+          ? `select ${wanted} from "${table}" as t where t."${key[0]}" = any($1::${typesOf.get(`${table}.${key[0]}`)}[])${tail}`
+          : `select ${wanted} from ${unnest(table, key)} as u(${quoted(key)}) ` +
+            `join "${table}" as t on ${key.map((c) => `t."${c}" = u."${c}"`).join(' and ')}${tail}`;
+      return (await run(text, arrays(keys, key))) as never[];
+    },
+  };
+}
+
+async function prepareDatabase(db: Kysely<Tables>): Promise<ColumnTypes> {
+  await db.transaction().execute(async (tx) => {
+    // One migrator at a time, to the end of this transaction; nothing else ever takes this lock.
+    await sql`select pg_advisory_xact_lock(4785074604081152)`.execute(tx);
+    const { rows: encoding } = await sql<{ server_encoding: string }>`show server_encoding`.execute(tx);
+    if (encoding[0]?.server_encoding !== 'UTF8')
+      throw new StoreError(
+        'STORE_FOREIGN',
+        `the database is encoded in ${encoding[0]?.server_encoding}; make one in UTF8`,
+      );
+    const { rows } = await sql<{ name: string }>`
+      select table_name as name from information_schema.tables where table_schema = current_schema()`.execute(tx);
+    // Byte order, as SQLite and JavaScript compare: keyset pages and prefix ranges rest on it.
+    const dialect = { text: 'text collate "C"', bytes: 'bytea', clustered: '' };
+    await migrate(
+      tx,
+      dialect,
+      rows.map(({ name }) => name),
+    );
+  });
+  const { rows } = await sql<{ name: string; type: string }>`
+    select table_name || '.' || column_name as name, data_type as type
+    from information_schema.columns where table_schema = current_schema()`.execute(db);
+  return new Map(rows.map(({ name, type }) => [name, type]));
+}
+
+/** @throws {StoreError} STORE_URL, STORE_FOREIGN, STORE_NEWER, STORE_UNAVAILABLE. */
+export async function openPostgres(url: string): Promise<Engine> {
+  const pool = new pg.Pool({
+    connectionString: url,
+    types,
+    max: POSTGRES_CONNECTIONS,
+    application_name: 'bootproof',
+    connectionTimeoutMillis: 10_000,
+    statement_timeout: POSTGRES_STATEMENT_MS,
+    keepAlive: true,
+  });
+  // An idle connection that breaks belongs to no query: the pool drops it, and the next query tells if the server is gone.
+  pool.on('error', () => undefined);
+  const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  let typesOf: ColumnTypes;
+  try {
+    typesOf = await prepareDatabase(db);
+  } catch (error) {
+    await db.destroy();
+    throw translate(error);
+  }
+  const read = db as unknown as ReadonlyKysely<Tables>;
+  const bulkRead = bulkOf(db, typesOf);
+  const select: Bulk['select'] = (...args) => bulkRead.select(...args);
+  let closed = false;
+  const running = new Set<Promise<unknown>>();
+  const shut = () => new StoreError('STORE_CLOSED', 'the store was closed');
+
+  async function repeated<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await db.transaction().execute((tx) => work({ db: tx, bulk: bulkOf(tx, typesOf), locks: true }));
+      } catch (error) {
+        if (!AGAIN.has(codeOf(error)) || attempt >= POSTGRES_RETRIES_MAX) throw translate(error);
+        await sleep(Math.random() * Math.min(5 * 2 ** attempt, 250));
+      }
+    }
+  }
+  async function tracked<T>(work: () => Promise<T>): Promise<T> {
+    if (closed) throw shut();
+    const mine = work();
+    running.add(mine);
+    try {
+      return await mine;
+    } catch (error) {
+      throw translate(error);
+    } finally {
+      running.delete(mine);
+    }
+  }
+  return {
+    kind: 'postgres',
+    write: (work) => tracked(() => repeated(work)),
+    reading: (work) => tracked(() => work(read, select)),
+    async close() {
+      if (closed) return;
+      closed = true;
+      await Promise.allSettled(running);
+      await db.destroy();
+    },
+  };
+}

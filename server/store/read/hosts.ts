@@ -1,0 +1,256 @@
+/** Lists of hosts. A filter of several verdicts or digests is several walks of one index, merged. */
+import { sql, type Kysely } from 'kysely';
+import type { ReadonlyKysely } from 'kysely/readonly';
+import type { Engine } from '../engine.ts';
+import { hostOf, hostQuery } from '../hostrow.ts';
+import type * as r from '../records.ts';
+import { headOf, newestSame } from '../reports.ts';
+import type { HostCursor, HostFilter, PageRequest, Reads } from '../store.ts';
+import type { HostRow, ReportRow, Tables } from '../tables.ts';
+import { beyond, boundedCount, merged, pageOf } from './page.ts';
+
+type Db = ReadonlyKysely<Tables>;
+/** One walk: at most one verdict and one booted image. */
+type Walk = { readonly filter: HostFilter; readonly verdict: string | undefined; readonly booted: string | undefined };
+
+function walks(filter: HostFilter): Walk[] {
+  const verdicts = filter.verdicts === undefined ? [undefined] : [...new Set(filter.verdicts)];
+  const booted = filter.booted === undefined ? [undefined] : [...new Set(filter.booted)];
+  return verdicts.flatMap((verdict) => booted.map((image) => ({ filter, verdict, booted: image })));
+}
+
+/** Greater than every text that begins with `prefix`. */
+const after = (prefix: string) => `${prefix}\u{10ffff}`;
+
+function selection(db: Db, { filter, verdict, booted }: Walk) {
+  const { now } = filter;
+  const states = filter.states ?? ['active', 'pending'];
+  let query = (db as unknown as Kysely<Tables>)
+    .selectFrom('host')
+    .innerJoin('pulse', 'pulse.host_id', 'host.id')
+    .where('host.state', 'in', [...states]);
+  if (verdict === 'silent') query = query.where('host.verdict', '!=', 'new').where('pulse.silent_after', '<=', now);
+  else if (verdict === 'new') query = query.where('host.verdict', '=', 'new');
+  else if (verdict !== undefined)
+    query = query.where('host.verdict', '=', verdict).where('pulse.silent_after', '>', now);
+  if (filter.freshness === 'silent') query = query.where('pulse.silent_after', '<=', now);
+  if (filter.freshness === 'late')
+    query = query.where('pulse.late_after', '<=', now).where('pulse.silent_after', '>', now);
+  if (filter.freshness === 'current')
+    query = query.where('pulse.late_after', '>', now).where('pulse.silent_after', '>', now);
+  if (booted !== undefined) query = query.where('host.image_booted', '=', booted);
+  if (filter.integrity !== undefined) query = query.where('host.integrity', '=', filter.integrity);
+  if (filter.provenance !== undefined) query = query.where('host.provenance', '=', filter.provenance);
+  if (filter.group !== undefined) query = query.where('host.host_group', '=', filter.group);
+  if (filter.namePrefix !== undefined) {
+    const prefix = filter.namePrefix.toLowerCase();
+    query = query.where('host.name_fold', '>=', prefix).where('host.name_fold', '<', after(prefix));
+  }
+  const { label } = filter;
+  if (label !== undefined)
+    query = query.where((eb) =>
+      eb.exists(
+        eb
+          .selectFrom('host_label')
+          .select('host_label.host_id')
+          .whereRef('host_label.host_id', '=', 'host.id')
+          .where('host_label.key', '=', label.key)
+          .where('host_label.value', '=', label.value),
+      ),
+    );
+  return query;
+}
+
+type Key = Pick<HostRow, 'id' | 'name_fold' | 'rank'>;
+const BEFORE: Readonly<Record<HostCursor['sort'], (a: Key, b: Key) => boolean>> = {
+  name: (a, b) => (a.name_fold === b.name_fold ? a.id < b.id : bytesBefore(a.name_fold, b.name_fold)),
+  attention: (a, b) => (a.rank === b.rank ? a.id > b.id : a.rank > b.rank),
+};
+/** As the databases compare: by the bytes of UTF-8, which is not the order of JavaScript's strings beyond the BMP. */
+const bytesBefore = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b)) < 0;
+
+/** A page's keys from one walk: the index and what filters ask for, no wide rows. */
+export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: PageRequest<HostCursor>) {
+  const { cursor } = page;
+  const query = selection(db, walk)
+    .select(['host.id', 'host.name_fold', 'host.rank'])
+    .limit(page.limit + 1);
+  if (sort === 'name') {
+    const ordered = query.orderBy('host.name_fold').orderBy('host.id');
+    if (cursor?.sort !== 'name') return ordered;
+    return ordered.where(beyond(['host.name_fold', 'host.id'], 'up', [cursor.name, cursor.id]));
+  }
+  const ordered = query.orderBy('host.rank', 'desc').orderBy('host.id', 'desc');
+  if (cursor?.sort !== 'attention') return ordered;
+  return ordered.where(beyond(['host.rank', 'host.id'], 'down', [cursor.rank, cursor.id]));
+}
+
+const reportHead = [
+  'host_id',
+  'seq',
+  'copy',
+  'kind',
+  'digest',
+  'class',
+  'started_at',
+  'received_at',
+  'answer',
+] as const satisfies readonly (keyof ReportRow)[];
+
+export function hostReads(
+  engine: Engine,
+): Pick<
+  Reads,
+  | 'hosts'
+  | 'countHosts'
+  | 'verdicts'
+  | 'reports'
+  | 'history'
+  | 'refusals'
+  | 'hostsOnImage'
+  | 'unnotedSilence'
+  | 'hostGroups'
+> {
+  return {
+    hosts: (filter, sort, page) =>
+      engine.reading(async (db) => {
+        const lists: Key[][] = [];
+        for (const walk of walks(filter)) lists.push(await hostKeys(db, walk, sort, page).execute());
+        const keys = merged(lists, BEFORE[sort], page.limit + 1);
+        const shown = await hostQuery(db)
+          .where(
+            'host.id',
+            'in',
+            keys.map(({ id }) => id),
+          )
+          .$if(keys.length === 0, (none) => none.where(sql<boolean>`1 = 0`))
+          .execute();
+        const rows = new Map(shown.map((row) => [row.id, row]));
+        return pageOf<Key, r.Host, HostCursor>(
+          keys.filter(({ id }) => rows.has(id)),
+          page.limit,
+          ({ id }) => hostOf(rows.get(id)!, rows.get(id)!),
+          ({ id, name_fold, rank }) => (sort === 'name' ? { sort, name: name_fold, id } : { sort, rank, id }),
+        );
+      }),
+    countHosts: (filter, cap) =>
+      engine.reading(async (db) => {
+        let found = 0;
+        for (const walk of walks(filter)) {
+          const some = selection(db, walk)
+            .select('host.id')
+            .limit(cap + 1 - found);
+          const { count } = await (db as unknown as Kysely<Tables>)
+            .selectFrom(some.as('some'))
+            .select((eb) => eb.fn.countAll<number>().as('count'))
+            .executeTakeFirstOrThrow();
+          found += count;
+          if (found > cap) break;
+        }
+        return boundedCount(found, cap);
+      }),
+    verdicts: (now) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('pulse')
+          .select((eb) => [
+            sql<string>`case when verdict = 'new' or silent_after > ${now} then verdict else 'silent' end`.as('shown'),
+            eb.fn.countAll<number>().as('count'),
+          ])
+          .where('state', 'in', ['active', 'pending'])
+          .groupBy('shown')
+          .orderBy('shown')
+          .execute();
+        return rows.map(({ shown, count }) => ({ verdict: shown, count }));
+      }),
+    reports: (hostId, page) =>
+      engine.reading(async (db) => {
+        const before = page.cursor?.seq ?? Number.MAX_SAFE_INTEGER;
+        const same = await newestSame(db, hostId);
+        const rows = await db
+          .selectFrom('report')
+          .select([...reportHead])
+          .where('host_id', '=', hostId)
+          .where('copy', '=', 0)
+          .where('seq', '<', before)
+          .orderBy('seq', 'desc')
+          .limit(page.limit + 1)
+          .execute();
+        const all: Omit<ReportRow, 'envelope'>[] = [...rows];
+        if (same !== undefined && same.seq < before && !rows.some(({ seq }) => seq === same.seq)) all.push(same);
+        all.sort((a, b) => b.seq - a.seq);
+        return pageOf(all, page.limit, headOf, ({ seq }) => ({ seq }));
+      }),
+    history: (hostId, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('verdict_change')
+          .selectAll()
+          .where('host_id', '=', hostId)
+          .orderBy('revision', 'desc')
+          .limit(limit)
+          .execute();
+        return rows.map(({ at, from_verdict, to_verdict, seq }) => ({ at, from: from_verdict, to: to_verdict, seq }));
+      }),
+    refusals: (hostId) =>
+      engine.reading(async (db) => {
+        const rows = await db.selectFrom('refusal').selectAll().where('host_id', '=', hostId).orderBy('code').execute();
+        return rows.map((row) => ({
+          hostId: row.host_id,
+          code: row.code,
+          count: row.count,
+          firstAt: row.first_at,
+          lastAt: row.last_at,
+          detail: row.detail,
+        }));
+      }),
+    hostsOnImage: (reported, slot, page) =>
+      engine.reading(async (db) => {
+        const lists: { id: string }[][] = [];
+        for (const digest of new Set(reported)) {
+          let query = db
+            .selectFrom('host')
+            .select('id')
+            .where(`image_${slot}`, '=', digest)
+            .where('state', '=', 'active')
+            .limit(page.limit + 1);
+          // The index on `booted` also serves lists by name, so that it is walked whole and sorted here.
+          query = query.orderBy('id');
+          if (page.cursor !== null) query = query.where('id', '>', page.cursor.id);
+          lists.push(await query.execute());
+        }
+        const rows = merged(lists, (a, b) => a.id < b.id, page.limit + 1);
+        return pageOf(
+          rows,
+          page.limit,
+          ({ id }) => id,
+          ({ id }) => ({ id }),
+        );
+      }),
+    unnotedSilence: (now, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('pulse')
+          .select('host_id')
+          .where('state', '=', 'active')
+          .where('silence_noted', '=', 0)
+          .where('silent_after', '<=', now)
+          .orderBy('silent_after')
+          .limit(limit)
+          .execute();
+        return rows.map(({ host_id }) => host_id);
+      }),
+    hostGroups: () =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('host')
+          .select((eb) => ['host_group', eb.fn.countAll<number>().as('hosts')])
+          .where('host_group', 'is not', null)
+          .where('state', '=', 'active')
+          .groupBy('host_group')
+          .orderBy('host_group')
+          .execute();
+        return rows.map(({ host_group, hosts }) => ({ name: host_group!, hosts }));
+      }),
+  };
+}

@@ -1,0 +1,84 @@
+/** Lists of images with the hosts that run them, and of tokens. */
+import type { ReadonlyKysely } from 'kysely/readonly';
+import type { Engine } from '../engine.ts';
+import { tokenOf } from '../enrol.ts';
+import { imageOf } from '../images.ts';
+import { IMAGE_SLOTS, type AliasKind, type ImageInList, type ImageSlot } from '../records.ts';
+import type { Reads } from '../store.ts';
+import type { ImageRow, Tables } from '../tables.ts';
+import { beyond, pageOf } from './page.ts';
+
+type Db = ReadonlyKysely<Tables>;
+
+/** Hosts in a slot by what they report. */
+async function hostsBySlot(db: Db, slot: ImageSlot, digests: readonly string[]): Promise<Map<string, number>> {
+  const column = `image_${slot}` as const;
+  const rows = await db
+    .selectFrom('host')
+    .select((eb) => [column, eb.fn.countAll<number>().as('count')])
+    .where(column, 'in', [...digests])
+    .groupBy(column)
+    .execute();
+  return new Map(rows.map((row) => [(row as Record<typeof column, string>)[column], row.count]));
+}
+
+async function withHosts(db: Db, rows: readonly ImageRow[]): Promise<ImageInList[]> {
+  if (rows.length === 0) return [];
+  const own = rows.map(({ digest }) => digest);
+  const aliases = await db.selectFrom('image_alias').selectAll().where('digest', 'in', own).execute();
+  const names = [...own, ...aliases.map(({ alias }) => alias)];
+  const counts = new Map<ImageSlot, Map<string, number>>();
+  for (const slot of IMAGE_SLOTS) counts.set(slot, await hostsBySlot(db, slot, names));
+  return rows.map((row) => {
+    const all = [row.digest, ...aliases.filter(({ digest }) => digest === row.digest).map(({ alias }) => alias)];
+    const hosts = (slot: ImageSlot) => all.reduce((sum, name) => sum + (counts.get(slot)!.get(name) ?? 0), 0);
+    return {
+      ...imageOf(row),
+      hosts: { booted: hosts('booted'), staged: hosts('staged'), rollback: hosts('rollback') },
+    };
+  });
+}
+
+export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | 'tokens'> {
+  return {
+    images: ({ states }, page) =>
+      engine.reading(async (db) => {
+        const { cursor } = page;
+        let query = db
+          .selectFrom('image')
+          .selectAll()
+          .orderBy('first_seen', 'desc')
+          .orderBy('digest', 'desc')
+          .limit(page.limit + 1);
+        if (states !== undefined) query = query.where('state', 'in', [...states]);
+        if (cursor !== null) query = query.where(beyond(['first_seen', 'digest'], 'down', [cursor.at, cursor.digest]));
+        const rows = pageOf(
+          await query.execute(),
+          page.limit,
+          (row) => row,
+          (row) => ({ at: row.first_seen, digest: row.digest }),
+        );
+        return { items: await withHosts(db, rows.items), next: rows.next };
+      }),
+    aliases: (digest) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('image_alias')
+          .selectAll()
+          .where('digest', '=', digest)
+          .orderBy('alias')
+          .execute();
+        return rows.map(({ alias, kind }) => ({ alias, kind: kind as AliasKind }));
+      }),
+    tokens: (page) =>
+      engine.reading(async (db) => {
+        let query = db
+          .selectFrom('token')
+          .selectAll()
+          .orderBy('id')
+          .limit(page.limit + 1);
+        if (page.cursor !== null) query = query.where('id', '>', page.cursor.id);
+        return pageOf(await query.execute(), page.limit, tokenOf, ({ id }) => ({ id }));
+      }),
+  };
+}

@@ -1,0 +1,247 @@
+/**
+ * Rows as they lie in the database, the same on both engines: text, integers (times in ms, flags 0 or 1), bytes. JSON is
+ * text that only the store's codecs write. Only this room knows them.
+ */
+
+export type Tables = {
+  setting: SettingRow;
+  audit: AuditRow;
+  token: TokenRow;
+  host: HostRow;
+  pulse: PulseRow;
+  host_label: HostLabelRow;
+  verdict_change: VerdictChangeRow;
+  refusal: RefusalRow;
+  report: ReportRow;
+  finding_group: FindingGroupRow;
+  group_count: GroupCountRow;
+  finding: FindingRow;
+  episode: EpisodeRow;
+  image: ImageRow;
+  image_alias: ImageAliasRow;
+  manifest: ManifestRow;
+  source: SourceRow;
+  blob: BlobRow;
+  job: JobRow;
+};
+export type TableName = keyof Tables;
+
+export type SettingRow = { key: string; value: Uint8Array };
+
+export type AuditRow = {
+  id: string;
+  at: number;
+  actor: string;
+  action: string;
+  object: string;
+  note: string | null;
+  before: string;
+  after: string;
+};
+
+export type TokenRow = {
+  id: string;
+  hash: string;
+  labels: string;
+  host_group: string | null;
+  max_uses: number | null;
+  uses: number;
+  created_at: number;
+  created_by: string;
+  expires_at: number;
+  revoked_at: number | null;
+};
+
+/** What changes with full reports, judgements and decisions. What every report changes is `pulse`. */
+export type HostRow = {
+  id: string;
+  name: string;
+  /** Lower case, for search and order. */
+  name_fold: string;
+  machine_id: string;
+  public_key: string;
+  state: string;
+  host_group: string | null;
+  labels: string;
+  token_id: string | null;
+  created_at: number;
+  facts: string | null;
+  image_booted: string | null;
+  image_staged: string | null;
+  image_rollback: string | null;
+  rule: string | null;
+  verdict: string;
+  rank: number;
+  since: number;
+  integrity: string;
+  provenance: string;
+  allowed: number;
+  waived: number;
+  reasons: string;
+  drift: string | null;
+  open0: number;
+  open1: number;
+  open2: number;
+  open3: number;
+  open4: number;
+  acknowledged: number;
+  waived_findings: number;
+};
+
+/**
+ * One row a host, rewritten by every report: chain, freshness, and the newest `same` as received. Its only index beside
+ * the key leads with what the silence job asks. Its row is also the lock for everything that is written about the host.
+ */
+export type PulseRow = {
+  host_id: string;
+  revision: number;
+  /** Copies of the host row's, so that counting by verdict reads one narrow index. */
+  state: string;
+  verdict: string;
+  head_seq: number;
+  full_seq: number | null;
+  full_digest: string | null;
+  same_count: number;
+  /** Packed, see chain.ts. */
+  recent: Uint8Array;
+  /** JSON of boots, gaps and flags. */
+  doubts: string;
+  last_seq: number | null;
+  last_kind: string | null;
+  last_class: string | null;
+  last_started: number | null;
+  last_received: number | null;
+  live_at: number | null;
+  report_interval: number;
+  late_after: number;
+  silent_after: number;
+  silence_noted: number;
+  same_seq: number | null;
+  same_digest: string | null;
+  same_class: string | null;
+  same_started: number | null;
+  same_received: number | null;
+  same_answer: string | null;
+  same_envelope: Uint8Array | null;
+};
+
+export type HostLabelRow = { host_id: string; key: string; value: string };
+
+export type VerdictChangeRow = {
+  host_id: string;
+  revision: number;
+  at: number;
+  from_verdict: string;
+  to_verdict: string;
+  seq: number | null;
+};
+
+export type RefusalRow = {
+  host_id: string;
+  code: string;
+  count: number;
+  first_at: number;
+  last_at: number;
+  detail: string;
+};
+
+export type ReportRow = {
+  host_id: string;
+  seq: number;
+  /** 0 for the first envelope under the number, 1… for forks. */
+  copy: number;
+  kind: string;
+  digest: string;
+  class: string;
+  started_at: number;
+  received_at: number;
+  answer: string;
+  envelope: Uint8Array;
+};
+
+export type FindingGroupRow = {
+  id: string;
+  rule: string;
+  kind: string;
+  subject: string;
+  signature: string;
+  sev: number;
+  is_open: number;
+  first_seen: number;
+  last_new_at: number;
+};
+
+/** Hot and narrow, apart from what lists sort by. */
+export type GroupCountRow = {
+  group_id: string;
+  open: number;
+  acknowledged: number;
+  waived: number;
+  ever: number;
+};
+
+export type FindingRow = {
+  host_id: string;
+  group_id: string;
+  /** 1 while the machine sees it, whatever people decided. */
+  is_open: number;
+  disposition: number;
+  sev: number;
+  first_seen: number;
+  opened_at: number;
+  resolved_at: number | null;
+  /** Number of the newest episode, from 1. */
+  episode: number;
+  waiver_id: string | null;
+  detail: string;
+};
+
+export type EpisodeRow = {
+  host_id: string;
+  group_id: string;
+  n: number;
+  opened_at: number;
+  opened_seq: number | null;
+  closed_at: number | null;
+  closed_seq: number | null;
+  reason: string | null;
+};
+
+export type ImageRow = {
+  digest: string;
+  state: string;
+  reasons: string;
+  attempts: number;
+  next_try: number | null;
+  first_seen: number;
+  built_at: number | null;
+  config: string | null;
+  repositories: string;
+  claims: string;
+  version: string | null;
+  warnings: string;
+};
+
+export type ImageAliasRow = { alias: string; digest: string; kind: string };
+
+export type ManifestRow = { image: string; rule: string; header: Uint8Array; trees: string; built_at: number };
+
+export type SourceRow = { pattern: string; options: string; created_at: number; created_by: string };
+
+export type BlobRow = { key: string; encoding: string; bytes: Uint8Array };
+
+export type JobRow = {
+  id: string;
+  kind: string;
+  dedupe_key: string;
+  /** When it may next be taken: its run time while it waits, the end of its lease while it runs. */
+  due_at: number;
+  run_at: number;
+  attempts: number;
+  /** Null while it waits. */
+  lease: string | null;
+  /** Asked for again while it ran: when. */
+  again_at: number | null;
+  payload: string;
+  error: string | null;
+};
