@@ -1,6 +1,6 @@
 /** Enrolment (docs/report.md 6): how a host proves its new key, and how it knows that the right server took it. */
 import { z } from 'zod';
-import { fromBase64, fromHex, toBase64, toHex } from '#src/bytes.ts';
+import { fromBase64, toBase64 } from '#src/bytes.ts';
 import type { Instant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { ENROLMENT_BYTES_MAX } from '#src/limits.ts';
@@ -17,7 +17,7 @@ import {
 import { fingerprintOf, parsePublicKey, type PublicKey, type Signer, type Verify } from '#src/signing/ed25519.ts';
 import { Time } from './answer.ts';
 import { HostId } from './hostid.ts';
-import { hmacSha256, parseTicket, printTicket, TICKET_LENGTH_MAX, type TicketKeys } from './ticket.ts';
+import { parseTicket, printTicket, TICKET_LENGTH_MAX, type TicketKeys } from './ticket.ts';
 import { TOKEN_ID } from './token.ts';
 
 export class EnrolError extends BootproofError<
@@ -51,10 +51,10 @@ export const EnrolRequest = z.strictObject({
   /** Drawn by the host where no server can give it one; null else. */
   host: HostId.nullable(),
   publicKey: KeyHex,
-  /** Machine fingerprint (docs/report.md 6.6); null where the host has no machine id. */
+  /** Names the machine without telling its id (docs/report.md 6.6); null where the host has none. */
   machine: z
     .string()
-    .regex(/^[0-9a-f]{64}$/)
+    .regex(/^[0-9a-f]{32}$/)
     .nullable(),
   hostname: z.string().max(255),
   agentVersion: z.string().max(64),
@@ -95,14 +95,6 @@ export type Enrolment = z.infer<typeof Enrolment>;
 /** Answer to `POST /api/v1/enrol`. */
 export const EnrolAnswer = z.object({ enrolment: EnvelopeJson });
 export type EnrolAnswer = z.infer<typeof EnrolAnswer>;
-
-/** HMAC-SHA-256 with the machine id's 16 bytes as key, hex; undefined for what is no machine id (docs/report.md 6.6). */
-export function machineFingerprint(machineId: string): string | undefined {
-  const id = machineId.trim();
-  return /^[0-9a-f]{32}$/.test(id) && !/^0+$/.test(id)
-    ? toHex(hmacSha256(fromHex(id), 'bootproof machine/1'))
-    : undefined;
-}
 
 export function makeNonce(tokenId: string, now: Instant, keys: TicketKeys): string {
   return printTicket({ kind: 'nonce', subject: tokenId, time: now + NONCE_LIFE_MS }, keys);

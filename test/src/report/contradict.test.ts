@@ -128,7 +128,7 @@ const refused: [string, Partial<FullReport>, string][] = [
   ['totals below what is listed', { truncated: { added: 0, removed: 1, modified: 1 } }, 'DRIFT_CONTRADICTS'],
   ['a hole beside digests', { trees: { usr, etc: { ...etc, holes: [hole] } } }, 'HOLES_CONTRADICT'],
   ['no digest and no hole', { trees: { usr, etc: { ...etc, main: null, extra: null } } }, 'HOLES_CONTRADICT'],
-  ['one digest of two', { trees: { usr, etc: { ...etc, extra: null, holes: [hole] } } }, 'HOLES_CONTRADICT'],
+  ['one digest of two', { trees: { usr, etc: { ...etc, main: null, holes: [hole] } } }, 'HOLES_CONTRADICT'],
   ['a capped list of holes beside digests', { trees: { usr, etc: { ...etc, holesCapped: true } } }, 'HOLES_CONTRADICT'],
   [
     'a hole of the other tree',
@@ -227,6 +227,33 @@ const unchecked: [string, Partial<FullReport>, Parameters<typeof judge>[1], obje
 for (const [name, change, have, expected] of unchecked)
   test(`is accepted unchecked if it ${name}`, async () =>
     assert.deepEqual(await judge({ ...document, ...change }, have), { kind: 'unchecked', ...expected }));
+
+test('where capabilities cannot be read, the main text is held against the manifest all the same', async () => {
+  const blind = { usr: { ...usr, extra: null }, etc };
+  assert.deepEqual(await judge({ ...document, trees: blind }), { kind: 'unchecked', why: 'capabilities', flags: [] });
+  const liar = await judge({ ...document, trees: blind, drift: [hosts, changed] });
+  assert.equal(liar.kind === 'refused' && liar.code, 'TREE_CONTRADICTS');
+});
+
+test('a changed file that should have a capability is told without it where none can be read', async () => {
+  const facts = { type: 'file' as const, uid: 0, gid: 0, size: 5, sha256: sha256Hex('shell') };
+  const sh = {
+    path: '/usr/bin/sh',
+    change: 'modified' as const,
+    attributes: ['mode' as const],
+    expected: { ...facts, mode: '0755' },
+    actual: { ...facts, mode: '0700' },
+  };
+  const text = manifest.trees.usr.main.replace('/bin/sh type=file mode=0755', '/bin/sh type=file mode=0700');
+  const report = {
+    ...document,
+    drift: [hosts, sh],
+    trees: { usr: { ...usr, main: digestOf(text), extra: null, entries: 6 }, etc },
+  };
+  assert.deepEqual(await judge(report), { kind: 'unchecked', why: 'capabilities', flags: [] });
+  const seeing = await judge({ ...report, trees: { ...report.trees, usr: { ...report.trees.usr, extra: usr.extra } } });
+  assert.equal(seeing.kind === 'refused' && seeing.code, 'TREE_CONTRADICTS');
+});
 
 test('a scan of fewer than half the entries is implausible, unless holes explain it', async () => {
   const gone = manifest.trees.usr.main.split('\n').slice(3, -1);

@@ -29,7 +29,6 @@ export const tickets = read('tickets.json') as {
 export const enrol = read('enrol.json') as {
   token: string;
   tokenId: string;
-  machineId: string;
   now: number;
   request: EnrolRequest;
   body: { request: EnvelopeJson; tokenSignature: string };

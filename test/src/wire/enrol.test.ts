@@ -13,7 +13,6 @@ import {
   ENROLMENT_TYPE,
   EnrolRequest,
   Enrolment,
-  machineFingerprint,
   makeNonce,
   NONCE_LIFE_MS,
   openEnrolment,
@@ -58,18 +57,6 @@ test('the answer of the vectors is made and opened', async () => {
 
 test('the nonce of the vectors is made again', () =>
   assert.equal(makeNonce(enrol.tokenId, T0 + 300_000 - NONCE_LIFE_MS, ticketKeys), enrol.request.nonce));
-
-const machineIds: [string, string | undefined][] = [
-  [enrol.machineId, enrol.request.machine!],
-  [`${enrol.machineId}\n`, enrol.request.machine!],
-  ['uninitialized', undefined],
-  ['', undefined],
-  ['0'.repeat(32), undefined],
-  ['01234567-89ab-cdef-0123-456789abcdef', undefined],
-];
-for (const [text, expected] of machineIds)
-  test(`the machine fingerprint of ${JSON.stringify(text)} is ${expected ?? 'none'}`, () =>
-    assert.equal(machineFingerprint(text), expected));
 
 async function requestWith(
   change: Partial<EnrolRequest>,
