@@ -99,32 +99,30 @@ export function isWithin(path: ByteString, folder: ByteString): boolean {
  */
 export function visibleMounts(mounts: readonly Mount[]): Mount[] {
   const byId = new Map(mounts.map((mount) => [mount.id, mount]));
+  // No parent: the first root of a boot is its own, and that of a chroot's mounts lies outside and is not listed.
+  const parentOf = (mount: Mount) => (mount.parent === mount.id ? undefined : byId.get(mount.parent));
   const lost = new Set<Mount>();
-  const stacked = new Set<number>();
-  for (const [parent, children] of Map.groupBy(mounts, (mount) => mount.parent)) {
-    // The first root of a boot is its own parent.
-    const siblings = children.filter((mount) => mount.id !== parent);
+  const stacked = new Set<Mount>();
+  for (const [parent, siblings] of Map.groupBy(mounts, parentOf)) {
     for (const mount of overmounted(siblings)) lost.add(mount);
-    const point = byId.get(parent)?.point;
-    if (siblings.some((mount) => mount.point === point)) stacked.add(parent);
+    if (parent !== undefined && siblings.some((mount) => mount.point === parent.point)) stacked.add(parent);
   }
-  const reached = new Map<number, boolean>();
+  const reached = new Map<Mount, boolean>();
   for (const mount of mounts) {
     const chain: Mount[] = [];
     let at: Mount | undefined = mount;
-    while (at !== undefined && !reached.has(at.id)) {
-      reached.set(at.id, false); // until the chain is walked back; ids that go round in a circle stay unreached
+    while (at !== undefined && !reached.has(at)) {
+      reached.set(at, false); // until the chain is walked back; parents that go round in a circle stay unreached
       chain.push(at);
-      at = at.parent === at.id ? undefined : byId.get(at.parent);
+      at = parentOf(at);
     }
-    // A parent that is not listed lies above the root of this namespace and hides nothing.
-    let result = at === undefined || reached.get(at.id)!;
+    let result = at === undefined || reached.get(at)!;
     for (const link of chain.reverse()) {
       result &&= !lost.has(link);
-      reached.set(link.id, result);
+      reached.set(link, result);
     }
   }
-  return mounts.filter((mount) => reached.get(mount.id) && !stacked.has(mount.id));
+  return mounts.filter((mount) => reached.get(mount) && !stacked.has(mount));
 }
 
 /** Of mounts on one parent: those over which, or over a folder above which, another lies. */
