@@ -253,3 +253,28 @@ export const ACCOUNT_FILE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** An account's name in a report; useradd stops at 32, directories of people go further. */
 export const ACCOUNT_NAME_MAX = 256;
+
+/** Images that one host may name anew: three slots, some updates at once, then one in two minutes. */
+export const HOST_IMAGES_BURST = 30;
+export const HOST_IMAGES_PER_SECOND = 1 / 120;
+
+/** All layers of an image together may decompress to, and hold names of, this many times what one layer may. */
+export const IMAGE_LAYERS_FACTOR = 2;
+
+/** A pause that a server may ask for (Retry-After); beyond it the agent tries again all the same. */
+export const RETRY_AFTER_MS_MAX = 60 * 60 * 1000;
+
+/** A file in which the agent keeps its own state: some hundred bytes, and a thousand ranges of dropped reports. */
+export const STATE_FILE_BYTES_MAX = 2 ** 20;
+
+/** A settings file of the agent. */
+export const CONFIG_FILE_BYTES_MAX = 64 * 1024;
+
+/** What the agent reads of a server's answer; only manifest texts are larger. */
+export const ANSWER_BYTES_MAX = 64 * 1024;
+
+/** Signed headers of all rules of an image: each names its layers and warnings. */
+export const HEADERS_BYTES_MAX = 16 * 2 ** 20;
+
+/** One text of a tree, decoded: 1,000,000 paths of 100 bytes; the largest known has 15 MB. */
+export const MANIFEST_TEXT_BYTES_MAX = 128 * 2 ** 20;

@@ -2,12 +2,18 @@
  * Layers → what a host that booted the image must show of it, under one named rule (PROTOCOL 2.1). The rules restate what the
  * real importers do; test/vectors/merge holds them to the trees that those programs made.
  */
-import { BootproofError } from '#src/error.ts';
-import type { Digest } from '#src/digest.ts';
+import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import type { Entry } from '#src/manifest/entry.ts';
 import type { ManifestWarning } from '#src/manifest/header.ts';
-import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
-import type { Layer } from './layer.ts';
+import { deployComposefs } from './composefs.ts';
+import type { ImageFacts, Layer } from './layer.ts';
+import { deployOci } from './oci.ts';
+import { deployOstree, type OstreeVariant } from './ostree.ts';
+import { BackendError, Warnings, type RefusalCode } from './refusal.ts';
+import { list, type Dir } from './tree.ts';
+
+export { BackendError, type RefusalCode, type WarningCode } from './refusal.ts';
+export type { ImageFacts } from './layer.ts';
 
 /**
  * What the importing program makes of an image, newest first within a backend. `-debris`: bootc 1.1.3 and 1.1.4, where zero-size
@@ -29,22 +35,14 @@ export function backendOf(rule: Rule): Backend {
   return rule === 'oci' ? 'oci' : rule === 'composefs/1' ? 'composefs' : 'ostree';
 }
 
-/** What `deploy` needs of the image besides its layers. */
-export type ImageFacts = {
-  /** The configuration's `config.Labels`. */
-  readonly labels: ReadonlyMap<string, string>;
-  /** The configuration's `rootfs.diff_ids`. */
-  readonly diffIds: readonly Digest[];
-  /** Docker schema 2 media types inside an OCI layout or archive: composefs-rs and umoci refuse these (merge errata 20). */
-  readonly dockerInLayout: boolean;
-};
-
-/** Why a backend cannot deploy an image that is readable as such. */
-export type RefusalCode = 'NOT_UTF8';
-export class BackendError extends BootproofError<RefusalCode> {}
-
 /** The host's `/usr` and `/etc` in `comparePaths` order, and what the host loses or changes without saying so. */
 export type Deployed = { readonly entries: Entry[]; readonly warnings: ManifestWarning[] };
+
+const VARIANTS: Record<Exclude<Rule, 'composefs/1' | 'oci'>, OstreeVariant> = {
+  'ostree/1': { debris: false, noXattrs: false },
+  'ostree/1-debris': { debris: true, noXattrs: false },
+  'ostree/1-debris-noxattr': { debris: true, noXattrs: true },
+};
 
 /**
  * The tree that a host shows of an image.
@@ -56,7 +54,36 @@ export function deploy(
   rule: Rule,
   limits: ImageLimits = IMAGE_LIMITS,
 ): Deployed {
-  throw new Error(`${rule}: ${layers.length} ${image.diffIds.length} ${limits.treeNodes}`);
+  const warnings = new Warnings();
+  const backend = backendOf(rule);
+  checkTypes(layers, image, backend);
+  if (backend !== 'oci')
+    for (const layer of layers)
+      if (layer.diffId !== layer.declaredDiffId)
+        warnings.add(
+          'DIFFID_MISMATCH',
+          layer.index,
+          `decompressed the layer is ${layer.diffId}, the configuration says ${layer.declaredDiffId ?? 'nothing'}; hosts do not check this`,
+        );
+  return { entries: list(build(layers, image, rule, warnings, limits), limits), warnings: warnings.list() };
+}
+
+function build(layers: readonly Layer[], image: ImageFacts, rule: Rule, warnings: Warnings, limits: ImageLimits): Dir {
+  if (rule === 'oci') return deployOci(layers, warnings, limits);
+  if (rule === 'composefs/1') return deployComposefs(layers, warnings, limits);
+  return deployOstree(layers, image, VARIANTS[rule], warnings, limits);
+}
+
+function checkTypes(layers: readonly Layer[], image: ImageFacts, backend: Backend): void {
+  if (image.dockerInLayout && backend !== 'ostree')
+    throw new BackendError(
+      'DOCKER_MEDIA_TYPES',
+      'Docker media types inside an OCI layout, which composefs-rs and umoci do not read; push the image to a registry, or convert it',
+    );
+  if (backend !== 'ostree') return;
+  for (const { index, mediaType } of layers)
+    if (/\.nondistributable\.|\.foreign\./.test(mediaType))
+      throw new BackendError('MEDIA_TYPE_UNSUPPORTED', `layer ${index}: ostree-ext does not read ${mediaType}`);
 }
 
 /** What `manifest lint` prints of one backend. */
@@ -67,7 +94,12 @@ export type Verdict =
 /** Whether each backend (its newest rule) deploys the image, and what would be lost on the way. */
 export function lint(layers: readonly Layer[], image: ImageFacts, limits: ImageLimits = IMAGE_LIMITS): Verdict[] {
   return BACKENDS.map((backend) => {
-    const { warnings } = deploy(layers, image, rulesOf(backend)[0]!, limits);
-    return { backend, deployable: true, warnings };
+    try {
+      const { warnings } = deploy(layers, image, rulesOf(backend)[0]!, limits);
+      return { backend, deployable: true, warnings };
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error;
+      return { backend, deployable: false, code: error.code, message: error.message };
+    }
   });
 }

@@ -1,0 +1,245 @@
+/**
+ * What a plain unpacker makes of an image (image-spec, layer.md), as umoci 0.6.0 does it: its `oci/layer/tar_extract.go`, on a tree
+ * in memory. No host shows this; it is for comparing with other tools. Root's umask is taken as 022.
+ */
+import type { ByteString } from '#src/bytes.ts';
+import type { ImageLimits } from '#src/limits.ts';
+import type { Layer } from './layer.ts';
+import { BackendError, entryAt, type Warnings } from './refusal.ts';
+import { FLAG, type TarEntry } from './tar.ts';
+import { Budget, components, Dir, isCapability, PLAIN_DIR, type DirMeta, type Leaf, type Node } from './tree.ts';
+
+const MARKER = '.wh.';
+const LINKS_MAX = 255; // filepath-securejoin: maxSymlinkLimit
+
+/** @throws {BackendError} */
+export function deployOci(layers: readonly Layer[], warnings: Warnings, limits: ImageLimits): Dir {
+  const root = new Dir(-1, PLAIN_DIR);
+  const budget = new Budget(limits);
+  for (const layer of layers) {
+    if (layer.declaredDiffId !== layer.diffId)
+      throw new BackendError(
+        'DIFFID_MISMATCH',
+        `layer ${layer.index}: decompressed it is ${layer.diffId}, the configuration says ${layer.declaredDiffId ?? 'nothing'}`,
+      );
+    const unpacker = new Unpacker(root, warnings, budget);
+    for (const entry of layer.entries) unpacker.unpack(entry);
+  }
+  return root;
+}
+
+/** Paths that the layer has made so far, with their ancestors: whiteouts leave them alone (upperPaths). */
+type Upper = Map<ByteString, Upper>;
+
+/** A path without symlinks, and what is at each of its components. */
+type Place = { readonly path: readonly ByteString[]; readonly node: Node | undefined };
+
+class Unpacker {
+  readonly #root: Dir;
+  readonly #warnings: Warnings;
+  readonly #budget: Budget;
+  readonly #upper: Upper = new Map();
+
+  constructor(root: Dir, warnings: Warnings, budget: Budget) {
+    this.#root = root;
+    this.#warnings = warnings;
+    this.#budget = budget;
+  }
+
+  /** UnpackEntry */
+  unpack(entry: TarEntry): void {
+    const clean = clamped(components(entry.name));
+    const name = clean.at(-1);
+    const marker = name?.startsWith(MARKER) ?? false; // of whatever type
+    const type = marker ? 'file' : typeOf(entry);
+    if (name === undefined) {
+      if (type !== 'dir') throw new BackendError('ROOT_ENTRY', `${entryAt(entry)}: the root is not a directory`);
+      this.#root.set(entry);
+      return;
+    }
+    const place = this.#resolve(clean.slice(0, -1), entry);
+    if (marker) return this.#whiteout(place, name, entry);
+    if (entry.capability !== undefined && !isCapability(entry.capability))
+      throw new BackendError('CAPABILITY_INVALID', `${entryAt(entry)}: the kernel takes no such security.capability`);
+    const dir = this.#makeParents(place, entry);
+    const existing = dir.children.get(name);
+    if (type === 'dir') {
+      if (existing instanceof Dir) existing.set(entry);
+      else this.#put(dir, name, new Dir(entry.layer, entry));
+    } else {
+      // What was there is removed before the target is looked up.
+      dir.children.delete(name);
+      this.#put(dir, name, type === 'hardlink' ? this.#target(entry) : entry);
+    }
+    let upper = this.#upper;
+    for (const part of [...place.path, name]) {
+      let next = upper.get(part);
+      if (next === undefined) upper.set(part, (next = new Map()));
+      upper = next;
+    }
+  }
+
+  #put(dir: Dir, name: ByteString, node: Node): void {
+    this.#budget.node();
+    dir.children.set(name, node);
+  }
+
+  /** securejoin.SecureJoinVFS: symlinks are followed inside the root, what is not there is taken as it stands. */
+  #resolve(path: readonly ByteString[], entry: TarEntry): Place {
+    // The part without symlinks is nearly always all of it.
+    let nodes: (Node | undefined)[] = [this.#root];
+    let done: ByteString[] = [];
+    const todo = [...path].reverse();
+    let links = 0;
+    while (todo.length > 0) {
+      const part = todo.pop()!;
+      if (links > 0) this.#budget.step();
+      if (part === '' || part === '.') continue;
+      if (part === '..') {
+        if (done.length > 0) {
+          done.pop();
+          nodes.pop();
+        }
+        continue;
+      }
+      const parent = nodes.at(-1);
+      const node = parent instanceof Dir ? parent.children.get(part) : undefined;
+      if (node === undefined || node instanceof Dir || node.type !== 'symlink') {
+        done.push(part);
+        nodes.push(node);
+        continue;
+      }
+      if (++links > LINKS_MAX)
+        throw new BackendError('SYMLINK_LOOP', `${entryAt(entry)}: its path leads through too many symlinks`);
+      if (links === 1)
+        this.#warnings.add('SYMLINK_FOLLOWED', entry.layer, 'its path leads through a symlink', `/${path.join('/')}`);
+      if (node.link.startsWith('/')) {
+        done = [];
+        nodes = [this.#root];
+      }
+      const steps = node.link.split('/');
+      for (let i = steps.length - 1; i >= 0; i--) todo.push(steps[i]!);
+    }
+    return { path: done, node: nodes.at(-1) };
+  }
+
+  /** mkdirAll; and the metadata of what was at the parent's place before, which umoci puts back. */
+  #makeParents({ path, node }: Place, entry: TarEntry): Dir {
+    if (node instanceof Dir) return node;
+    let dir = this.#root;
+    for (const part of path) {
+      let child = dir.children.get(part);
+      if (!(child instanceof Dir)) {
+        child = new Dir(entry.layer, madeIn(dir));
+        this.#put(dir, part, child);
+      }
+      dir = child;
+    }
+    if (node !== undefined) dir.set(node);
+    else
+      this.#warnings.add(
+        'PARENT_MADE',
+        entry.layer,
+        'no entry for this directory: umoci makes it, 0755 0:0 or as a setgid parent says',
+        `/${path.join('/')}`,
+      );
+    return dir;
+  }
+
+  #target(entry: TarEntry): Leaf {
+    const clean = clamped(components(entry.link));
+    const name = clean.at(-1);
+    const { node: dir } = this.#resolve(clean.slice(0, -1), entry);
+    const node = name === undefined ? this.#root : dir instanceof Dir ? dir.children.get(name) : undefined;
+    if (node === undefined)
+      throw new BackendError(
+        'HARDLINK_TARGET_MISSING',
+        `${entryAt(entry)}: nothing before it is at ${JSON.stringify(entry.link.slice(0, 300))}`,
+      );
+    if (node instanceof Dir)
+      throw new BackendError('HARDLINK_TARGET_DIRECTORY', `${entryAt(entry)}: a hard link to a directory`);
+    return node;
+  }
+
+  /** ociWhiteout: removes what lower layers left, and leaves what this layer made. */
+  #whiteout({ path, node: dir }: Place, name: ByteString, entry: TarEntry): void {
+    let gone = name.slice(MARKER.length);
+    if (gone === '') {
+      this.#warnings.add(
+        'MARKER_EMPTY',
+        entry.layer,
+        'a whiteout of the empty name acts as an opaque marker',
+        `/${path.join('/')}`,
+      );
+      gone = '.wh..opq';
+    }
+    if (!(dir instanceof Dir)) return;
+    const upper = this.#upperAt(path);
+    if (gone === '.wh..opq') return clear(dir, upper);
+    if (gone === '.' || gone === '..') return this.#whiteoutOfParent(path, dir, gone, entry);
+    const node = dir.children.get(gone);
+    const touched = upper?.get(gone);
+    if (node === undefined) return;
+    if (touched === undefined) dir.children.delete(gone);
+    else if (node instanceof Dir) clear(node, touched);
+  }
+
+  /** A whiteout of its own directory or of the one above: works only where the layer made both, else umoci cannot go on. */
+  #whiteoutOfParent(path: readonly ByteString[], dir: Dir, gone: '.' | '..', entry: TarEntry): void {
+    const above = path.slice(0, -1);
+    const top = gone === '.' ? path : above;
+    if (path.length === 0 || this.#upperAt(path) === undefined || top.length === 0)
+      throw new BackendError(
+        'WHITEOUT_NAME',
+        `${entryAt(entry)}: a whiteout of ${JSON.stringify(gone)} takes its own directory away`,
+      );
+    const parent = this.#resolve(above, entry).node;
+    clear(gone === '.' || !(parent instanceof Dir) ? dir : parent, this.#upperAt(top));
+  }
+
+  #upperAt(path: readonly ByteString[]): Upper | undefined {
+    let upper: Upper | undefined = this.#upper;
+    for (const part of path) upper = upper?.get(part);
+    return upper;
+  }
+}
+
+/** mkdir(2) in a directory with the setgid bit takes over group and bit. */
+function madeIn(parent: Dir): DirMeta {
+  return (parent.mode & 0o2000) === 0 ? PLAIN_DIR : { ...PLAIN_DIR, mode: 0o2755, gid: parent.gid };
+}
+
+function clear(dir: Dir, upper: Upper | undefined): void {
+  for (const [name, node] of dir.children) {
+    const touched = upper?.get(name);
+    if (touched === undefined) dir.children.delete(name);
+    else if (node instanceof Dir) clear(node, touched);
+  }
+}
+
+/** Go's archive/tar makes directories of v7 entries whose name ends in a slash; umoci knows seven types. */
+function typeOf(entry: TarEntry): TarEntry['type'] {
+  if (entry.type === 'global')
+    throw new BackendError('GLOBAL_HEADER', `${entryAt(entry)}: a PAX global header, which umoci takes for an entry`);
+  if ((entry.flags & FLAG.sparseGnu) !== 0)
+    throw new BackendError(
+      'SPARSE_UNSUPPORTED',
+      `${entryAt(entry)}: an old GNU sparse file, which umoci does not unpack`,
+    );
+  if (entry.type !== 'file' || entry.typeflag === 0x30) return entry.type;
+  if (entry.typeflag === 0) return entry.name.endsWith('/') ? 'dir' : 'file';
+  throw new BackendError(
+    'TYPE_UNSUPPORTED',
+    `${entryAt(entry)}: an entry of type ${entry.typeflag}, which umoci does not unpack`,
+  );
+}
+
+/** CleanPath: `..` ends at the root. */
+function clamped(path: readonly ByteString[]): ByteString[] {
+  const out: ByteString[] = [];
+  for (const part of path) {
+    if (part === '..') out.pop();
+    else out.push(part);
+  }
+  return out;
+}

@@ -1,0 +1,134 @@
+/** Trees of files in memory: what the rules build, and the list of entries that a manifest is made of. */
+import { fromBase64, type ByteString } from '#src/bytes.ts';
+import { PATH_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
+import type { Entry } from '#src/manifest/entry.ts';
+import { BackendError } from './refusal.ts';
+import type { TarEntry } from './tar.ts';
+
+/** Anything but a directory. A `TarEntry` is one, so that most of a tree shares the layers' own entries. */
+export type Leaf = Pick<
+  TarEntry,
+  'layer' | 'type' | 'mode' | 'uid' | 'gid' | 'size' | 'sha256' | 'link' | 'capability' | 'device' | 'text'
+>;
+
+export type Node = Dir | Leaf;
+
+/** Mode, owner and capability of a directory. */
+export type DirMeta = Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'capability'>;
+
+export class Dir {
+  /** The layer that made it, or named it last. */
+  layer: number;
+  /** Whether an entry of the archive names it, rather than a path below it. */
+  explicit = false;
+  mode: number;
+  uid: number;
+  gid: number;
+  capability: string | undefined;
+  readonly children = new Map<ByteString, Node>();
+
+  constructor(layer: number, meta: DirMeta) {
+    this.layer = layer;
+    this.mode = meta.mode;
+    this.uid = meta.uid;
+    this.gid = meta.gid;
+    this.capability = meta.capability;
+  }
+
+  set(meta: DirMeta): void {
+    this.mode = meta.mode;
+    this.uid = meta.uid;
+    this.gid = meta.gid;
+    this.capability = meta.capability;
+  }
+}
+
+export const PLAIN_DIR: DirMeta = { mode: 0o755, uid: 0, gid: 0, capability: undefined };
+
+/** Names that stand between slashes, without empty ones and `.`: `./usr//bin/` is `usr`, `bin`. `..` stays. */
+export function components(path: ByteString): ByteString[] {
+  return path.split('/').filter((part) => part !== '' && part !== '.');
+}
+
+/** Counts the nodes of a tree as they are made, so that a hostile layer ends in a refusal rather than in an exhausted memory. */
+export class Budget {
+  readonly #limits: ImageLimits;
+  #nodes = 0;
+  #pathBytes = 0;
+  #steps = 0;
+
+  constructor(limits: ImageLimits) {
+    this.#limits = limits;
+  }
+
+  /** @throws {BackendError} TREE_LIMIT */
+  node(): void {
+    if (++this.#nodes > this.#limits.treeNodes)
+      throw new BackendError('TREE_LIMIT', `the tree has more than ${this.#limits.treeNodes} paths`);
+  }
+
+  /** One component of a path behind a symlink. @throws {BackendError} TREE_LIMIT */
+  step(): void {
+    if (++this.#steps > this.#limits.treeNodes)
+      throw new BackendError('TREE_LIMIT', 'paths lead through symlinks without end');
+  }
+
+  /** @throws {BackendError} TREE_LIMIT */
+  path(path: ByteString): void {
+    if (path.length > PATH_BYTES_MAX)
+      throw new BackendError(
+        'TREE_LIMIT',
+        `a path of more than ${PATH_BYTES_MAX} bytes, which does not exist on Linux`,
+      );
+    this.#pathBytes += path.length;
+    if (this.#pathBytes > this.#limits.treePathBytes)
+      throw new BackendError('TREE_LIMIT', `the tree's paths are more than ${this.#limits.treePathBytes} bytes in all`);
+  }
+}
+
+/** `/usr` and `/etc` of a tree, in `comparePaths` order. */
+export function list(root: Dir, limits: ImageLimits): Entry[] {
+  const entries: Entry[] = [];
+  const budget = new Budget(limits);
+  const walk = (path: ByteString, node: Node): void => {
+    budget.node();
+    budget.path(path);
+    entries.push(entryOf(path, node));
+    if (!(node instanceof Dir)) return;
+    for (const name of [...node.children.keys()].sort()) walk(`${path}/${name}`, node.children.get(name)!);
+  };
+  for (const name of ['etc', 'usr']) {
+    const node = root.children.get(name);
+    if (node !== undefined) walk(`/${name}`, node);
+  }
+  return entries;
+}
+
+function entryOf(path: ByteString, node: Node): Entry {
+  const { uid, gid } = node;
+  if (node instanceof Dir) {
+    if (node.capability === undefined) return { path, type: 'dir', mode: node.mode, uid, gid };
+    return { path, type: 'dir', mode: node.mode, uid, gid, capability: node.capability };
+  }
+  const capability = node.capability === undefined ? {} : { capability: node.capability };
+  switch (node.type) {
+    case 'symlink':
+      return { path, type: 'symlink', mode: 0, uid, gid, link: node.link, ...capability };
+    case 'char':
+    case 'block':
+      return { path, type: node.type, mode: node.mode, uid, gid, device: node.device!, ...capability };
+    case 'fifo':
+      return { path, type: 'fifo', mode: node.mode, uid, gid, ...capability };
+    default:
+      return { path, type: 'file', mode: node.mode, uid, gid, size: node.size, sha256: node.sha256, ...capability };
+  }
+}
+
+/**
+ * Whether the kernel takes this value of `security.capability` (linux/capability.h: revision 2 in 20 bytes, 3 in 24); base64.
+ * Importers that write files fail on others.
+ */
+export function isCapability(base64: string): boolean {
+  const bytes = fromBase64(base64);
+  return (bytes.length === 20 && bytes[3] === 2) || (bytes.length === 24 && bytes[3] === 3);
+}
