@@ -275,6 +275,3 @@ export const ANSWER_BYTES_MAX = 64 * 1024;
 
 /** Signed headers of all rules of an image: each names its layers and warnings. */
 export const HEADERS_BYTES_MAX = 16 * 2 ** 20;
-
-/** One text of a tree, decoded: 1,000,000 paths of 100 bytes; the largest known has 15 MB. */
-export const MANIFEST_TEXT_BYTES_MAX = 128 * 2 ** 20;
