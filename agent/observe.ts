@@ -241,17 +241,17 @@ async function findDeployments(
   if (own !== undefined) return [await readDeployment(new Look('/', look.words), own, 'booted')];
   const paths = await listDeployments(look);
   if (paths.length === 0) return [];
-  const booted = await findBooted(look, paths, root, view, ostreeBooted);
   const staged =
     (await look.parsed('/run/ostree/staged-deployment', GVARIANT_BYTES_MAX, parseOstreeStaged)) ??
     (await look.parsed('/run/composefs/staged-deployment', GVARIANT_BYTES_MAX, (bytes) =>
       parseComposefsStaged(fromBytes(bytes)),
     ));
+  const isStaged = (path: DeploymentPath) => staged?.checksum === path.checksum && staged.serial === path.serial;
+  const finished = paths.filter((path) => !isStaged(path));
+  const booted = await findBooted(look, finished, root, view, ostreeBooted);
   const found: Found[] = [];
-  for (const path of paths) {
-    const isStaged = staged !== null && staged.checksum === path.checksum && staged.serial === path.serial;
-    found.push(await readDeployment(look, path, path === booted ? 'booted' : isStaged ? 'staged' : 'other'));
-  }
+  for (const path of paths)
+    found.push(await readDeployment(look, path, path === booted ? 'booted' : isStaged(path) ? 'staged' : 'other'));
   return found;
 }
 

@@ -272,7 +272,7 @@ function decideBackend(told: Told, words: string[]): DeploymentState['backend'] 
   if (entry?.composefs) said.push(['bootc', 'composefs']);
   if (told.rpmOstree?.deployments.some(({ booted }) => booted === true)) said.push(['rpm-ostree', 'ostree']);
   if (told.ostreeBooted !== null) said.push(['/run/ostree-booted', 'ostree']);
-  const disk = told.found.find(({ role }) => role === 'booted');
+  const disk = told.found.find(({ role }) => role === 'booted') ?? told.found[0];
   if (disk !== undefined) said.push(['the disk', disk.backend]);
   const [first] = said;
   if (first === undefined) return 'unknown';
