@@ -202,8 +202,8 @@ export const SQLITE_BUSY_WAIT_MS = 20;
 /** Prepared statements kept a connection; lists have a few hundred shapes. */
 export const SQLITE_STATEMENTS_MAX = 400;
 
-/** Pages in SQLite's write-ahead log before it is folded in: random host rows are then written once, not once a commit. */
-export const SQLITE_WAL_PAGES = 16_384;
+/** Pages in SQLite's write-ahead log before it is folded in: 16 MiB, so that no commit has to wait for a long folding. */
+export const SQLITE_WAL_PAGES = 4096;
 
 /** Connections a server process holds to PostgreSQL: intake needs two or three, lists the rest. */
 export const POSTGRES_CONNECTIONS = 10;
@@ -222,6 +222,9 @@ export const CLOCK_SKEW_MS = 5 * 60 * 1000;
 
 /** Rules of a policy in each section: the shipped one has about 60; each path is held against all of them in turn. */
 export const POLICY_RULES_MAX = 2_000;
+
+/** Folders for which a policy keeps its candidate rules at hand: /usr and /etc together have about 400 on a real host. */
+export const POLICY_FOLDERS_MAX = 2_000;
 
 /** Images whose headers a server process keeps at hand: a fleet runs tens. */
 export const KNOWN_IMAGES_MAX = 256;
@@ -275,3 +278,9 @@ export const ANSWER_BYTES_MAX = 64 * 1024;
 
 /** Signed headers of all rules of an image: each names its layers and warnings. */
 export const HEADERS_BYTES_MAX = 16 * 2 ** 20;
+
+/** Heap of the thread that builds manifests, MB: an image of 300,000 paths takes some hundred. */
+export const BUILD_HEAP_MB = 1536;
+
+/** Ports tried after a taken default one. */
+export const LISTEN_PORTS_TRIED = 50;

@@ -28,6 +28,8 @@ type Alternative = {
   readonly head: ByteString;
   /** The text of the only match, where there are no wildcards. */
   readonly literal: ByteString | undefined;
+  /** `head`, where the alternative is `head/**`: the commonest form, decided without cutting the path up. */
+  readonly tree: ByteString | undefined;
   /** Cut at slashes; `DEEP` is `**`. */
   readonly parts: readonly (Part | typeof DEEP)[];
 };
@@ -53,18 +55,30 @@ export function parseGlob(source: string, kind: GlobKind): Glob {
   return { source, kind, alternatives };
 }
 
-/** Whether a path, link target or text (bytes, as they are) is one that the glob names. */
-export function matchesGlob(glob: Glob, subject: ByteString): boolean {
-  let parts: string[] | undefined;
-  for (const alternative of glob.alternatives) {
-    if (alternative.literal !== undefined) {
-      if (alternative.literal === subject) return true;
-    } else if (subject.startsWith(alternative.head)) {
-      parts ??= glob.kind === 'text' ? [subject] : subject.split('/');
-      if (matchParts(alternative.parts, parts, glob.kind)) return true;
+/**
+ * Whether a path, link target or text (bytes, as they are) is one that the glob names. `parts` is the path cut at slashes, for
+ * who holds it against many globs.
+ */
+export function matchesGlob(glob: Glob, subject: ByteString, parts?: readonly ByteString[]): boolean {
+  let names = parts;
+  for (const { literal, tree, head, parts: pattern } of glob.alternatives) {
+    if (literal !== undefined) {
+      if (literal === subject) return true;
+    } else if (subject.startsWith(head)) {
+      if (tree !== undefined) {
+        if (subject.length === tree.length || subject.charCodeAt(tree.length) === SLASH) return true;
+        continue;
+      }
+      names ??= glob.kind === 'text' ? [subject] : subject.split('/');
+      if (matchParts(pattern, names, glob.kind)) return true;
     }
   }
   return false;
+}
+
+/** Whether the glob may match something at or below `folder`: false only where nothing there can match. */
+export function reachesInto(glob: Glob, folder: ByteString): boolean {
+  return glob.alternatives.some(({ head }) => head.startsWith(folder) || folder.startsWith(head));
 }
 
 /** The texts that braces stand for. Escapes and sets are left as they are. */
@@ -145,7 +159,10 @@ function parseAlternative(text: string, kind: GlobKind, source: string): Alterna
   const bytes = String.fromCharCode(...(fixed.slice(0, wild < 0 ? fixed.length : wild) as number[]));
   // `/usr/**` matches `/usr` too, so what stands before `**` does not end in a slash.
   const head = wild >= 0 && parts.includes(DEEP) && bytes.endsWith('/') ? bytes.slice(0, -1) : bytes;
-  return { head, literal: wild < 0 ? bytes : undefined, parts };
+  // A path has neither empty names nor dots, so all that begins right is below; a link target may have both.
+  const isTree = kind === 'path' && parts.indexOf(DEEP) === parts.length - 1 && bytes.length === head.length + 1;
+  const tree = isTree && wild === fixed.length - 1 ? head : undefined;
+  return { head, literal: wild < 0 ? bytes : undefined, tree, parts };
 }
 
 /** At slashes outside sets and escapes. */

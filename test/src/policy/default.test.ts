@@ -65,8 +65,8 @@ test('the vector is what an agent could report: a secret shows neither size nor 
     for (const { path, actual } of part.drift) {
       const isFile = actual?.type === 'file';
       if (!isFile) continue;
-      assert.equal(secrets.has(path!), isSecret(path!), path);
-      assert.equal(actual.sha256 === undefined, isSecret(path!), path);
+      assert.equal(secrets.has(path!), isSecret(path!), path!);
+      assert.equal(actual.sha256 === undefined, isSecret(path!), path!);
     }
   }
 });
