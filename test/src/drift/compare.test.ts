@@ -72,6 +72,27 @@ test('in pieces of any size the scan gives the same drift and the comparison tex
   );
 });
 
+test('a manifest in pieces, cut anywhere, is the same manifest', () => {
+  fc.assert(
+    fc.property(pair('etc'), pair('usr'), fc.integer({ min: 1, max: 300 }), (etc, usr, size) => {
+      for (const [a, b] of [etc, usr]) {
+        const { main, extra } = texts(a);
+        function* pieces() {
+          for (let i = 0; i < main.length; i += size) yield main.slice(i, i + size);
+        }
+        const drift: Drift[] = [];
+        const comparison = new TreeComparison({ main: pieces(), extra }, [], {
+          drift: (d) => drift.push(d),
+          secret: () => {},
+        });
+        for (const entry of b) comparison.lines(mainText([entry]), extraText([entry]));
+        comparison.end();
+        assert.deepEqual(drift, compare(a, b).drift);
+      }
+    }),
+  );
+});
+
 test('paths in holes are not drift, whatever the manifest has there', () => {
   fc.assert(
     fc.property(pair('usr'), fc.array(fc.nat(100), { maxLength: 4 }), ([a, b], picks) => {
@@ -185,15 +206,26 @@ test("a site's own secret paths are hidden too", () => {
   assert.ok(!/sha256|size/.test(JSON.stringify(drift)));
 });
 
-test('refuses a manifest that is none where it must read it', () => {
-  const act = (main: string, extra: string) => () => {
-    const comparison = new TreeComparison({ main, extra }, [], { drift: () => {}, secret: () => {} });
-    comparison.end();
-  };
-  throwsCode(act('./usr/x nonsense\n', ''), MtreeError, 'MTREE_SYNTAX');
-  throwsCode(act('./usr/x type=file', ''), MtreeError, 'MTREE_SYNTAX');
-  throwsCode(act('', 'nonsense\n'), MtreeError, 'EXTRA_SYNTAX');
-});
+const line = (path: string) => `.${path} type=file mode=0755 uid=0 gid=0 size=1 sha256digest=${sha256('x')}\n`;
+const broken = [
+  ['nonsense', './usr/x nonsense\n', '', 'MTREE_SYNTAX'],
+  ['a cut line', './usr/x type=file', '', 'MTREE_SYNTAX'],
+  ['a line that is not canonical', './usr/x type=dir mode=0755 uid=00 gid=0\n', '', 'MTREE_SYNTAX'],
+  ['lines out of order', line('/usr/b') + line('/usr/a'), '', 'MTREE_ORDER'],
+  ['a line twice', line('/usr/b') + line('/usr/b'), '', 'MTREE_ORDER'],
+  ['a line out of order after those that are the same', line('/usr/x') + line('/usr/a'), '', 'MTREE_ORDER'],
+  ['nonsense in the extra text', '', 'nonsense\n', 'EXTRA_SYNTAX'],
+  ['an extra line without its path', line('/usr/x'), './usr/y\tsecurity.capability=0sAQ==\n', 'EXTRA_SYNTAX'],
+] as const;
+for (const [what, main, extra, code] of broken)
+  test(`refuses a manifest with ${what}`, () => {
+    const act = () => {
+      const comparison = new TreeComparison({ main, extra }, [], { drift: () => {}, secret: () => {} });
+      comparison.lines(line('/usr/x'), '');
+      comparison.end();
+    };
+    throwsCode(act, MtreeError, code);
+  });
 
 const plain: Facts = { ...base, mode: 0o644 };
 const added = (path: string, actual: Facts): Drift => ({ path, change: 'added', actual });

@@ -1,0 +1,296 @@
+/**
+ * The scan: walk, read, hash and compare /usr and /etc of a root. Lines stream from the workers through the comparison into
+ * the digests; memory holds the manifest and what was found, not the tree.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import { accessSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { fromUtf8, type ByteString } from '#src/bytes.ts';
+import { BootproofError } from '#src/error.ts';
+import { HOLES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
+import type { Digest } from '#src/digest.ts';
+import { DriftList, TreeComparison, type ExpectedTree } from '#src/drift/compare.ts';
+import type { Drift, Hole, Secret } from '#src/drift/drift.ts';
+import type { Entry, TreeName } from '#src/manifest/entry.ts';
+import { extraLine, mainLine } from '#src/manifest/mtree.ts';
+import { readAccounts, type Accounts } from './accounts.ts';
+import { BATCH, HashPool, type Batch, type Job } from './pool.ts';
+import { release, walkTree, type Step } from './walk.ts';
+
+export class ScanError extends BootproofError<'ROOT_UNREADABLE'> {}
+
+export type ScanOptions = {
+  /** The root to scan: `/`, or the folder of a deployment. */
+  readonly root: string;
+  /** What it must be; without it only digests are made. */
+  readonly expected?: { readonly trees: Readonly<Record<TreeName, ExpectedTree>> };
+  /** Paths inside the root, at or below /usr or /etc, at which something is mounted over the tree. */
+  readonly mounts?: readonly ByteString[];
+  /** The site's own secret globs (`parseSecretPath`). */
+  readonly secretPathsAdded?: readonly string[];
+  /** Worker threads; by default one a core, two at most: more gain little and take 8 MB each. */
+  readonly workers?: number;
+  readonly signal?: AbortSignal;
+  /** Called often; the receiver decides how often to show it. */
+  readonly onProgress?: (progress: Progress) => void;
+};
+export type Progress = { readonly path: ByteString; readonly files: number; readonly bytes: number };
+
+export type TreeScan = {
+  /** Of the comparison text and the extra text; null where something could not be judged. */
+  readonly main: Digest | null;
+  readonly extra: Digest | null;
+  readonly entries: number;
+  readonly holes: readonly Hole[];
+  readonly holesCapped: boolean;
+};
+
+export type Scan = {
+  readonly trees: Readonly<Record<TreeName, TreeScan>>;
+  readonly drift: readonly Drift[];
+  /** Totals by kind where the drift list was cut (PROTOCOL 3.8). */
+  readonly truncated: { readonly added: number; readonly removed: number; readonly modified: number } | null;
+  readonly secrets: readonly Secret[];
+  readonly accounts: Accounts | null;
+  /** What a person should know of how the scan went, in sentences. */
+  readonly notes: readonly string[];
+  readonly stats: {
+    readonly files: number;
+    readonly bytes: number;
+    readonly seconds: number;
+    readonly peakRssBytes: number;
+    readonly cached: null;
+  };
+};
+
+/** In the order of the canonical text, so that all drift comes sorted. */
+const TREE_ORDER = ['etc', 'usr'] as const satisfies readonly TreeName[];
+
+/**
+ * Scans a root. What cannot be read is a hole, never an error.
+ * @throws {ScanError} ROOT_UNREADABLE if the root itself is no folder that can be entered; whatever `signal` gives as its reason.
+ */
+export async function scan(options: ScanOptions): Promise<Scan> {
+  const started = performance.now();
+  const root = rootOf(options.root);
+  options.signal?.throwIfAborted();
+  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2));
+  const abort = () => pool.abort(options.signal!.reason);
+  options.signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await pool.ready();
+    const run = new Run(pool, root, options);
+    for (const tree of TREE_ORDER) await run.tree(tree);
+    return run.end(started);
+  } finally {
+    options.signal?.removeEventListener('abort', abort);
+    await pool.close();
+  }
+}
+
+/** The root as bytes, without a slash at its end: `/` is ''. */
+function rootOf(given: string): ByteString {
+  const root = resolve(given);
+  try {
+    if (!statSync(root).isDirectory()) throw new ScanError('ROOT_UNREADABLE', `${root} is no folder`);
+    accessSync(root);
+  } catch (cause) {
+    if (cause instanceof ScanError) throw cause;
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    throw new ScanError('ROOT_UNREADABLE', `${root} cannot be entered: ${code}`, { cause });
+  }
+  return root === '/' ? '' : fromUtf8(root);
+}
+
+class Run {
+  readonly #pool: HashPool;
+  readonly #root: ByteString;
+  readonly #options: ScanOptions;
+  readonly #drift = new DriftList();
+  readonly #secrets: Secret[] = [];
+  readonly #trees = new Map<TreeName, TreeScan>();
+  readonly #notes: string[] = [];
+  #files = 0;
+  #bytes = 0;
+
+  constructor(pool: HashPool, root: ByteString, options: ScanOptions) {
+    this.#pool = pool;
+    this.#root = root;
+    this.#options = options;
+    if (pool.noXattr !== null)
+      this.#notes.push(`xattr: unsupported (${pool.noXattr}): file capabilities were not looked at`);
+  }
+
+  async tree(tree: TreeName): Promise<void> {
+    const { expected, mounts = [], secretPathsAdded = [] } = this.#options;
+    const walk = walkTree(this.#root, tree, new Set(mounts));
+    const texts =
+      expected && (this.#pool.noXattr === null ? expected.trees[tree] : withoutCapabilities(expected.trees[tree]));
+    const sink = new TreeSink(
+      new TreeComparison(texts, secretPathsAdded, {
+        drift: (drift) => this.#drift.add(drift),
+        secret: (secret) => this.#secrets.push(secret),
+      }),
+    );
+    const steps = walk.steps[Symbol.iterator]();
+    const batches: Steps[] = []; // given to the pool and not yet taken
+    let more = true;
+    while (more || this.#pool.pending) {
+      while (more && this.#pool.hasRoom) {
+        const { job, batch } = nextBatch(steps, walk.dev);
+        more = batch.length > 0;
+        if (!more) break;
+        batches.push(batch);
+        this.#pool.give(job);
+      }
+      for (let done = this.#pool.take(); done !== undefined; done = this.#pool.take())
+        this.#took(batches.shift()!, done, sink);
+      if (this.#pool.pending) await this.#pool.change();
+    }
+    this.#trees.set(tree, sink.end(this.#pool.noXattr === null));
+    if (sink.entries === 0 && sink.holes.length === 0) this.#absent(tree);
+  }
+
+  #took(batch: Steps, done: Batch, sink: TreeSink): void {
+    this.#bytes += done.bytes;
+    let last: ByteString | undefined;
+    for (const step of batch) {
+      if (typeof step === 'object' && 'done' in step) release(step.done);
+      else if (typeof step === 'object' && 'hole' in step) sink.hole(step.hole);
+      else {
+        const path = typeof step === 'string' ? step : step.path;
+        const seen = done.next(path);
+        last = path;
+        if ('hole' in seen) sink.hole({ path, kind: seen.hole, detail: seen.detail });
+        else if (typeof step === 'object' && step.stat !== undefined) {
+          const { mode, uid, gid } = step.stat;
+          sink.entry({ ...seen, mode: mode & 0o7777, uid, gid });
+        } else {
+          if (seen.type === 'file') this.#files++;
+          sink.entry(seen);
+        }
+      }
+    }
+    sink.flush();
+    if (last !== undefined) this.#options.onProgress?.({ path: last, files: this.#files, bytes: this.#bytes });
+  }
+
+  #absent(tree: TreeName): void {
+    const { expected } = this.#options;
+    const then = expected === undefined ? '' : ': all that the image has there counts as removed';
+    const undeployed = tree === 'etc' && isFolder(`${this.#root}/usr/etc`);
+    this.#notes.push(
+      undeployed
+        ? `this root has /usr/etc but no /etc: it was checked out, not deployed${then}`
+        : `this root has no /${tree}${then}`,
+    );
+  }
+
+  end(started: number): Scan {
+    return {
+      trees: { usr: this.#trees.get('usr')!, etc: this.#trees.get('etc')! },
+      drift: this.#drift.list(),
+      truncated: this.#drift.truncated(),
+      secrets: capped(this.#secrets),
+      accounts: readAccounts(this.#root),
+      notes: this.#notes,
+      stats: {
+        files: this.#files,
+        bytes: this.#bytes,
+        seconds: (performance.now() - started) / 1000,
+        peakRssBytes: process.resourceUsage().maxRSS * 1024,
+        cached: null,
+      },
+    };
+  }
+}
+
+/**
+ * A batch while it is under way. Thousands of paths wait at a time, so of most steps only the path is kept: what lives
+ * long enough to leave the young heap stays as garbage until a collection that a scan never sees.
+ */
+type Steps = (ByteString | Step)[];
+
+function nextBatch(steps: Iterator<Step>, dev: number | null): { job: Job; batch: Steps } {
+  const batch: Steps = [];
+  const paths: string[] = [];
+  let kinds = '';
+  while (batch.length < BATCH) {
+    const { done, value } = steps.next();
+    if (done === true) break;
+    if ('kind' in value) {
+      paths.push(value.access);
+      kinds += value.kind;
+      batch.push(value.stat === undefined ? value.path : value);
+    } else batch.push(value);
+  }
+  return { job: { paths, kinds, dev }, batch };
+}
+
+/** One tree's lines on their way into comparison and digests. */
+class TreeSink {
+  readonly #comparison: TreeComparison;
+  readonly #main: Hash = createHash('sha256');
+  readonly #extra: Hash = createHash('sha256');
+  #mainLines = '';
+  #extraLines = '';
+  #capped = false;
+  readonly holes: Hole[] = [];
+  entries = 0;
+
+  constructor(comparison: TreeComparison) {
+    this.#comparison = comparison;
+  }
+
+  entry(entry: Entry): void {
+    this.entries++;
+    this.#mainLines += mainLine(entry);
+    if (entry.capability !== undefined || entry.device !== undefined) this.#extraLines += extraLine(entry);
+  }
+
+  hole(hole: Hole): void {
+    this.flush();
+    this.#comparison.hole(hole.path);
+    if (this.holes.length < HOLES_MAX) this.holes.push(hole);
+    else this.#capped = true;
+  }
+
+  flush(): void {
+    if (this.#mainLines === '') return;
+    this.#main.update(this.#comparison.lines(this.#mainLines, this.#extraLines), 'latin1');
+    this.#extra.update(this.#extraLines, 'latin1');
+    this.#mainLines = this.#extraLines = '';
+  }
+
+  end(capabilities: boolean): TreeScan {
+    this.flush();
+    this.#comparison.end();
+    const whole = this.holes.length === 0;
+    const digest = (hash: Hash) => `sha256:${hash.digest('hex')}` as Digest;
+    return {
+      main: whole ? digest(this.#main) : null,
+      extra: whole && capabilities ? digest(this.#extra) : null,
+      entries: this.entries,
+      holes: this.holes,
+      holesCapped: this.#capped,
+    };
+  }
+}
+
+/** What can be compared where capabilities cannot be read. */
+function withoutCapabilities({ main, extra }: ExpectedTree): ExpectedTree {
+  return { main, extra: extra.replace(/^.*\tsecurity\.capability=.*\n/gm, '') };
+}
+
+/** At most as many as a report takes: those that drift does not tell go first. */
+function capped(secrets: readonly Secret[]): Secret[] {
+  if (secrets.length <= REPORT_LIST_MAX) return [...secrets];
+  const differing = secrets.filter(({ state }) => state === 'differs');
+  const kept = new Set([...differing, ...secrets.filter(({ state }) => state !== 'differs')].slice(0, REPORT_LIST_MAX));
+  return secrets.filter((secret) => kept.has(secret));
+}
+
+function isFolder(path: ByteString): boolean {
+  return statSync(Buffer.from(path, 'latin1'), { throwIfNoEntry: false })?.isDirectory() ?? false;
+}

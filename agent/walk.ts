@@ -1,0 +1,169 @@
+/**
+ * The walk: what stands below a tree's folder, in the order of the canonical text, without following a link, opening a
+ * device or crossing into what is mounted over.
+ */
+import { closeSync, constants, lstatSync, openSync, readdirSync, statfsSync, type Dirent, type Stats } from 'node:fs';
+import type { ByteString } from '#src/bytes.ts';
+import { ACCESS_BYTES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
+import type { Hole, HoleKind } from '#src/drift/drift.ts';
+import type { TreeName } from '#src/manifest/entry.ts';
+
+/** A path to look at: `access` is how the kernel reaches it, `stat` is there for folders. */
+export type Found = {
+  readonly kind: 'd' | 'f' | 'l' | 'o';
+  readonly path: ByteString;
+  readonly access: string;
+  readonly stat?: Stats;
+};
+/** What a walk yields: a path, a hole, or a descriptor that may be closed when all before it was looked at. */
+export type Step = Found | { readonly hole: Hole } | { readonly done: number };
+
+export type Walk = {
+  /** The device of the tree, or null if its files may have other ones. */
+  readonly dev: number | null;
+  readonly steps: Iterable<Step>;
+};
+
+const OVERLAYFS = 0x794c7630;
+const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+
+/** `fs` takes a string as UTF-8: a byte beyond ASCII must go in as bytes. */
+// eslint-disable-next-line no-control-regex
+const native = (path: string): string | Buffer => (/[\x80-\xff]/.test(path) ? Buffer.from(path, 'latin1') : path);
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
+const hole = (path: ByteString, kind: HoleKind, detail: string): Step => ({ hole: { path, kind, detail } });
+
+/**
+ * Walks one tree below `root` (bytes, without a slash at its end). A tree that is not there has no steps. `mounts` are
+ * the paths inside the root at which something is mounted over the tree.
+ */
+export function walkTree(root: ByteString, tree: TreeName, mounts: ReadonlySet<ByteString>): Walk {
+  const path = `/${tree}`;
+  const access = root + path;
+  if (mounts.has(path)) return { dev: null, steps: [hole(path, 'mount', 'something is mounted over the whole tree')] };
+  const stat = statOf(access);
+  if (typeof stat === 'string') return { dev: null, steps: stat === 'ENOENT' ? [] : [hole(path, 'unreadable', stat)] };
+  if (!stat.isDirectory()) return { dev: null, steps: [{ kind: kindOf(stat), path, access }] };
+  const dev = isOverlay(access) ? null : stat.dev;
+  return { dev, steps: walk(path, { prefix: root, cut: 0 }, stat, mounts) };
+}
+
+/** On an overlay, files keep the device of the layer they lie in; only folders have the overlay's own. */
+function isOverlay(access: string): boolean {
+  try {
+    return statfsSync(native(access)).type === OVERLAYFS;
+  } catch {
+    return true; // not knowing, the devices of files say nothing; the mount table still does
+  }
+}
+
+/** How the kernel reaches the paths of a folder: what `prefix` names is the path's first `cut` bytes. */
+type Base = { readonly prefix: string; readonly cut: number };
+const accessOf = (path: ByteString, { prefix, cut }: Base): string =>
+  cut === 0 && prefix === '' ? path : prefix + path.slice(cut);
+
+/** A folder that is being walked. */
+type Frame = {
+  /** The folder's path and a slash: one string the less for each name in it. */
+  readonly slash: ByteString;
+  readonly base: Base;
+  readonly items: readonly Item[];
+  readonly anchor: number | undefined;
+  next: number;
+};
+
+// A stack of our own: a nest of generators would cost each path its depth, and hostile depth is 2,000.
+function* walk(path: ByteString, base: Base, top: Stats, mounts: ReadonlySet<ByteString>): Generator<Step> {
+  const stack: Frame[] = [];
+  function enter(path: ByteString, base: Base, stat: Stats): Step {
+    if (stat.dev !== top.dev) return hole(path, 'mount', 'another file system begins here');
+    const access = accessOf(path, base);
+    // PATH_MAX ends what one name can reach: from here on paths start at an open folder.
+    const anchor = access.length > ACCESS_BYTES_MAX ? openFolder(access) : undefined;
+    if (typeof anchor === 'string') return unread(path, anchor);
+    const inner = anchor === undefined ? base : { prefix: `/proc/self/fd/${anchor}`, cut: path.length };
+    let items = list(anchor === undefined ? access : inner.prefix);
+    let step: Step = { kind: 'd', path, access, stat };
+    if (typeof items === 'string') step = unread(path, items);
+    else if (
+      path.length + 256 > PATH_BYTES_MAX &&
+      items.some(({ name }) => path.length + 1 + name.length > PATH_BYTES_MAX)
+    )
+      step = hole(path, 'unreadable', `it holds paths of more than ${PATH_BYTES_MAX} bytes`);
+    if ('hole' in step) items = [];
+    stack.push({ slash: `${path}/`, base: inner, items: items as readonly Item[], anchor, next: 0 });
+    return step;
+  }
+  yield enter(path, base, top);
+  for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
+    const item = frame.items[frame.next++];
+    if (item === undefined) {
+      stack.pop();
+      if (frame.anchor !== undefined) yield { done: frame.anchor };
+      continue;
+    }
+    const path = frame.slash + item.name;
+    const access = accessOf(path, frame.base);
+    if (mounts.size > 0 && mounts.has(path)) yield hole(path, 'mount', 'something is mounted over it');
+    else if (!item.isDirectory()) yield { kind: kindOf(item), path, access };
+    else {
+      const stat = statOf(access);
+      if (typeof stat === 'string') yield unread(path, stat);
+      else if (stat.isDirectory()) yield enter(path, frame.base, stat);
+      else yield { kind: kindOf(stat), path, access };
+    }
+  }
+}
+
+function unread(path: ByteString, code: string): Step {
+  const gone = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP';
+  return hole(path, gone ? 'unstable' : 'unreadable', gone ? 'it vanished while the scan ran' : code);
+}
+
+/** A descriptor, or the error's code. */
+function openFolder(access: string): number | string {
+  try {
+    return openSync(native(access), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    return codeOf(error);
+  }
+}
+
+function statOf(access: string): Stats | string {
+  try {
+    return lstatSync(native(access));
+  } catch (error) {
+    return codeOf(error);
+  }
+}
+
+/** A name in a listing. Whatever calls itself a folder is asked again: so is all where the listing tells no types. */
+type Item = Pick<Dirent, 'name' | 'isFile' | 'isDirectory' | 'isSymbolicLink'>;
+const UNTYPED = { isFile: () => false, isDirectory: () => true, isSymbolicLink: () => false };
+
+const kindOf = (item: Omit<Item, 'name'>): Found['kind'] =>
+  item.isFile() ? 'f' : item.isDirectory() ? 'd' : item.isSymbolicLink() ? 'l' : 'o';
+
+/** The names in a folder, sorted as bytes, or the error's code. latin1 is both exact and the fastest. */
+function list(access: string): Item[] | string {
+  const encoding = 'latin1' as BufferEncoding;
+  const path = native(access);
+  try {
+    return sorted(readdirSync(path, { encoding, withFileTypes: true }));
+  } catch (error) {
+    // Where a listing tells no types Node asks for each with lstat, and fails at names that are not UTF-8.
+    if (codeOf(error) !== 'ENOENT') return codeOf(error);
+  }
+  try {
+    return sorted(readdirSync(path, { encoding }).map((name) => ({ name, ...UNTYPED })));
+  } catch (error) {
+    return codeOf(error);
+  }
+}
+
+const sorted = <T extends Item>(items: T[]): T[] => items.sort((a, b) => (a.name < b.name ? -1 : 1));
+
+/** Closes what a `done` step named. */
+export function release(descriptor: number): void {
+  closeSync(descriptor);
+}
