@@ -33,7 +33,6 @@ const OPTIONS = {
     multiple: true,
   },
   policy: { env: 'POLICY', value: 'FILE', help: 'the host policy (default policies/default.yaml)' },
-  interval: { env: 'INTERVAL', value: 'TIME', help: 'how often a host reports (default 15m)' },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   authfile: { env: 'AUTHFILE', value: 'FILE', help: 'registry credentials, as containers auth.json' },
   'ca-file': { env: 'CA_FILE', value: 'FILE', help: 'more certificate authorities for registries, in PEM' },
@@ -65,7 +64,6 @@ export type Settings = {
   readonly baseUrl: string | undefined;
   readonly sources: readonly string[];
   readonly policyFile: string | undefined;
-  readonly intervalMs: number;
   readonly jobsIntervalMs: number;
   readonly authFile: string | undefined;
   readonly caFile: string | undefined;
@@ -110,7 +108,6 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     baseUrl: base === undefined ? undefined : parseBaseUrl(base),
     sources: all('source'),
     policyFile: one('policy'),
-    intervalMs: parseDuration('interval', one('interval') ?? '15m'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     authFile: one('authfile'),
     caFile: one('ca-file'),

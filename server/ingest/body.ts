@@ -7,20 +7,22 @@ import { constants, gunzip, zstdDecompress } from 'node:zlib';
 import { BootproofError } from '#src/error.ts';
 import { INFLATE_CONCURRENCY_MAX, ZSTD_WINDOW_LOG_MAX } from '#src/limits.ts';
 
-export class BodyError extends BootproofError<'BODY_TOO_LARGE' | 'BODY_ENCODING' | 'BODY_SYNTAX' | 'BODY_MISSING'> {}
+export class BodyError extends BootproofError<
+  'BODY_TOO_LARGE' | 'ENCODING_UNSUPPORTED' | 'BODY_SYNTAX' | 'BODY_MISSING'
+> {}
 
 const gunzipAsync = promisify(gunzip);
 const zstdAsync = promisify(zstdDecompress);
 
 /**
  * The decoded body, at most `max` bytes.
- * @throws {BodyError} BODY_TOO_LARGE before more than `max` bytes were held, BODY_ENCODING, BODY_SYNTAX, BODY_MISSING.
+ * @throws {BodyError} BODY_TOO_LARGE before more than `max` bytes were held, ENCODING_UNSUPPORTED, BODY_SYNTAX, BODY_MISSING.
  */
 export async function readBody(request: Request, max: number): Promise<Uint8Array> {
   const encoding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
   if (encoding !== 'identity' && encoding !== 'gzip' && encoding !== 'zstd')
     throw new BodyError(
-      'BODY_ENCODING',
+      'ENCODING_UNSUPPORTED',
       'send the body plain, or with Content-Encoding: gzip or zstd, and only one of them',
     );
   const sent = await readSent(request, max);

@@ -1,4 +1,5 @@
 /** The frame of every page: head, navigation, foot; and the answer headers that go with it. */
+import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { html, icon, sprite, type Html } from './html.ts';
 import { timeHtml } from './words.ts';
@@ -47,6 +48,23 @@ export function page(content: Page): string {
     <main class="page" id="main">${content.body}</main>
     <footer class="foot"><span>As of ${timeHtml(content.now)}</span></footer>`;
   return document(content.title, '', body);
+}
+
+/** A page that says one thing. */
+export function messagePage(title: string, text: string, now: Instant): string {
+  return page({
+    title,
+    now,
+    body: html`<div class="head">
+      <h1>${title}</h1>
+      <p>${text}</p>
+    </div>`,
+  });
+}
+
+/** Nothing is there, under an address that looks as if there could be. */
+export function missingPage(c: Context, now: Instant): Response | Promise<Response> {
+  return c.html(messagePage('There is no such page', 'It may have been there before: links grow old.', now), 404);
 }
 
 /** The page before signing in; `wrong` says why the last try failed. */

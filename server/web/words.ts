@@ -77,3 +77,16 @@ export function count(value: number): string {
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
+
+/** Open findings by severity, worst first; an en dash where there are none. `open` is indexed by severity, 0 to 4. */
+export function severitiesHtml(open: readonly number[]): Html {
+  const some = [...SEVERITIES].reverse().filter((severity) => (open[SEVERITIES.indexOf(severity)] ?? 0) > 0);
+  if (some.length === 0) return html`<span class="quiet">–</span>`;
+  return html`${some.map((severity) => {
+    const n = open[SEVERITIES.indexOf(severity)]!;
+    const glyph = severity === 'info' ? '' : icon(`s-${severity}`);
+    return html`<span class="sev ${severity}" title="${n} ${severity}"
+      >${glyph}<span class="sr">${severity} </span>${n}</span
+    > `;
+  })}`;
+}

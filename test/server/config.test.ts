@@ -9,18 +9,18 @@ test('without any, the server listens on loopback and may move', () => {
   const settings = readSettings([], {});
   assert.deepEqual(settings.listen, { host: '127.0.0.1', port: 8340, movable: true });
   assert.equal(settings.databaseUrl, undefined);
-  assert.equal(settings.intervalMs, 900_000);
+  assert.equal(settings.jobsIntervalMs, 1000);
 });
 
 test('flags win over variables', () => {
   const env = {
     BOOTPROOF_LISTEN: '[::1]:1',
-    BOOTPROOF_INTERVAL: '90s',
+    BOOTPROOF_JOBS_INTERVAL: '90s',
     BOOTPROOF_SOURCES: 'docker://a.example/x, oci:/b',
   };
   const settings = readSettings(['--listen', '0.0.0.0:2'], env);
   assert.deepEqual(settings.listen, { host: '0.0.0.0', port: 2, movable: false });
-  assert.equal(settings.intervalMs, 90_000);
+  assert.equal(settings.jobsIntervalMs, 90_000);
   assert.deepEqual(settings.sources, ['docker://a.example/x', 'oci:/b']);
   assert.deepEqual(readSettings(['--source', 'oci:/c', '--source', 'oci:/d'], env).sources, ['oci:/c', 'oci:/d']);
 });
@@ -28,11 +28,11 @@ test('flags win over variables', () => {
 for (const [name, args, env] of [
   ['an unknown flag', ['--prot', '1'], {}],
   ['a word that is no flag', ['start'], {}],
-  ['a misspelt variable', [], { BOOTPROOF_INTERVALL: '1m' }],
+  ['a misspelt variable', [], { BOOTPROOF_POLICI: 'x' }],
   ['a port beyond 65535', ['--listen', '65536'], {}],
   ['a listen address with a path', ['--listen', 'http://x:1/'], {}],
-  ['an interval without unit', ['--interval', '15'], {}],
-  ['an interval of nothing', ['--interval', '0s'], {}],
+  ['an interval without unit', ['--jobs-interval', '15'], {}],
+  ['an interval of nothing', ['--jobs-interval', '0s'], {}],
   ['a base URL with credentials', ['--base-url', 'https://a:b@c/'], {}],
   ['a base URL of another scheme', ['--base-url', 'ftp://c/'], {}],
   ['a flag without its value', ['--data'], {}],

@@ -1,0 +1,58 @@
+/** The API as one application: agents' routes first, then health, then people's routes behind the admin token. */
+import { bodyLimit } from 'hono/body-limit';
+import { API_BODY_BYTES_MAX } from '#src/limits.ts';
+import { bearerOf } from '#server/access/token.ts';
+import { agentRoutes, takeReport } from './agents.ts';
+import { findingRoutes } from './findings.ts';
+import { hostRoutes } from './hosts.ts';
+import { imageRoutes } from './images.ts';
+import { openApiDocument } from './openapi.ts';
+import { ApiError, problemResponse } from './problem.ts';
+import { newApi, type Api } from './route.ts';
+import { tokenRoutes } from './tokens.ts';
+import type { ApiServices } from './services.ts';
+
+/** Reports from files, by a person's hand (PROTOCOL 4). */
+const CARRIED = '/api/v1/reports/carried';
+
+export function apiApp(services: ApiServices): Api {
+  const api = newApi();
+  api.onError((error, c) => problemResponse(error, c, services.log));
+
+  // Nothing stands before these: a fleet's reports pay for no middleware.
+  agentRoutes(api, services);
+
+  api.get('/livez', (c) => c.text('ok'));
+  api.get('/readyz', async (c) => {
+    await services.store.ping();
+    return c.text('ok');
+  });
+  api.get('/api/v1/openapi.json', (c) => c.json(openApiDocument(api)));
+
+  api.use('/api/v1/*', async (c, next) => {
+    const token = bearerOf(c.req.header('authorization'));
+    if (token === undefined || !(await services.access.isAdmin(token)))
+      throw new ApiError('UNAUTHENTICATED', 'the admin token is asked for: Authorization: Bearer bp_admin_…');
+    c.set('actor', 'admin');
+    c.header('Cache-Control', 'no-store');
+    await next();
+  });
+  api.post(CARRIED, (c) => takeReport(c, services, true));
+  api.use(
+    '/api/v1/*',
+    bodyLimit({
+      maxSize: API_BODY_BYTES_MAX,
+      onError: () => {
+        throw new ApiError('BODY_TOO_LARGE', `at most ${API_BODY_BYTES_MAX} bytes are taken here`);
+      },
+    }),
+  );
+  hostRoutes(api, services);
+  findingRoutes(api, services);
+  imageRoutes(api, services);
+  tokenRoutes(api, services);
+  api.all('/api/*', () => {
+    throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
+  });
+  return api;
+}

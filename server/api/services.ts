@@ -1,0 +1,23 @@
+/** What the API's routes are given. */
+import type { Policy } from '#src/policy/document.ts';
+import type { Access } from '#server/access/admin.ts';
+import type { Deps } from '#server/deps.ts';
+import type { Batch } from '#server/ingest/batch.ts';
+import type { Enrolments } from '#server/ingest/enrol.ts';
+import type { KnownImages } from '#server/ingest/known.ts';
+import type { Pipeline } from '#server/ingest/pipeline.ts';
+import type { Load } from '#server/ingest/quota.ts';
+
+export type ApiServices = Deps & {
+  readonly access: Access;
+  readonly batch: Batch;
+  readonly enrolments: Enrolments;
+  readonly images: KnownImages;
+  readonly load: Load;
+  readonly pipeline: Pipeline;
+  readonly policy: Policy;
+  /** Without a slash at its end; what tokens' enrolment lines name. */
+  readonly baseUrl: () => string;
+  /** Work may be due now: looked for at once. */
+  readonly wake: () => void;
+};

@@ -1,0 +1,13 @@
+/** Both faces as one application: the API, and the pages. */
+import { Hono } from 'hono';
+import { apiApp } from '#server/api/app.ts';
+import type { ApiServices } from '#server/api/services.ts';
+import { webApp } from '#server/web/app.ts';
+
+export function buildApp(services: ApiServices): Hono {
+  const app = new Hono();
+  // The API first: a report passes nothing that is there for pages.
+  app.route('/', apiApp(services));
+  app.route('/', webApp(services));
+  return app;
+}

@@ -1,0 +1,45 @@
+/** What people decide about hosts. */
+import type { Policy } from '#src/policy/document.ts';
+import { EnrolError, openEnrolRequest, type EnrolAnswer, type EnrolBody } from '#src/wire/enrol.ts';
+import type { Deps } from '#server/deps.ts';
+import type { Enrolments } from '#server/ingest/enrol.ts';
+import { rejudge, type RejudgeDeps, type Rejudged } from '#server/ingest/rejudge.ts';
+import type { Act, Host } from '#server/store/records.ts';
+
+/** Both reports under one number are known and explained: the finding `identity-forked`, or `cloned`, may go. */
+export function acceptFork(hostId: string, by: Act, deps: RejudgeDeps): Promise<Rejudged> {
+  return rejudge(
+    hostId,
+    {
+      cause: { kind: 'report', imageChanged: false },
+      flags: ({ gap }) => (gap === undefined ? {} : { gap }),
+      audit: { by, action: 'host.accept-fork' },
+    },
+    deps,
+  );
+}
+
+/**
+ * Takes in a host that has no network, from the file of `agent enroll --offline` (docs/report.md 6.8). It proved possession of its key;
+ * that it is who it says is for the person who approves it.
+ * @throws {EnrolError}
+ */
+export async function admitHost(
+  body: EnrolBody,
+  by: Act,
+  deps: Deps & { readonly policy: Policy; readonly enrolments: Enrolments },
+): Promise<{ readonly host: Host; readonly answer: EnrolAnswer }> {
+  const { request } = await openEnrolRequest(body, deps.verify);
+  if (request.host === null)
+    throw new EnrolError('ENROL_SYNTAX', 'this request was made for a server that answers; make one with --offline');
+  const outcome = await deps.store.hosts.admit(
+    { ...deps.enrolments.newHost(request), hostId: request.host, group: null, labels: {} },
+    by,
+  );
+  if (outcome.kind === 'refused')
+    throw new EnrolError('ENROL_KEY', 'this key belongs to a host that was retired; make a new one');
+  // Whoever hands in the file means this host, also where another key spoke for the machine before.
+  if (outcome.kind === 'pending') await deps.store.hosts.approve(outcome.host.id, by);
+  const host = (await deps.store.hosts.get(outcome.host.id)) ?? outcome.host;
+  return { host, answer: await deps.enrolments.answer(request, host) };
+}

@@ -1,0 +1,61 @@
+/**
+ * What accepted reports are answered (docs/report.md 4): when to come again, spread evenly over the interval, and what to send then.
+ */
+import { createHash } from 'node:crypto';
+import { formatInstant, type Instant } from '#src/clock.ts';
+import { REPORT_VERSIONS } from '#src/report/report.ts';
+import type { Answer } from '#src/wire/answer.ts';
+import { makeChallenge } from '#src/wire/challenge.ts';
+import { makeBearer } from '#src/wire/manifests.ts';
+import type { Deps } from '#server/deps.ts';
+import type { Host } from '#server/store/records.ts';
+
+export type Want = Answer['want'];
+
+export class Answers {
+  readonly #deps: Pick<Deps, 'clock' | 'keys'>;
+  readonly #intervalMs: number;
+
+  constructor(deps: Pick<Deps, 'clock' | 'keys'>, intervalMs: number) {
+    this.#deps = deps;
+    this.#intervalMs = intervalMs;
+  }
+
+  /** The answer's JSON text, as it is sent and kept. */
+  text(
+    host: Pick<Host, 'id'>,
+    about: { readonly seq: number; readonly effect: Answer['effect']; readonly want: Want },
+  ): string {
+    const now = this.#deps.clock();
+    const { tickets } = this.#deps.keys;
+    const answer: Answer = {
+      seq: about.seq,
+      effect: about.effect,
+      next: formatInstant(this.next(host.id, now, about.want === 'full')),
+      want: about.want,
+      challenge: makeChallenge(host.id, now, tickets),
+      checkpoint: null,
+      manifestBearer: makeBearer(host.id, now, tickets),
+      accepts: [...REPORT_VERSIONS],
+    };
+    return JSON.stringify(answer);
+  }
+
+  /**
+   * When this host should come again: at its own place in the interval, which its id decides, so that a fleet that booted at one
+   * moment is spread evenly after one round. Where something is waited for, within the first half after the least wait.
+   */
+  next(hostId: string, now: Instant, soon: boolean): Instant {
+    const interval = this.#intervalMs;
+    const period = soon ? interval / 4 : interval;
+    const place = shareOf(hostId) * period;
+    // Agents come no sooner than half their interval (docs/report.md 4.3).
+    const least = now + interval / 2;
+    return Math.ceil(least + ((((place - least) % period) + period) % period));
+  }
+}
+
+/** A number in [0, 1) that a host keeps for life. */
+function shareOf(hostId: string): number {
+  return createHash('sha256').update(hostId).digest().readUInt32BE(0) / 2 ** 32;
+}

@@ -1,0 +1,304 @@
+/**
+ * One host's newest full report → what it changes: findings, standing, rule (PROTOCOL 2.2, 5). Called for a report on arrival and
+ * by jobs for the last report that is kept; reads the store, writes nothing.
+ */
+import { hash } from 'node:crypto';
+import type { Instant } from '#src/clock.ts';
+import { compareTexts } from '#src/drift/compare.ts';
+import type { Drift } from '#src/drift/drift.ts';
+import { applyDrift } from '#src/drift/recompute.ts';
+import { comparisonText } from '#src/drift/redact.ts';
+import { groupOf } from '#src/finding/group.ts';
+import { advance, type Cause, type Held } from '#src/finding/lifecycle.ts';
+import type { FindingFacts } from '#src/finding/verdict.ts';
+import { backendOf, type Rule } from '#src/image/backend.ts';
+import { TREES, treeOf } from '#src/manifest/entry.ts';
+import type { Policy } from '#src/policy/document.ts';
+import { evaluate, type ManifestState } from '#src/policy/evaluate.ts';
+import {
+  SEVERITIES,
+  type Detail,
+  type Judgement,
+  type JudgementKind,
+  type ReportFlag,
+  type Weight,
+} from '#src/policy/judgement.ts';
+import { checkConsistency, readContents, type Consistency, type Contents } from '#src/report/contradict.ts';
+import type { Refused } from '#src/report/refusal.ts';
+import type { FullReport } from '#src/report/report.ts';
+import { CLOCK_SKEW_MS } from '#src/limits.ts';
+import type { FindingChange, FindingWithGroup, Host, Severity } from '#server/store/records.ts';
+import type { HostWrite, Store } from '#server/store/store.ts';
+import { standingFrom } from '#server/standing.ts';
+import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
+
+const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
+
+/** A full report with what was found out about it before the host's chain was looked at: it depends on no other report. */
+export type Examined = {
+  readonly kind: 'examined';
+  readonly report: FullReport;
+  readonly contents: Contents;
+  readonly known: Known;
+  readonly consistency: Consistency;
+};
+
+/** What a finding keeps for people and for the verdict: the judgement's own words and its evidence. */
+export type FindingDetail = Detail & {
+  readonly reason: string;
+  readonly verdict: Weight;
+  readonly controls: readonly string[];
+};
+
+/** Check 7 of docs/report.md for a full report, and what it needs: contents, the booted image, consistency. */
+export async function examine(report: FullReport, images: KnownImages): Promise<Examined | Refused> {
+  const contents = readContents(report);
+  if (contents.kind === 'refused') return contents;
+  const known = await images.resolve(report.deployment.booted?.image?.digest ?? null);
+  const ready = known.kind === 'ready' ? known.image : undefined;
+  const about = { manifest: ready && comparedWith(report, ready), booted: ready?.digest };
+  const consistency = await checkConsistency(report, contents, about, sha256);
+  return consistency.kind === 'refused' ? consistency : { kind: 'examined', report, contents, known, consistency };
+}
+
+function comparedWith(report: FullReport, image: ReadyImage): Ruled | undefined {
+  const { manifest } = report;
+  if (manifest === null) return undefined;
+  return image.manifests.find(({ header }) => header.image === manifest.image && header.rule === manifest.rule);
+}
+
+/** What stands against a host's identity or chain, as of now. */
+export type Doubts = {
+  readonly forked: boolean;
+  readonly cloned: boolean;
+  readonly gap: 'none' | 'stated' | 'unstated';
+};
+
+export type Occasion = {
+  readonly host: Host;
+  readonly doubts: Doubts;
+  /** Null where it could not be told. */
+  readonly skewMs: number | null;
+  /** The report renews freshness. */
+  readonly live: boolean;
+  readonly at: Instant;
+  readonly cause: Cause;
+};
+
+export type Judged = Required<Pick<HostWrite, 'findings' | 'standing'>> & Pick<HostWrite, 'rule'>;
+
+export async function judge(
+  examined: Examined,
+  occasion: Occasion,
+  deps: { readonly store: Pick<Store, 'findings'>; readonly images: KnownImages; readonly policy: Policy },
+): Promise<Judged> {
+  const { report, contents, consistency } = examined;
+  const basis = await basisOf(examined, deps.images);
+  const { host, at } = occasion;
+  const { judgements, facts, seen } = evaluate(
+    {
+      manifest: basis.state,
+      drift: basis.drift,
+      secrets: contents.secrets,
+      trees: {
+        usr: { holes: contents.holes.usr, holesCapped: report.trees.usr.holesCapped },
+        etc: { holes: contents.holes.etc, holesCapped: report.trees.etc.holesCapped },
+      },
+      truncated: report.truncated,
+      deployment: report.deployment,
+      flags: flagsOf(occasion.doubts, consistency),
+      skewMs: occasion.skewMs,
+      live: occasion.live,
+      ...(basis.variant === undefined ? {} : { variant: basis.variant }),
+    },
+    deps.policy,
+  );
+  const present = await deps.store.findings.present(host.id);
+  const changes = advance(present.map(heldOf), judgements, seen, occasion.cause);
+  const findings: FindingChange[] = [
+    ...changes.opened.map(({ judgement }) => presentChange(judgement)),
+    ...changes.reopened.map(({ judgement }) => presentChange(judgement)),
+    ...changes.resolved.map(({ held, reason }) => ({ kind: 'absent', groupId: held.group, reason }) as const),
+    ...rerated(changes.rerated, judgements),
+  ];
+  const gone = new Set(changes.resolved.map(({ held }) => held.group));
+  const standing = standingFrom(host, {
+    facts,
+    findings: findingsAfter(present, gone, judgements),
+    policy: deps.policy.digest,
+    skewMs: occasion.skewMs,
+    drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
+    at,
+  });
+  return { findings, standing, rule: basis.rule };
+}
+
+export function isSkewed(skewMs: number | null): boolean {
+  return skewMs !== null && Math.abs(skewMs) > CLOCK_SKEW_MS;
+}
+
+function flagsOf({ forked, cloned, gap }: Doubts, { flags }: Consistency): ReportFlag[] {
+  const out: ReportFlag[] = [];
+  if (forked) out.push('identity-forked');
+  if (cloned) out.push('cloned');
+  if (gap !== 'none') out.push(gap === 'stated' ? 'reports-dropped' : 'chain-gap');
+  if (flags.includes('scan-implausible')) out.push('scan-implausible');
+  return out;
+}
+
+type Basis = {
+  readonly state: ManifestState;
+  readonly drift: readonly Drift[];
+  readonly rule: string | null;
+  readonly variant?: (drift: Drift) => string | undefined;
+};
+
+/** Which manifest the report is judged with, and the drift against that one (PROTOCOL 2.2). */
+async function basisOf({ report, contents, known, consistency }: Examined, images: KnownImages): Promise<Basis> {
+  if (known.kind !== 'ready') return { state: known.state, drift: [], rule: null };
+  const { image } = known;
+  const { backend } = report.deployment;
+  const candidates = image.manifests.filter(({ header }) => {
+    const of = backendOf(header.rule as Rule);
+    return backend === 'unknown' ? of !== 'oci' : of === backend;
+  });
+  const matched = candidates.find(({ header }) => isTree(report, 'usr', header));
+  const compared = comparedWith(report, image);
+  const chosen = matched ?? compared ?? candidates[0];
+  if (chosen === undefined)
+    return waiting(image, 'RULE_MISSING', `there is no manifest of this image for the backend ${backend}`);
+  const { rule } = chosen.header;
+  const state: ManifestState = { state: 'ready', image: image.digest, rule };
+  if (compared === undefined) {
+    // The host had no manifest to compare with; its digests alone can only say "all the same".
+    const same =
+      matched !== undefined && report.secretPaths.added.length === 0 && isTree(report, 'etc', matched.header);
+    return same
+      ? { state, drift: [], rule }
+      : waiting(image, 'COMPARISON_PENDING', 'the manifest is there; the host compares with its next report');
+  }
+  if (chosen === compared) {
+    const variant = await variantsOf(contents.drift, image, compared, candidates, images);
+    return { state, drift: contents.drift, rule, ...(variant === undefined ? {} : { variant }) };
+  }
+  // /usr is another rule's to the byte: the host compared with the wrong one, so what it lists is told again under the right one.
+  if (consistency.kind !== 'consistent')
+    return { state: { ...state, rule: compared.header.rule }, drift: contents.drift, rule };
+  return { state, drift: await restate(report, contents, compared, chosen), rule };
+}
+
+function waiting(image: ReadyImage, code: string, detail: string): Basis {
+  return { state: { state: 'pending', image: image.digest, code, detail }, drift: [], rule: null };
+}
+
+function isTree(report: FullReport, tree: 'usr' | 'etc', header: Ruled['header']): boolean {
+  const said = report.trees[tree];
+  const { main, extra } = header.trees[tree];
+  return said.main === main.comparison && said.extra === extra;
+}
+
+/** The host's trees as manifest and drift give them, compared with another rule's manifest. */
+async function restate(report: FullReport, contents: Contents, from: Ruled, to: Ruled): Promise<Drift[]> {
+  const out: Drift[] = [];
+  const { added } = report.secretPaths;
+  for (const tree of TREES) {
+    const source = await from.texts(tree);
+    const claim = {
+      tree,
+      drift: contents.drift.filter(({ path }) => treeOf(path) === tree),
+      secrets: contents.secrets.filter(({ path }) => treeOf(path) === tree),
+      secretPaths: added,
+    };
+    const actual = applyDrift({ main: comparisonText(source.main, added), extra: source.extra }, claim);
+    const target = await to.texts(tree);
+    const expected = { main: comparisonText(target.main, added), extra: target.extra };
+    out.push(...compareTexts(expected, actual, added).drift);
+  }
+  return out;
+}
+
+async function variantsOf(
+  drift: readonly Drift[],
+  image: ReadyImage,
+  chosen: Ruled,
+  candidates: readonly Ruled[],
+  images: KnownImages,
+): Promise<((drift: Drift) => string | undefined) | undefined> {
+  if (drift.length === 0 || candidates.length < 2) return undefined;
+  const others = await Promise.all(
+    candidates
+      .filter((other) => other !== chosen)
+      .map(async (other) => ({ rule: other.header.rule, lines: await images.variants(image, chosen, other) })),
+  );
+  return (line) => others.find(({ lines }) => isSameDrift(lines.get(line.path), line))?.rule;
+}
+
+function isSameDrift(a: Drift | undefined, b: Drift): boolean {
+  if (a === undefined || a.change !== b.change) return false;
+  if (a.change === 'removed' || b.change === 'removed') return true;
+  const keys = new Set([...Object.keys(a.actual), ...Object.keys(b.actual)]) as Set<keyof typeof a.actual>;
+  return [...keys].every((key) => a.actual[key] === b.actual[key]);
+}
+
+function heldOf({ groupId, group, severity, present }: FindingWithGroup): Held {
+  return {
+    group: groupId,
+    kind: group.kind as JudgementKind,
+    subject: group.subject,
+    severity: SEVERITIES[severity],
+    observation: present ? 'present' : 'absent',
+  };
+}
+
+/** A judgement as the store takes it. */
+export function presentChange(judgement: Judgement): FindingChange {
+  const { rule, kind, subject, signature, severity, reason, verdict, controls, detail } = judgement;
+  return {
+    kind: 'present',
+    group: { id: groupOf(judgement), rule, kind, subject, signature },
+    severity: SEVERITIES.indexOf(severity) as Severity,
+    detail: { reason, verdict, controls, ...detail } satisfies FindingDetail,
+  };
+}
+
+/** Open already, but policy rates it otherwise now: its judgement is among this evaluation's. */
+function rerated(changes: readonly { readonly held: Held }[], judgements: readonly Judgement[]): FindingChange[] {
+  const wanted = new Set(changes.map(({ held }) => held.group));
+  return wanted.size === 0 ? [] : judgements.filter((judgement) => wanted.has(groupOf(judgement))).map(presentChange);
+}
+
+/** Every finding that stands after this judgement, as the verdict sees it. */
+export function findingsAfter(
+  present: readonly FindingWithGroup[],
+  gone: ReadonlySet<string>,
+  judgements: readonly Judgement[],
+): FindingFacts[] {
+  const waived = new Set(present.filter(({ disposition }) => disposition === 'waived').map(({ groupId }) => groupId));
+  const now = judgements.map((judgement) => ({ group: groupOf(judgement), judgement }));
+  const seen = new Set(now.map(({ group }) => group));
+  return [
+    ...now.map(({ group, judgement }): FindingFacts => ({ ...factsOf(judgement), waived: waived.has(group) })),
+    // What could not be read this time stands as it was.
+    ...present
+      .filter(({ groupId }) => !seen.has(groupId) && !gone.has(groupId))
+      .map(({ group, severity, detail, disposition }): FindingFacts => ({
+        rule: group.rule,
+        kind: group.kind as JudgementKind,
+        subject: group.subject,
+        signature: String(group.signature),
+        severity: SEVERITIES[severity],
+        verdict: (detail as FindingDetail).verdict,
+        waived: disposition === 'waived',
+      })),
+  ];
+}
+
+function factsOf({ rule, kind, subject, signature, severity, verdict }: Judgement): Omit<FindingFacts, 'waived'> {
+  return { rule, kind, subject, signature, severity, verdict };
+}
+
+function countDrift(drift: readonly Drift[]): { added: number; removed: number; modified: number } {
+  const out = { added: 0, removed: 0, modified: 0 };
+  for (const { change } of drift) out[change]++;
+  return out;
+}

@@ -1,0 +1,174 @@
+/**
+ * What the server knows of the images that hosts name: by digest or alias, with the manifests of every rule, and texts as far as
+ * they are asked for. What is ready is immutable, so it is remembered; what is not is asked of the store each time.
+ */
+import { promisify } from 'node:util';
+import { gunzip, zstdDecompress } from 'node:zlib';
+import type { Instant } from '#src/clock.ts';
+import { isDigest, type Digest } from '#src/digest.ts';
+import { compareTexts } from '#src/drift/compare.ts';
+import type { Drift } from '#src/drift/drift.ts';
+import { BACKENDS, rulesOf } from '#src/image/backend.ts';
+import {
+  HOST_IMAGES_BURST,
+  HOST_IMAGES_PER_SECOND,
+  KNOWN_IMAGES_MAX,
+  KNOWN_TEXT_BYTES_MAX,
+  MANIFEST_TEXT_BYTES_MAX,
+} from '#src/limits.ts';
+import type { TreeName } from '#src/manifest/entry.ts';
+import { MANIFEST_HEADER_TYPE, ManifestHeader, type TreeTexts } from '#src/manifest/header.ts';
+import type { ManifestState } from '#src/policy/evaluate.ts';
+import type { KnownManifest } from '#src/report/contradict.ts';
+import { parseEnvelope } from '#src/signing/dsse.ts';
+import type { Blob, Image, Manifest } from '#server/store/records.ts';
+import type { Store } from '#server/store/store.ts';
+import { Lru } from '#server/lru.ts';
+import { Shares } from './quota.ts';
+
+const gunzipAsync = promisify(gunzip);
+const zstdAsync = promisify(zstdDecompress);
+
+/** A manifest with its texts at hand. */
+export type Ruled = KnownManifest & { readonly record: Manifest };
+
+/** An image whose manifests are there: newest rule first within a backend. */
+export type ReadyImage = { readonly digest: Digest; readonly manifests: readonly Ruled[] };
+
+/** An image as far as it is known; `state` says why nothing can be compared with it yet. */
+export type Known =
+  | { readonly kind: 'ready'; readonly image: ReadyImage }
+  | {
+      readonly kind: 'not-ready';
+      readonly state: Exclude<ManifestState, { readonly state: 'ready' }>;
+      readonly image: Image | undefined;
+    };
+
+const RULE_ORDER: readonly string[] = BACKENDS.flatMap((backend) => rulesOf(backend));
+
+export class KnownImages {
+  readonly #store: Pick<Store, 'images' | 'blobs'>;
+  /** By whatever a host calls it. */
+  readonly #ready = new Lru<string, ReadyImage>(KNOWN_IMAGES_MAX);
+  readonly #texts = new Lru<string, string>(KNOWN_TEXT_BYTES_MAX);
+  readonly #variants = new Lru<string, ReadonlyMap<string, Drift>>(KNOWN_IMAGES_MAX);
+  readonly #noted = new Lru<string, true>(KNOWN_IMAGES_MAX * 10);
+  readonly #shares = new Shares({ burst: HOST_IMAGES_BURST, perSecond: HOST_IMAGES_PER_SECOND });
+
+  constructor(store: Pick<Store, 'images' | 'blobs'>) {
+    this.#store = store;
+  }
+
+  /** What stands behind a digest as a host spells it; null where the host told none. */
+  async resolve(reported: string | null): Promise<Known> {
+    if (reported === null)
+      return notReady(undefined, '', 'unknown', 'IMAGE_NOT_TOLD', 'the host does not say which image it booted');
+    const ready = this.#ready.get(reported);
+    if (ready !== undefined) return { kind: 'ready', image: ready };
+    const found = await this.#store.images.find(reported);
+    if (found === undefined) return notReady(undefined, reported, 'pending', 'MANIFEST_PENDING', null);
+    const { image } = found;
+    if (image.state !== 'ready') return stateOf(image, reported);
+    const loaded = await this.#load(image);
+    this.#ready.set(reported, loaded);
+    return { kind: 'ready', image: loaded };
+  }
+
+  /**
+   * Notes images that a host names, so that they are built. Before the report that names them is committed: a repeat costs nothing,
+   * an image never built would. False where the host has named more new ones than a host has: those wait for its next report.
+   */
+  async note(
+    hostId: string,
+    seen: readonly { readonly reported: string; readonly claim: string | null }[],
+    now: Instant,
+  ): Promise<boolean> {
+    const unknown = seen.filter(({ reported, claim }) => this.#noted.get(`${reported} ${claim}`) === undefined);
+    const allowed = unknown.filter(() => this.#shares.take(hostId, now) === 0);
+    if (allowed.length > 0) await this.#store.images.note(allowed, now);
+    for (const { reported, claim } of allowed) this.#noted.set(`${reported} ${claim}`, true);
+    return allowed.length === unknown.length;
+  }
+
+  /**
+   * Paths at which another rule of the same image expects something else than `ruled` does, with what the other expects as the
+   * actual side (PROTOCOL 2.2): a host that shows just that was imported by another bootc.
+   */
+  async variants(image: ReadyImage, ruled: Ruled, other: Ruled): Promise<ReadonlyMap<string, Drift>> {
+    const key = `${image.digest} ${ruled.header.rule} ${other.header.rule}`;
+    const known = this.#variants.get(key);
+    if (known !== undefined) return known;
+    const found = new Map<string, Drift>();
+    for (const tree of ['usr', 'etc'] as const) {
+      const { drift } = compareTexts(await ruled.texts(tree), await other.texts(tree));
+      for (const line of drift) found.set(line.path, line);
+    }
+    this.#variants.set(key, found);
+    return found;
+  }
+
+  async #load(image: Image): Promise<ReadyImage> {
+    const records = await this.#store.images.manifests(image.digest);
+    const manifests = records
+      .map((record): Ruled => ({
+        record,
+        header: headerOf(record),
+        texts: (tree) => this.#treeTexts(record, tree),
+      }))
+      .sort((a, b) => RULE_ORDER.indexOf(a.header.rule) - RULE_ORDER.indexOf(b.header.rule));
+    return { digest: image.digest as Digest, manifests };
+  }
+
+  async #treeTexts(record: Manifest, tree: TreeName): Promise<TreeTexts> {
+    const { mainBlob, extraBlob } = record.trees[tree];
+    return { main: await this.#text(mainBlob), extra: await this.#text(extraBlob) };
+  }
+
+  async #text(key: string): Promise<string> {
+    const known = this.#texts.get(key);
+    if (known !== undefined) return known;
+    const blob = await this.#store.blobs.get(key);
+    if (blob === undefined) throw new Error(`the store has a manifest but not its text ${key}`);
+    const text = (await decodeBlob(blob)).toString('latin1');
+    this.#texts.set(key, text, text.length);
+    return text;
+  }
+}
+
+/** The bytes of a kept text. */
+export async function decodeBlob({ encoding, bytes }: Blob): Promise<Buffer> {
+  const limit = { maxOutputLength: MANIFEST_TEXT_BYTES_MAX };
+  if (encoding === 'zstd') return zstdAsync(bytes, limit);
+  return encoding === 'gzip' ? gunzipAsync(bytes, limit) : Buffer.from(bytes);
+}
+
+/** The header inside a manifest's signed envelope. */
+export function headerOf(record: Pick<Manifest, 'header'>): ManifestHeader {
+  const { payload } = parseEnvelope(record.header, MANIFEST_HEADER_TYPE, MANIFEST_TEXT_BYTES_MAX);
+  return ManifestHeader.parse(JSON.parse(new TextDecoder().decode(payload)));
+}
+
+function stateOf(image: Image, reported: string): Known {
+  const digest = isDigest(image.digest) ? image.digest : reported;
+  if (image.state !== 'failed')
+    return notReady(image, digest, 'pending', 'MANIFEST_PENDING', image.reasons[0]?.text ?? null);
+  const [reason] = image.reasons;
+  const code = reason?.code ?? 'MANIFEST_FAILED';
+  return notReady(
+    image,
+    digest,
+    code === 'IMAGE_SOURCE_NOT_ALLOWED' ? 'not-allowed' : 'failed',
+    code,
+    reason?.text ?? null,
+  );
+}
+
+function notReady(
+  image: Image | undefined,
+  digest: string,
+  state: 'pending' | 'failed' | 'unknown' | 'not-allowed',
+  code: string,
+  detail: string | null,
+): Known {
+  return { kind: 'not-ready', state: { state, image: digest, code, detail }, image };
+}

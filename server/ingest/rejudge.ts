@@ -1,0 +1,93 @@
+/**
+ * Judging a host again without a new report: its manifest came, policy changed, a person accepted a fork. What is judged is the last
+ * full report that is kept; the host is read anew until no other write comes between.
+ */
+import { hash } from 'node:crypto';
+import { INTAKE_ATTEMPTS_MAX } from '#src/limits.ts';
+import type { Cause } from '#src/finding/lifecycle.ts';
+import type { Policy } from '#src/policy/document.ts';
+import { openReport } from '#src/report/accept.ts';
+import type { FullReport } from '#src/report/report.ts';
+import type { Deps } from '#server/deps.ts';
+import type { Act, Chain, Host } from '#server/store/records.ts';
+import type { Store } from '#server/store/store.ts';
+import { toldOf } from '#server/standing.ts';
+import type { Batch } from './batch.ts';
+import { examine, judge, type Examined } from './judge.ts';
+import type { KnownImages } from './known.ts';
+
+const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
+
+/** The host's last accepted full report, held against what is known today; undefined where it has none that still holds. */
+export async function lastFull(
+  host: Host,
+  { store, images }: { readonly store: Pick<Store, 'reports'>; readonly images: KnownImages },
+): Promise<Examined | undefined> {
+  if (host.chain.full === null) return undefined;
+  const stored = await store.reports.byDigest(host.id, host.chain.full.digest);
+  const opened = stored && openReport(stored.envelope, sha256);
+  if (opened === undefined || opened.kind === 'refused') return undefined;
+  // It was checked when it was taken, and versions are kept readable: schema and signature need no second look.
+  const examined = await examine(opened.value as FullReport, images);
+  return examined.kind === 'refused' ? undefined : examined;
+}
+
+export type RejudgeDeps = Pick<Deps, 'store' | 'clock'> & {
+  readonly batch: Batch;
+  readonly images: KnownImages;
+  readonly policy: Policy;
+};
+
+export type Rejudged = 'done' | 'nothing-to-judge' | 'gone' | 'busy';
+
+/**
+ * Judges the host's last full report again and commits what follows. `flags` changes what stands against its identity; `audit` says
+ * who asked.
+ */
+export async function rejudge(
+  hostId: string,
+  change: {
+    readonly cause: Cause;
+    readonly flags?: (flags: Chain['flags']) => Chain['flags'];
+    readonly audit?: { readonly by: Act; readonly action: string };
+  },
+  deps: RejudgeDeps,
+): Promise<Rejudged> {
+  for (let attempt = 0; attempt < INTAKE_ATTEMPTS_MAX; attempt++) {
+    const host = await deps.store.hosts.get(hostId);
+    if (host === undefined || host.state === 'retired') return 'gone';
+    const flags = change.flags?.(host.chain.flags) ?? host.chain.flags;
+    const examined = await lastFull(host, deps);
+    if (examined === undefined && change.audit === undefined) return 'nothing-to-judge';
+    const at = Math.max(deps.clock(), host.standing.since);
+    const occasion = {
+      host,
+      doubts: {
+        forked: flags.forked !== undefined,
+        cloned: flags.cloned !== undefined,
+        gap: flags.gap === undefined ? 'none' : 'unstated',
+      },
+      skewMs: toldOf(host)?.skewMs ?? null,
+      live: host.last?.class === 'live',
+      at,
+      cause: change.cause,
+    } as const;
+    const judged = examined === undefined ? {} : await judge(examined, occasion, deps);
+    const result = await deps.batch.commit({
+      hostId,
+      expectRevision: host.revision,
+      at,
+      ...judged,
+      ...(change.flags === undefined ? {} : { chain: { ...host.chain, flags } }),
+      ...(change.audit === undefined ? {} : { audit: change.audit }),
+    });
+    if (result.kind === 'committed') return examined === undefined ? 'nothing-to-judge' : 'done';
+    if (result.kind === 'unknown-host') return 'gone';
+  }
+  return 'busy';
+}
+
+/** Whether the host was last judged under another policy than this one. */
+export function isStale(host: Host, policy: Policy): boolean {
+  return toldOf(host)?.policy !== policy.digest;
+}

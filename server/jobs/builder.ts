@@ -1,0 +1,84 @@
+/** Building runs in a worker thread with a heap of its own: intake goes on beside it, and a monstrous image ends there. */
+import { Worker } from 'node:worker_threads';
+import type { Digest } from '#src/digest.ts';
+import { BUILD_HEAP_MB } from '#src/limits.ts';
+import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
+import type { TreeName } from '#src/manifest/entry.ts';
+
+/** A source that may be asked, in its canonical spelling. */
+export type AllowedSource = { readonly pattern: string; readonly plainHttp: boolean };
+
+export type BuildRequest = {
+  /** Manifest digest that is looked for. */
+  readonly digest: Digest;
+  /** Asked in this order. */
+  readonly sources: readonly AllowedSource[];
+  /** `linux/amd64`: which image of an index. */
+  readonly platform: string;
+  readonly builder: string;
+  /** Where proxies and registry credentials are named. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly caFiles: readonly string[];
+  readonly authFile: string | undefined;
+};
+
+/** A text, compressed with zstd; its key is the digest of what it decodes to. */
+export type BuiltText = { readonly key: string; readonly bytes: Uint8Array };
+export type BuiltManifest = {
+  readonly header: ManifestHeader;
+  readonly trees: Readonly<Record<TreeName, { readonly main: BuiltText; readonly extra: BuiltText }>>;
+};
+/** What a source, or a backend, said no with. */
+export type BuildReason = { readonly code: string; readonly text: string };
+
+export type BuildResult =
+  | {
+      readonly kind: 'built';
+      readonly pattern: string;
+      readonly digest: Digest;
+      readonly index: Digest | null;
+      readonly config: Digest;
+      readonly version: string | null;
+      readonly manifests: readonly BuiltManifest[];
+      readonly warnings: readonly ManifestWarning[];
+      /** Backends that cannot deploy it. */
+      readonly refused: readonly BuildReason[];
+    }
+  /** No source had it; one reason a source. */
+  | { readonly kind: 'failed'; readonly reasons: readonly BuildReason[] };
+
+/** Builds an image's manifests. Rejects for our own faults only. */
+export type Build = (request: BuildRequest, signal: AbortSignal) => Promise<BuildResult>;
+
+export const buildInWorker: Build = (request, signal) =>
+  new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./buildworker.ts', import.meta.url), {
+      workerData: request,
+      resourceLimits: { maxOldGenerationSizeMb: BUILD_HEAP_MB },
+      // The thread asks no variable by itself: what it needs is in the request.
+      env: {},
+    });
+    const stop = (): void => void worker.terminate();
+    signal.addEventListener('abort', stop, { once: true });
+    let result: BuildResult | undefined;
+    worker.once('message', (message: BuildResult) => {
+      result = message;
+    });
+    worker.once('error', (error: NodeJS.ErrnoException) => {
+      // The image is too much, whatever it is; trying again with the same memory gives the same.
+      if (error.code === 'ERR_WORKER_OUT_OF_MEMORY')
+        result = {
+          kind: 'failed',
+          reasons: [{ code: 'IMAGE_LIMIT', text: `building took more than ${BUILD_HEAP_MB} MB of memory` }],
+        };
+      else reject(error);
+    });
+    worker.once('exit', (code) => {
+      signal.removeEventListener('abort', stop);
+      if (result !== undefined) resolve(result);
+      else
+        reject(
+          new Error(signal.aborted ? 'the build was stopped' : `the build thread ended with ${code} and said nothing`),
+        );
+    });
+  });

@@ -1,0 +1,99 @@
+/** The build thread: asks the allowed sources in turn for one digest, reads the image once, and makes the texts of every rule. */
+import assert from 'node:assert/strict';
+import { parentPort, workerData } from 'node:worker_threads';
+import { zstdCompressSync } from 'node:zlib';
+import { BootproofError } from '#src/error.ts';
+import { BackendError, rulesOf, type Rule } from '#src/image/backend.ts';
+import { parsePlatform } from '#src/image/ocimanifest.ts';
+import { parseReference } from '#src/image/reference.ts';
+import { TREES } from '#src/manifest/entry.ts';
+import type { FileManifest, ManifestWarning } from '#src/manifest/header.ts';
+import { buildManifest, readImage, type Image } from '#src/source/build.ts';
+import { openSource } from '#server/sources.ts';
+import type { BuildReason, BuildRequest, BuildResult, BuiltManifest, BuiltText } from './builder.ts';
+
+/** What hosts run; `oci` is for tools. */
+const HOST_BACKENDS = ['ostree', 'composefs'] as const;
+
+async function build(request: BuildRequest): Promise<BuildResult> {
+  const reasons: BuildReason[] = [];
+  for (const source of request.sources) {
+    try {
+      return await buildFrom(source, request);
+    } catch (error) {
+      if (!(error instanceof BootproofError)) throw error;
+      reasons.push({ code: error.code, text: error.message });
+    }
+  }
+  return { kind: 'failed', reasons };
+}
+
+async function buildFrom(
+  { pattern, plainHttp }: BuildRequest['sources'][number],
+  { digest, platform, env, caFiles, authFile, builder }: BuildRequest,
+): Promise<BuildResult> {
+  const opened = await openSource(parseReference(pattern), {
+    env,
+    caFiles,
+    authFile,
+    insecureHttp: plainHttp,
+    // A person named this registry as one on loopback or in the local net; others keep to what their own name says.
+    ...(plainHttp ? { reach: 'any' as const } : {}),
+  });
+  try {
+    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform) });
+    const manifests: BuiltManifest[] = [];
+    const refused: BuildReason[] = [];
+    const warnings: ManifestWarning[] = [];
+    for (const backend of HOST_BACKENDS)
+      for (const rule of rulesOf(backend)) {
+        const made = manifestOf(image, rule, builder);
+        if (made instanceof BackendError) {
+          if (rule === rulesOf(backend)[0]) refused.push({ code: made.code, text: `${backend}: ${made.message}` });
+          continue;
+        }
+        manifests.push({ header: made.header, trees: { usr: textsOf(made, 'usr'), etc: textsOf(made, 'etc') } });
+        if (rule === rulesOf(backend)[0]) warnings.push(...made.header.warnings);
+      }
+    if (manifests.length === 0) return { kind: 'failed', reasons: refused };
+    const version = image.facts.labels.get('org.opencontainers.image.version') ?? null;
+    const config = image.manifest.config.digest;
+    return {
+      kind: 'built',
+      pattern,
+      digest: image.digest,
+      index: image.index,
+      config,
+      version,
+      manifests,
+      warnings,
+      refused,
+    };
+  } finally {
+    await opened.close();
+  }
+}
+
+function manifestOf(image: Image, rule: Rule, builder: string): FileManifest | BackendError {
+  try {
+    return buildManifest(image, rule, { builder });
+  } catch (error) {
+    if (error instanceof BackendError) return error;
+    throw error;
+  }
+}
+
+function textsOf(manifest: FileManifest, tree: (typeof TREES)[number]): BuiltManifest['trees']['usr'] {
+  const { main, extra } = manifest.trees[tree];
+  const digests = manifest.header.trees[tree];
+  return { main: text(digests.main.full, main), extra: text(digests.extra, extra) };
+}
+
+function text(key: string, content: string): BuiltText {
+  return { key, bytes: zstdCompressSync(Buffer.from(content, 'latin1')) };
+}
+
+assert.ok(parentPort !== null, 'this file runs as a worker thread');
+const result = await build(workerData as BuildRequest);
+// eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
+parentPort.postMessage(result);

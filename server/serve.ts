@@ -1,0 +1,81 @@
+/** `bootproof server`: settings → a running server, until it is told to stop. For cli/server.ts and server/main.ts. */
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Policy } from '#src/policy/document.ts';
+import { parsePolicy } from '#src/policy/document.ts';
+import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { readSettings, SERVER_HELP, type Settings } from './config.ts';
+import type { Log } from './deps.ts';
+import { startServer } from './start.ts';
+
+const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
+
+/** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | DocumentError} */
+export async function serve(args: readonly string[], io: Io): Promise<Exit> {
+  const settings = readSettings(args, io.env);
+  if (settings.help) {
+    await io.stdout.write(SERVER_HELP);
+    return EXIT.ok;
+  }
+  const policy = await readPolicy(settings.policyFile);
+  if (settings.databaseUrl === undefined) await mkdir(settings.data, { recursive: true, mode: 0o700 });
+  const server = await startServer({
+    storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
+    policy,
+    listen: settings.listen,
+    baseUrl: settings.baseUrl,
+    sources: sourcesOf(settings),
+    registry: {
+      env: io.env,
+      caFiles: settings.caFile === undefined ? [] : [settings.caFile],
+      authFile: settings.authFile,
+    },
+    newAdminToken: settings.newAdminToken,
+    log: logTo(io),
+    jobsEveryMs: settings.jobsIntervalMs,
+  });
+  if (server.adminToken !== undefined) await io.stderr.write(`admin token (shown this once): ${server.adminToken}\n`);
+  if (settings.listen.movable && server.port !== settings.listen.port)
+    await io.stderr.write(`port ${settings.listen.port} is taken, so this is on ${server.port}\n`);
+  await io.stderr.write(`bootproof server at ${server.url}\n`);
+  await untilStopped();
+  await io.stderr.write('stopping\n');
+  await server.close();
+  return EXIT.ok;
+}
+
+function sourcesOf({ sources, plainHttp }: Settings): { reference: string; plainHttp: boolean }[] {
+  return sources.map((reference) => ({
+    reference,
+    plainHttp: plainHttp.some((registry) => reference.startsWith(`docker://${registry}/`)),
+  }));
+}
+
+/** The policy in a file, or the one that ships. `extends: default` means the one that ships. */
+export async function readPolicy(file: string | undefined): Promise<Policy> {
+  const shipped = parsePolicy(await readFile(SHIPPED_POLICY, 'utf8'), { file: 'policies/default.yaml' });
+  if (file === undefined) return shipped;
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new UsageError(`--policy ${printableText(file)} cannot be read: ${(cause as NodeJS.ErrnoException).code}`);
+  }
+  return parsePolicy(text, { file, base: (name) => (name === shipped.name ? shipped : undefined) });
+}
+
+/** Events as JSON lines on standard error, for people and journals alike. */
+function logTo(io: Io): Log {
+  return (level, event, fields = {}) => {
+    const line = JSON.stringify({ level, event: event, ...fields, at: new Date().toISOString() });
+    // Nobody waits for a log line; what fails here has no other place to be told.
+    io.stderr.write(`${line}\n`).catch(() => {});
+  };
+}
+
+function untilStopped(): Promise<void> {
+  return new Promise((resolve) => {
+    process.once('SIGINT', () => resolve());
+    process.once('SIGTERM', () => resolve());
+  });
+}

@@ -1,0 +1,241 @@
+/** A server in this process: store, keys, intake, jobs, HTTP, wired from what is handed in; and its orderly end. */
+import { randomBytes } from 'node:crypto';
+import type { Server } from 'node:http';
+import { arch } from 'node:os';
+import { createAdaptorServer } from '@hono/node-server';
+import type { Hono } from 'hono';
+import type { Clock } from '#src/clock.ts';
+import { LISTEN_PORTS_TRIED } from '#src/limits.ts';
+import type { Policy } from '#src/policy/document.ts';
+import { verifyInPool } from '#src/signing/node.ts';
+import { Access } from '#server/access/admin.ts';
+import { allowSource, sourcePattern } from '#server/decisions/sources.ts';
+import { Answers } from '#server/ingest/answers.ts';
+import { Batch } from '#server/ingest/batch.ts';
+import { Enrolments } from '#server/ingest/enrol.ts';
+import { KnownImages } from '#server/ingest/known.ts';
+import { Pipeline } from '#server/ingest/pipeline.ts';
+import { Load, Shares } from '#server/ingest/quota.ts';
+import { Refusals } from '#server/ingest/refusals.ts';
+import { buildInWorker, type Build } from '#server/jobs/builder.ts';
+import { manifestWork } from '#server/jobs/manifests.ts';
+import { POLICY_JOB, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
+import { Chores, Lane } from '#server/jobs/runner.ts';
+import { silenceChore } from '#server/jobs/silence.ts';
+import { openStore } from '#server/store/open.ts';
+import type { Store } from '#server/store/store.ts';
+import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
+import { buildApp } from './app.ts';
+import type { Log } from './deps.ts';
+import { serverKeys } from './keys.ts';
+
+export type StartOptions = {
+  /** `sqlite:PATH` or `postgres://…` (server/store/open.ts). */
+  readonly storeUrl: string;
+  readonly policy: Policy;
+  readonly listen: {
+    readonly host: string;
+    /** 0: any free one. */
+    readonly port: number;
+    /** A taken port moves to the next free one. */
+    readonly movable?: boolean;
+  };
+  /** How hosts and people reach this server; by default where it listens. */
+  readonly baseUrl?: string | undefined;
+  /** Sources that are allowed from the start, beside those that people allowed. */
+  readonly sources?: readonly { readonly reference: string; readonly plainHttp?: boolean }[];
+  /** How registries are spoken to. */
+  readonly registry?: {
+    readonly env?: Readonly<Record<string, string | undefined>>;
+    readonly caFiles?: readonly string[];
+    readonly authFile?: string | undefined;
+  };
+  readonly newAdminToken?: boolean;
+  readonly log?: Log;
+  readonly clock?: Clock;
+  readonly random?: (bytes: number) => Uint8Array;
+  readonly build?: Build;
+  /** How often waiting work and silent hosts are looked for, ms. */
+  readonly jobsEveryMs?: number;
+};
+
+export type RunningServer = {
+  /** Where it is reached: the base URL. */
+  readonly url: string;
+  /** Where it listens. */
+  readonly port: number;
+  /** Told once, when it was made. */
+  readonly adminToken: string | undefined;
+  readonly app: Hono;
+  readonly store: Store;
+  /** Takes no new request, ends those under way, commits what waits, then lets go. */
+  close(): Promise<void>;
+};
+
+const VERSION = 'bootproof 0.1.0';
+const quiet: Log = () => {};
+/** Requests under way get this long to end. */
+const CLOSE_MS = 10_000;
+
+/** Starts a server. @throws {StoreError} for a store that cannot be opened; Node's own errors for an address that cannot be listened on. */
+export async function startServer(options: StartOptions): Promise<RunningServer> {
+  const { policy, log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
+  const store = await openStore(options.storeUrl);
+  let listening: Listening | undefined;
+  try {
+    const keys = await serverKeys(store, random);
+    const deps = { store, keys, clock, random, log, verify: verifyInPool };
+    const access = new Access(deps);
+    const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
+    const batch = new Batch(store);
+    const images = new KnownImages(store);
+    const refusals = new Refusals(store, log);
+    const answers = new Answers(deps, policy.freshness.reportEvery);
+    const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
+    const pipeline = new Pipeline({ ...deps, batch, images, answers, refusals, shares, policy });
+    const enrolments = new Enrolments({ ...deps, policy });
+
+    const judging = { store, clock, batch, images, policy };
+    const builds = new Lane(
+      deps,
+      [manifestWork({ ...deps, build: options.build ?? buildInWorker, registry: registryOf(options) })],
+      jobsEveryMs,
+    );
+    const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging)], jobsEveryMs);
+    const chores = new Chores(log);
+    const wake = (): void => {
+      builds.wake();
+      judgements.wake();
+    };
+
+    let url = options.baseUrl ?? '';
+    const app = buildApp({
+      ...deps,
+      access,
+      batch,
+      enrolments,
+      images,
+      load: new Load(),
+      pipeline,
+      policy,
+      baseUrl: () => url,
+      wake,
+    });
+    await allowConfigured(options, deps);
+    await notePolicy(policy, deps);
+    listening = await listen(app, options.listen, log);
+    url ||= urlOf(options.listen.host, listening.port);
+
+    builds.start();
+    judgements.start();
+    chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs)]);
+    const { server, port } = listening;
+    return {
+      url,
+      port,
+      adminToken,
+      app,
+      store,
+      close: async () => {
+        await closeHttp(server);
+        await chores.close();
+        await Promise.all([builds.close(), judgements.close()]);
+        await batch.drain();
+        await refusals.close();
+        await store.close();
+      },
+    };
+  } catch (error) {
+    if (listening !== undefined) await closeHttp(listening.server);
+    await store.close();
+    throw error;
+  }
+}
+
+function registryOf({ registry = {} }: StartOptions) {
+  const names: Record<string, string> = {
+    x64: 'amd64',
+    arm64: 'arm64',
+    ppc64: 'ppc64le',
+    s390x: 's390x',
+    riscv64: 'riscv64',
+  };
+  return {
+    env: registry.env ?? {},
+    caFiles: registry.caFiles ?? [],
+    authFile: registry.authFile,
+    // Only where a host names an index: the platform most like ours, until hosts tell theirs.
+    platform: `linux/${names[arch()] ?? 'amd64'}`,
+    builder: VERSION,
+  };
+}
+
+/** Sources of the configuration are allowed once; written again only where their terms changed, as that makes images due. */
+async function allowConfigured(
+  { sources = [] }: StartOptions,
+  { store, clock }: { store: Store; clock: Clock },
+): Promise<void> {
+  const known = new Map((await store.sources.list()).map(({ pattern, options }) => [pattern, JSON.stringify(options)]));
+  for (const { reference, plainHttp = false } of sources) {
+    const terms = { plainHttp };
+    if (known.get(sourcePattern(reference)) === JSON.stringify(terms)) continue;
+    await allowSource(reference, terms, { actor: 'configuration', at: clock() }, { store });
+  }
+}
+
+/** Under another policy than before, every host is judged anew. */
+async function notePolicy(policy: Policy, { store, clock }: { store: Store; clock: Clock }): Promise<void> {
+  const digest = new TextEncoder().encode(policy.digest);
+  const before = (await store.settings.get('policy-digest')) ?? null;
+  if (before !== null && Buffer.compare(before, digest) === 0) return;
+  // Enqueued first: a crash between leaves the work, and the next start asks for it once more.
+  await store.jobs.enqueue([{ kind: POLICY_JOB, dedupeKey: POLICY_JOB, runAt: clock(), payload: {} }]);
+  await store.settings.swap('policy-digest', before, digest);
+}
+
+type Listening = { readonly server: Server; readonly port: number };
+
+async function listen(
+  app: Hono,
+  { host, port, movable = false }: StartOptions['listen'],
+  log: Log,
+): Promise<Listening> {
+  for (let tried = 0; ; tried++) {
+    const server = createAdaptorServer({
+      fetch: app.fetch,
+      serverOptions: {
+        // A body of some megabytes over a slow line; nobody needs longer, and nobody may hold a connection open for nothing.
+        requestTimeout: 120_000,
+        headersTimeout: 30_000,
+        keepAliveTimeout: 75_000,
+      },
+    }) as Server;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port === 0 ? 0 : port + tried, host, () => resolve());
+      });
+    } catch (error) {
+      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
+      throw error;
+    }
+    const address = server.address();
+    const actual = typeof address === 'object' && address !== null ? address.port : port;
+    if (actual !== port && port !== 0) log('warn', 'port taken', { wanted: port, got: actual });
+    return { server, port: actual };
+  }
+}
+
+function urlOf(host: string, port: number): string {
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `http://${name}:${port}`;
+}
+
+async function closeHttp(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const late = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+  await closed;
+  clearTimeout(late);
+}

@@ -1,0 +1,11 @@
+/** What pages are given. */
+import type { Access } from '#server/access/admin.ts';
+import type { Deps } from '#server/deps.ts';
+import type { KnownImages } from '#server/ingest/known.ts';
+
+export type WebServices = Deps & {
+  readonly access: Access;
+  readonly images: KnownImages;
+  readonly baseUrl: () => string;
+  readonly wake: () => void;
+};
