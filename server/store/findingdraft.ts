@@ -260,7 +260,8 @@ function newGroup({ facts, sev, firstSeen, openedAt }: GroupDraft): FindingGroup
       subject: facts.subject,
       signature: JSON.stringify(facts.signature ?? null),
       sev: sev!,
-      is_open: 0,
+      // It opens in this very write; where it closes again in the same group commit, the totals below set it back.
+      is_open: 1,
       first_seen: firstSeen!,
       last_new_at: minute(openedAt!),
     },

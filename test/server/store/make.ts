@@ -1,0 +1,122 @@
+/** Small makers for store tests: hosts, reports and findings, the same each time. */
+import { createHash } from 'node:crypto';
+import type { Digest } from '#src/digest.ts';
+import type { Chain, Enrolment, FindingChange, Freshness, Host, Severity } from '#server/store/records.ts';
+import type { HostWrite, Store } from '#server/store/store.ts';
+
+export const T0 = Date.UTC(2026, 0, 5, 12);
+export const MINUTE = 60_000;
+export const DAY = 86_400_000;
+export const ADMIN = { actor: 'admin', at: T0 } as const;
+
+export const sha = (text: string) => createHash('sha256').update(text).digest('hex');
+export const digest = (text: string) => `sha256:${sha(text)}` as Digest;
+export const hostId = (n: number | string) => `h_${sha(`host ${n}`).slice(0, 26)}`;
+export const groupId = (n: number | string) => `fg_${sha(`group ${n}`).slice(0, 26)}`;
+
+export function enrolment(n: number | string, more: Partial<Enrolment> = {}): Enrolment {
+  return {
+    hostId: hostId(n),
+    publicKey: sha(`key ${n}`),
+    machineId: sha(`machine ${n}`).slice(0, 32),
+    name: `host-${n}`,
+    interval: 15 * MINUTE,
+    lateAfter: T0 + 30 * MINUTE,
+    silentAfter: T0 + 60 * MINUTE,
+    ...more,
+  };
+}
+
+/** An active host, admitted without a token. */
+export async function admit(store: Store, n: number | string, more: Partial<Enrolment> = {}): Promise<Host> {
+  const outcome = await store.hosts.admit({ ...enrolment(n, more), group: null, labels: {} }, ADMIN);
+  if (outcome.kind !== 'enrolled') throw new Error(`host ${n}: ${outcome.kind}`);
+  return outcome.host;
+}
+
+export function freshness(at: number): Freshness {
+  return {
+    liveAt: at,
+    interval: 15 * MINUTE,
+    lateAfter: at + 30 * MINUTE,
+    silentAfter: at + 60 * MINUTE,
+    silenceNoted: false,
+  };
+}
+
+function chainAfter(chain: Chain, kind: 'full' | 'same', seq: number, digest: Digest): Chain {
+  return {
+    ...chain,
+    headSeq: seq,
+    full: kind === 'full' ? { seq, digest } : chain.full,
+    sameCount: kind === 'full' ? 0 : chain.sameCount + 1,
+    recent: [...chain.recent, { seq, digest }].slice(-16),
+  };
+}
+
+/** The host's next report as a write. `tag` makes its bytes, and so its digest, its own. */
+export function report(host: Host, kind: 'full' | 'same', at = T0, tag = ''): HostWrite {
+  const seq = host.chain.headSeq + 1;
+  const envelope = Buffer.from(`${host.id} ${seq} ${kind} ${tag}`);
+  const own = digest(envelope.toString());
+  return {
+    hostId: host.id,
+    expectRevision: host.revision,
+    at,
+    report: {
+      seq,
+      kind,
+      digest: own,
+      class: 'live',
+      startedAt: at - 1000,
+      receivedAt: at,
+      answer: JSON.stringify({ accepted: seq }),
+      envelope,
+    },
+    chain: chainAfter(host.chain, kind, seq, own),
+    last: { seq, kind, class: 'live', startedAt: at - 1000, receivedAt: at },
+    freshness: freshness(at),
+  };
+}
+
+export function present(n: number | string, severity: Severity = 3, more: { subject?: string } = {}): FindingChange {
+  return {
+    kind: 'present',
+    group: {
+      id: groupId(n),
+      rule: 'usr-modified',
+      kind: 'drift',
+      subject: more.subject ?? `/usr/lib/file-${n}`,
+      signature: { change: 'modified', attributes: ['sha256'] },
+    },
+    severity,
+    detail: { expected: { sha256: 'a' }, actual: { sha256: String(n) } },
+  };
+}
+export const absent = (n: number | string): FindingChange => ({
+  kind: 'absent',
+  groupId: groupId(n),
+  reason: 'reverted',
+});
+
+/** Reads the host, makes a write of it, commits it, and answers the result; throws unless it was committed. */
+export async function commit(store: Store, id: string, make: (host: Host) => HostWrite) {
+  const host = await store.hosts.get(id);
+  if (host === undefined) throw new Error(`no host ${id}`);
+  const [result] = await store.intake([make(host)]);
+  if (result?.kind !== 'committed') throw new Error(`${id}: ${result?.kind}`);
+  return result;
+}
+
+/** All items of a list, page by page. */
+export async function walk<Item, Cursor>(
+  list: (cursor: Cursor | null) => Promise<{ readonly items: readonly Item[]; readonly next: Cursor | null }>,
+): Promise<Item[]> {
+  const items: Item[] = [];
+  for (let cursor: Cursor | null = null; ;) {
+    const page = await list(cursor);
+    items.push(...page.items);
+    if (page.next === null) return items;
+    cursor = page.next;
+  }
+}
