@@ -10,6 +10,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'build, show, digest, lint, diff or check the file manifest of an image',
     load: () => import('./manifest.ts'),
   },
+  server: {
+    about: 'take reports, judge hosts, show what was found',
+    load: () => import('./server.ts'),
+  },
 };
 
 const HELP = `bootproof: is each bootable-container host still the image that its builders signed?

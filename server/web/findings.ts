@@ -156,7 +156,7 @@ async function groupPage(c: Context, { store, clock }: WebServices): Promise<Res
 }
 
 function cursorOf(text: string | undefined): GroupCursor | null {
-  const match = /^([0-4])\.([0-9]{1,15})\.([a-f0-9]{64})$/.exec(text ?? '');
+  const match = /^([0-4])\.([0-9]{1,15})\.(fg_[0-9a-f]{40})$/.exec(text ?? '');
   return match === null ? null : { sort: 'severity', severity: Number(match[1]), at: Number(match[2]), id: match[3]! };
 }
 
