@@ -61,11 +61,11 @@ export const IMAGE_LIMITS: ImageLimits = {
   layerBytes: 64 * 2 ** 30,
   // Real layers stay below 10. Deflate ends at 1,032, zstd makes gigabytes of kilobytes.
   layerRatio: 250,
-  // A bootc image has 40,000 to 100,000 paths in all.
-  layerEntries: 1_000_000,
+  // A bootc image has 40,000 to 100,000 paths in all; each held entry costs about 300 bytes of memory.
+  layerEntries: 500_000,
   // What tar-core, with which composefs-rs reads, takes; the kernel's own limit is 64 KiB an xattr.
   paxBytes: 2 ** 20,
-  // A million entries of 256 bytes.
+  // Half a million entries of 512 bytes.
   heldBytes: 256 * 2 ** 20,
   // Holes cost hashing time and no bytes: this is a second.
   layerHoleBytes: 2 ** 30,

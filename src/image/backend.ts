@@ -70,7 +70,7 @@ export function deploy(
 
 function build(layers: readonly Layer[], image: ImageFacts, rule: Rule, warnings: Warnings, limits: ImageLimits): Dir {
   if (rule === 'oci') return deployOci(layers, warnings, limits);
-  if (rule === 'composefs/1') return deployComposefs(layers, warnings, limits);
+  if (rule === 'composefs/1') return deployComposefs(layers, warnings);
   return deployOstree(layers, image, VARIANTS[rule], warnings, limits);
 }
 

@@ -3,20 +3,18 @@
  * test/vectors/merge/README.md, "oci-last-wins as composefs-rs does it"; source: composefs-oci `image.rs` and `tar.rs`, tar-core.
  */
 import type { ByteString } from '#src/bytes.ts';
-import type { ImageLimits } from '#src/limits.ts';
 import type { Layer } from './layer.ts';
 import { readable } from './members.ts';
 import { BackendError, entryAt, type Warnings } from './refusal.ts';
-import { FLAG, type TarEntry } from './tar.ts';
-import { Budget, components, Dir, PLAIN_DIR, type Leaf, type Node } from './tree.ts';
+import { FLAG, type TarEntry } from './tarentry.ts';
+import { components, Dir, PLAIN_DIR, type Leaf, type Node } from './tree.ts';
 
 const MARKER = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /** @throws {BackendError} */
-export function deployComposefs(layers: readonly Layer[], warnings: Warnings, limits: ImageLimits): Dir {
+export function deployComposefs(layers: readonly Layer[], warnings: Warnings): Dir {
   const root = new Dir(-1, PLAIN_DIR);
-  const budget = new Budget(limits);
   for (const layer of layers) {
     const entries = readable(layer, ['gzip', 'zstd'], warnings);
     if (layer.halfEnd && entries === layer.entries)
@@ -33,7 +31,7 @@ export function deployComposefs(layers: readonly Layer[], warnings: Warnings, li
         lost++;
         firstLost ??= entry;
       }
-      unpack(root, entry, warnings, budget);
+      unpack(root, entry, warnings);
     }
     if (firstLost)
       warnings.add(
@@ -62,7 +60,7 @@ function check(entry: TarEntry): void {
 }
 
 /** Rules 1 to 4 (image.rs: process_entry). */
-function unpack(root: Dir, entry: TarEntry, warnings: Warnings, budget: Budget): void {
+function unpack(root: Dir, entry: TarEntry, warnings: Warnings): void {
   const path = components(entry.name);
   const name = path.at(-1);
   if (name === undefined || name === '..') {
@@ -76,7 +74,6 @@ function unpack(root: Dir, entry: TarEntry, warnings: Warnings, budget: Budget):
   const parent = parentOf(root, entry, path);
   if (name.startsWith(MARKER)) return remove(parent, name, entry, warnings);
   if (entry.type !== 'dir') {
-    budget.node();
     parent.children.set(name, leaf);
     return;
   }
@@ -86,7 +83,6 @@ function unpack(root: Dir, entry: TarEntry, warnings: Warnings, budget: Budget):
     existing.layer = entry.layer;
     return;
   }
-  budget.node();
   parent.children.set(name, new Dir(entry.layer, entry));
 }
 

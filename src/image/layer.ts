@@ -4,7 +4,8 @@ import { BootproofError } from '#src/error.ts';
 import type { Digest } from '#src/digest.ts';
 import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import { decompress, DecompressError, type Compression } from './decompress.ts';
-import { TarReader, type TarEntry } from './tar.ts';
+import { TarReader } from './tar.ts';
+import type { TarEntry } from './tarentry.ts';
 import { TarError, type TarCode } from './tarheader.ts';
 
 /** Refusals of a layer that no backend can read; the message names layer and entry. Codes: docs/errors.md, "Image refusals". */

@@ -1,7 +1,7 @@
 /** Layers of several gzip members or zstd frames, of which some importers read the first one only (merge errata 9). */
 import type { Layer } from './layer.ts';
 import { BackendError, type Warnings } from './refusal.ts';
-import type { TarEntry } from './tar.ts';
+import type { TarEntry } from './tarentry.ts';
 
 /**
  * The entries that an importer reads which stops after the first gzip member or zstd frame.

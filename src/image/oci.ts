@@ -6,7 +6,7 @@ import type { ByteString } from '#src/bytes.ts';
 import type { ImageLimits } from '#src/limits.ts';
 import type { Layer } from './layer.ts';
 import { BackendError, entryAt, type Warnings } from './refusal.ts';
-import { FLAG, type TarEntry } from './tar.ts';
+import { FLAG, type TarEntry } from './tarentry.ts';
 import { Budget, components, Dir, isCapability, PLAIN_DIR, type DirMeta, type Leaf, type Node } from './tree.ts';
 
 const MARKER = '.wh.';
@@ -39,6 +39,8 @@ class Unpacker {
   readonly #warnings: Warnings;
   readonly #budget: Budget;
   readonly #upper: Upper = new Map();
+  /** Directories that hold nothing of lower layers any more: a thousand opaque markers look at them once. */
+  readonly #clear = new Set<Dir>();
 
   constructor(root: Dir, warnings: Warnings, budget: Budget) {
     this.#root = root;
@@ -65,11 +67,11 @@ class Unpacker {
     const existing = dir.children.get(name);
     if (type === 'dir') {
       if (existing instanceof Dir) existing.set(entry);
-      else this.#put(dir, name, new Dir(entry.layer, entry));
+      else dir.children.set(name, new Dir(entry.layer, entry));
     } else {
       // What was there is removed before the target is looked up.
       dir.children.delete(name);
-      this.#put(dir, name, type === 'hardlink' ? this.#target(entry) : entry);
+      dir.children.set(name, type === 'hardlink' ? this.#target(entry) : entry);
     }
     let upper = this.#upper;
     for (const part of [...place.path, name]) {
@@ -77,11 +79,6 @@ class Unpacker {
       if (next === undefined) upper.set(part, (next = new Map()));
       upper = next;
     }
-  }
-
-  #put(dir: Dir, name: ByteString, node: Node): void {
-    this.#budget.node();
-    dir.children.set(name, node);
   }
 
   /** securejoin.SecureJoinVFS: symlinks are followed inside the root, what is not there is taken as it stands. */
@@ -130,8 +127,9 @@ class Unpacker {
     for (const part of path) {
       let child = dir.children.get(part);
       if (!(child instanceof Dir)) {
+        this.#budget.node();
         child = new Dir(entry.layer, madeIn(dir));
-        this.#put(dir, part, child);
+        dir.children.set(part, child);
       }
       dir = child;
     }
@@ -175,13 +173,13 @@ class Unpacker {
     }
     if (!(dir instanceof Dir)) return;
     const upper = this.#upperAt(path);
-    if (gone === '.wh..opq') return clear(dir, upper);
+    if (gone === '.wh..opq') return this.#clearOut(dir, upper);
     if (gone === '.' || gone === '..') return this.#whiteoutOfParent(path, dir, gone, entry);
     const node = dir.children.get(gone);
     const touched = upper?.get(gone);
     if (node === undefined) return;
     if (touched === undefined) dir.children.delete(gone);
-    else if (node instanceof Dir) clear(node, touched);
+    else if (node instanceof Dir) this.#clearOut(node, touched);
   }
 
   /** A whiteout of its own directory or of the one above: works only where the layer made both, else umoci cannot go on. */
@@ -194,7 +192,17 @@ class Unpacker {
         `${entryAt(entry)}: a whiteout of ${JSON.stringify(gone)} takes its own directory away`,
       );
     const parent = this.#resolve(above, entry).node;
-    clear(gone === '.' || !(parent instanceof Dir) ? dir : parent, this.#upperAt(top));
+    this.#clearOut(gone === '.' || !(parent instanceof Dir) ? dir : parent, this.#upperAt(top));
+  }
+
+  #clearOut(dir: Dir, upper: Upper | undefined): void {
+    if (this.#clear.has(dir)) return;
+    this.#clear.add(dir);
+    for (const [name, node] of dir.children) {
+      const touched = upper?.get(name);
+      if (touched === undefined) dir.children.delete(name);
+      else if (node instanceof Dir) this.#clearOut(node, touched);
+    }
   }
 
   #upperAt(path: readonly ByteString[]): Upper | undefined {
@@ -207,14 +215,6 @@ class Unpacker {
 /** mkdir(2) in a directory with the setgid bit takes over group and bit. */
 function madeIn(parent: Dir): DirMeta {
   return (parent.mode & 0o2000) === 0 ? PLAIN_DIR : { ...PLAIN_DIR, mode: 0o2755, gid: parent.gid };
-}
-
-function clear(dir: Dir, upper: Upper | undefined): void {
-  for (const [name, node] of dir.children) {
-    const touched = upper?.get(name);
-    if (touched === undefined) dir.children.delete(name);
-    else if (node instanceof Dir) clear(node, touched);
-  }
 }
 
 /** Go's archive/tar makes directories of v7 entries whose name ends in a slash; umoci knows seven types. */

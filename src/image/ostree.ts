@@ -5,12 +5,13 @@
  */
 import type { ByteString } from '#src/bytes.ts';
 import type { ImageLimits } from '#src/limits.ts';
+import { printable } from '#src/terminal.ts';
 import type { ImageFacts, Layer } from './layer.ts';
 import { importLayer, special } from './ostreelayer.ts';
 import { enablesComposefs } from './preparerootconf.ts';
 import { readable } from './members.ts';
 import { BackendError, entryAt, type Warnings } from './refusal.ts';
-import { OBJECTS, type TarEntry } from './tar.ts';
+import { OBJECTS, type TarEntry } from './tarentry.ts';
 import { Budget, components, Dir, PLAIN_DIR, type Leaf, type Node } from './tree.ts';
 
 /** How an older importer differs from the newest. */
@@ -42,7 +43,7 @@ export function deployOstree(
   for (const layer of layers.slice(baseCount)) {
     const entries = readable(layer, ['gzip'], warnings);
     const tree = importLayer(layer.index, entries, { nonUsr, noXattrs: variant.noXattrs }, warnings, budget);
-    root = merge(root, tree, '', { warnings, budget });
+    root = merge(root, tree, '', warnings);
   }
   return finish(root ?? new Dir(0, PLAIN_DIR), variant, warnings);
 }
@@ -87,7 +88,6 @@ function baseTree(layers: readonly Layer[], warnings: Warnings, budget: Budget):
       }
       if (entry.type === 'global' || (path[0] === 'var' && path[1] === 'tmp')) continue;
       if (path[0] === 'etc') path.unshift('usr');
-      budget.node();
       place(root, path, entry, objects, budget);
     }
   }
@@ -156,19 +156,13 @@ const MARKER = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /** Rule 3: one directory of a layer's own tree over the one below (checkout_tree_at_recurse, UNION_FILES, process_whiteouts). */
-function merge(
-  below: Node | undefined,
-  layer: Dir,
-  path: ByteString,
-  context: { readonly warnings: Warnings; readonly budget: Budget },
-): Dir {
-  const { warnings, budget } = context;
+function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: Warnings): Dir {
   const shown = path === '' ? '/' : path;
   const opaque = isLeaf(layer.children.get(OPAQUE));
   let dir: Dir;
   if (below instanceof Dir && !opaque) {
     dir = below; // first wins: mode, owner, xattrs stay
-    if (layer.explicit && path !== '' && !sameMeta(dir, layer))
+    if (layer.missing === undefined && path !== '' && !sameMeta(dir, layer))
       warnings.add(
         'DIRECTORY_KEPT',
         layer.layer,
@@ -176,17 +170,8 @@ function merge(
         shown,
       );
   } else {
-    budget.node();
     dir = new Dir(layer.layer, layer);
-    if (below instanceof Dir && !layer.explicit && !sameMeta(below, layer))
-      warnings.add(
-        'OPAQUE_RESET',
-        layer.layer,
-        'an opaque marker without an entry for its directory resets mode and owner',
-        shown,
-      );
-    if (isLeaf(below) && !layer.explicit)
-      warnings.add('PARENT_REPLACED', layer.layer, `a ${below.type} of a lower layer becomes a directory`, shown);
+    if (layer.missing !== undefined) warnImplicit(below, layer, shown, warnings);
   }
   // Non-directories act in byte order of their names, so a marker takes its own layer's file only where that sorts before it.
   for (const [name, node] of layer.children) {
@@ -210,7 +195,7 @@ function merge(
     } else dir.children.set(name, node);
   }
   for (const [name, node] of layer.children)
-    if (node instanceof Dir) dir.children.set(name, merge(dir.children.get(name), node, `${path}/${name}`, context));
+    if (node instanceof Dir) dir.children.set(name, merge(dir.children.get(name), node, `${path}/${name}`, warnings));
   return dir;
 
   function keptMarker(name: ByteString, what: string): void {
@@ -221,6 +206,27 @@ function merge(
       `${path}/${name}`,
     );
   }
+}
+
+/** A directory that has its metadata from a path below it: the layer lacks an entry for a parent (rule 2, errata 3 and 6). */
+function warnImplicit(below: Node | undefined, layer: Dir, path: ByteString, warnings: Warnings): void {
+  const becomes = `becomes 0755 ${layer.uid}:${layer.gid}`;
+  if (isLeaf(below))
+    warnings.add('PARENT_REPLACED', layer.layer, `a ${below.type} of a lower layer ${becomes}: a directory`, path);
+  else if (below !== undefined)
+    warnings.add(
+      'OPAQUE_RESET',
+      layer.layer,
+      `an opaque marker without an entry for its directory: it ${becomes}`,
+      path,
+    );
+  else
+    warnings.add(
+      'PARENT_STAMPED',
+      layer.layer,
+      `${becomes}, because the layer has no entry for ${path === layer.missing ? 'it' : printable(layer.missing!)}`,
+      path,
+    );
 }
 
 function isLeaf(node: Node | undefined): node is Leaf {

@@ -5,7 +5,7 @@
 import { toUtf8, type ByteString } from '#src/bytes.ts';
 import { hashTableOrder } from './ghash.ts';
 import { BackendError, entryAt, type Warnings } from './refusal.ts';
-import { FLAG, type TarEntry } from './tar.ts';
+import { FLAG, type TarEntry } from './tarentry.ts';
 import { components, Dir, isCapability, PLAIN_DIR, type Budget, type DirMeta, type Leaf } from './tree.ts';
 
 export type ImportOptions = {
@@ -226,7 +226,7 @@ class Importer {
       dir = existing ?? this.#newDir(parent, name);
     }
     dir.set(meta);
-    dir.explicit = true;
+    dir.missing = undefined;
   }
 
   #file(entry: TarEntry, path: ByteString[], leaf: Leaf): void {
@@ -234,7 +234,6 @@ class Importer {
     if (name === undefined) throw new BackendError('ROOT_ENTRY', `${entryAt(entry)}: the root is not a directory`);
     const parent = this.#parent(entry, path);
     put(parent, name, leaf, entry);
-    this.#budget.node();
   }
 
   #link(entry: TarEntry, path: ByteString[], target: ByteString): void {
@@ -250,7 +249,6 @@ class Importer {
     const reached = components(target).join('/');
     this.#targets.add(reached);
     this.#linksMeet ||= this.#linkNames.has(reached);
-    this.#budget.node();
   }
 
   #checkLink(entry: TarEntry): void {
@@ -267,9 +265,10 @@ class Importer {
     }
     if (dir) return dir;
     const stamp: DirMeta = { mode: 0o755, uid: entry.uid, gid: entry.gid, capability: undefined };
+    const missing = `/${path.slice(0, -1).join('/')}`;
     dir = this.#root;
     dir.set(stamp);
-    dir.explicit = false;
+    dir.missing = missing;
     this.#rootSet = true;
     for (const name of path.slice(0, -1)) {
       const child: Dir | Leaf | undefined = dir.children.get(name);
@@ -280,14 +279,8 @@ class Importer {
         );
       dir = child ?? this.#newDir(dir, name);
       dir.set(stamp);
-      dir.explicit = false;
+      dir.missing = missing;
     }
-    this.#warnings.add(
-      'PARENT_STAMPED',
-      this.#layer,
-      `no entry for the parent of ${JSON.stringify(path.at(-1)!.slice(0, 200))}: it and every directory above it become 0755 ${entry.uid}:${entry.gid} in this layer`,
-      `/${path.slice(0, -1).join('/')}`,
-    );
     return dir;
   }
 

@@ -3,7 +3,7 @@ import { fromBase64, type ByteString } from '#src/bytes.ts';
 import { PATH_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
 import type { Entry } from '#src/manifest/entry.ts';
 import { BackendError } from './refusal.ts';
-import type { TarEntry } from './tar.ts';
+import type { TarEntry } from './tarentry.ts';
 
 /** Anything but a directory. A `TarEntry` is one, so that most of a tree shares the layers' own entries. */
 export type Leaf = Pick<
@@ -19,8 +19,8 @@ export type DirMeta = Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'capability'>;
 export class Dir {
   /** The layer that made it, or named it last. */
   layer: number;
-  /** Whether an entry of the archive names it, rather than a path below it. */
-  explicit = false;
+  /** While one layer is imported: the missing parent for whose sake it has its metadata; undefined where its own entry gave that. */
+  missing: ByteString | undefined;
   mode: number;
   uid: number;
   gid: number;
@@ -50,7 +50,10 @@ export function components(path: ByteString): ByteString[] {
   return path.split('/').filter((part) => part !== '' && part !== '.');
 }
 
-/** Counts the nodes of a tree as they are made, so that a hostile layer ends in a refusal rather than in an exhausted memory. */
+/**
+ * Counts what a tree grows by beyond the layers' own entries (directories that no entry names, paths): short names make much of
+ * it, and a hostile layer must end in a refusal, not in an exhausted memory.
+ */
 export class Budget {
   readonly #limits: ImageLimits;
   #nodes = 0;

@@ -1,0 +1,54 @@
+/** One entry of a layer, as the archive has it. What an importer makes of it is said in ostree.ts, composefs.ts and oci.ts. */
+import type { ByteString } from '#src/bytes.ts';
+
+/** What an entry is; `global` is a PAX global header, which some importers take for an entry. */
+export type TarType = 'file' | 'dir' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo' | 'global';
+
+/** One entry of a layer. Compact: an image has some 100,000, and all rules are served from the same ones. */
+export type TarEntry = {
+  readonly layer: number;
+  readonly type: TarType;
+  /** The type byte, where it matters that a file is none of `0` and NUL. */
+  readonly typeflag: number;
+  /** As it stands in the archive, prefixes and trailing slash included. */
+  readonly name: ByteString;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Apparent size of a file, else 0. */
+  readonly size: number;
+  /** Of a file's content, hex; else ''. */
+  readonly sha256: string;
+  /** Target of a symlink or hard link, else ''. */
+  readonly link: ByteString;
+  /** `security.capability`, base64. */
+  readonly capability: string | undefined;
+  /** `major:minor` of a device. */
+  readonly device: string | undefined;
+  readonly flags: number;
+  /** Of a PAX sparse file: the name of its header, by which ostree-ext places it before libarchive renames it. */
+  readonly headerName: ByteString | undefined;
+  /** The content of a small `prepare-root.conf`, or of an ostree object that looks like one. */
+  readonly text: string | undefined;
+};
+
+/** Bits of `TarEntry.flags`. */
+export const FLAG = {
+  /** The header's own modification time is after 1970. */
+  modified: 1,
+  /** A PAX value with a newline byte. */
+  paxNewline: 2,
+  /** A PAX modification time that is negative or no number. */
+  oddTime: 4,
+  /** Extended attributes besides `security.capability`. */
+  otherXattrs: 8,
+  /** An extended attribute without a value. */
+  emptyXattr: 16,
+  /** Old GNU sparse (`S`). */
+  sparseGnu: 32,
+  /** PAX sparse, any version. */
+  sparsePax: 64,
+} as const;
+
+/** Prefix of ostree objects in encapsulated layers (facts: ostree-ext REPO_PREFIX). */
+export const OBJECTS = 'sysroot/ostree/repo/objects/';
