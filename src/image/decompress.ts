@@ -192,9 +192,9 @@ async function* through(stream: InflateRaw | Gunzip | ZstdDecompress, input: Chu
       if (ended) return input.unread(chunk);
       fed += chunk.length;
       last = chunk;
-      // One chunk at a time, so that only its rest can be left over.
       await Promise.race([over, new Promise((resolve) => stream.write(chunk, resolve))]);
-      if (ended) return;
+      // What it does not want, it has no use for: the data ended in this chunk or before it.
+      if (ended || fed > stream.bytesWritten) return;
     }
     stream.end();
   }
