@@ -4,7 +4,7 @@ import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'n
 import { open, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
-import { Agent, EnvHttpProxyAgent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Reference } from '#src/image/reference.ts';
 import { AUTH_FILE_BYTES_MAX } from '#src/limits.ts';
 import { addressClass, reaches, type Reach } from '#src/source/address.ts';
@@ -139,6 +139,8 @@ async function makeDispatcher(
   const timeouts = { headersTimeout: SILENCE_TIMEOUT_MS, bodyTimeout: SILENCE_TIMEOUT_MS };
   const of = (name: string) => env[name.toLowerCase()] || env[name] || undefined;
   const proxy = protocol === 'https:' ? of('HTTPS_PROXY') : of('HTTP_PROXY');
+  // Loaded where it is needed: a layout on disk needs no HTTP, and it takes 13 MB.
+  const { Agent, EnvHttpProxyAgent } = await import('undici');
   if (proxy === undefined) return new Agent({ connect, ...timeouts });
   // Behind a proxy it is the proxy that resolves names; only addresses spelled out are still looked at here.
   const noProxy = ['localhost', '127.0.0.1', '::1', of('NO_PROXY') ?? ''].join(',');

@@ -20,6 +20,7 @@ import {
   BLAME_BYTES_MAX,
   CONFIG_BYTES_MAX,
   IMAGE_BYTES_MAX,
+  IMAGE_LAYERS_FACTOR,
   IMAGE_LIMITS,
   INDEX_DEPTH_MAX,
   LAYERS_AT_ONCE,
@@ -134,6 +135,11 @@ async function readLayers(
   { limits = IMAGE_LIMITS, layersAtOnce = LAYERS_AT_ONCE, onProgress }: ReadOptions,
 ): Promise<Layer[]> {
   const layers: Layer[] = [];
+  const left = {
+    bytes: IMAGE_LAYERS_FACTOR * limits.layerBytes,
+    entries: limits.treeNodes,
+    held: IMAGE_LAYERS_FACTOR * limits.heldBytes,
+  };
   const bytesTotal = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   let bytes = 0;
   let next = 0;
@@ -156,8 +162,11 @@ async function readLayers(
     const blob = verified(source.blob(descriptor), descriptor, what);
     const of = { index, digest: descriptor.digest, mediaType: descriptor.mediaType, diffId: config.diffIds[index] };
     try {
-      const layer = await readLayer(of, watched(blob, what), limits);
+      const layer = await readLayer(of, watched(blob, what), within(limits, left));
       await drain(blob); // a layer counts only after its blob's last byte
+      left.bytes -= layer.bytes;
+      left.entries -= layer.entries.length;
+      for (const { name, link } of layer.entries) left.held -= name.length + link.length;
       return layer;
     } catch (error) {
       // A blob that was damaged on the way looks like a malformed layer first. Then the blob is to blame, and that is said.
@@ -182,6 +191,16 @@ async function readLayers(
   }
   await Promise.all(Array.from({ length: layersAtOnce }, work));
   return layers;
+}
+
+/** A thousand layers, each within its bounds, must not be a thousand times as much: what the layers before took is no longer there. */
+function within(limits: ImageLimits, left: { bytes: number; entries: number; held: number }): ImageLimits {
+  return {
+    ...limits,
+    layerBytes: Math.max(0, Math.min(limits.layerBytes, left.bytes)),
+    layerEntries: Math.max(0, Math.min(limits.layerEntries, left.entries)),
+    heldBytes: Math.max(0, Math.min(limits.heldBytes, left.held)),
+  };
 }
 
 async function drain(blob: AsyncIterator<Uint8Array>): Promise<void> {
