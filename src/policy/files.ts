@@ -4,9 +4,10 @@ import { attributesOf } from '#src/drift/drift.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { compareBytes, type ByteString } from '#src/bytes.ts';
 import { POLICY_FOLDERS_MAX } from '#src/limits.ts';
-import type { FileRule, Policy, PolicyAttribute, Trait } from './document.ts';
+import type { FileRule, Policy } from './document.ts';
 import { changeOf, type PathChange } from './judgement.ts';
 import { matchesGlob, reachesInto } from './paths.ts';
+import type { PolicyAttribute, Trait } from './schema.ts';
 
 /** The first rule that names the path and whose conditions hold; undefined where no rule does. */
 export function fileRuleFor(policy: Pick<Policy, 'files'>, change: PathChange): FileRule | undefined {

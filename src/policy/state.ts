@@ -8,10 +8,11 @@ import type { Hole } from '#src/drift/drift.ts';
 import { treeOf } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { printableText } from '#src/terminal.ts';
-import type { FileRule, Policy, StateRuleOn, StateSubject } from './document.ts';
+import type { FileRule, Policy, StateRuleOn } from './document.ts';
 import type { ManifestState } from './evaluate.ts';
 import type { Detail, Effect, Judgement, JudgementKind, ReportFlag, Severity, Weight } from './judgement.ts';
 import { matchesGlob, type Glob } from './paths.ts';
+import type { StateSubject } from './schema.ts';
 
 /** What of a rule goes into a judgement. */
 type Saying = Pick<FileRule, 'id' | 'effect' | 'severity' | 'verdict' | 'reason' | 'controls'>;

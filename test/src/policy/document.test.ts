@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canonicalText, parsePolicy, POLICY_FORMAT } from '#src/policy/document.ts';
+import { canonicalText, parsePolicy } from '#src/policy/document.ts';
+import { POLICY_FORMAT } from '#src/policy/schema.ts';
 import { nearest } from '#src/policy/spelling.ts';
 import { DocumentError } from '#src/policy/yaml.ts';
 import { throwsCode } from '#test/throws.ts';
