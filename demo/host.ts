@@ -1,4 +1,5 @@
 /** The demo's hosts on disk: a deployed root as ostree lays it out, then changed by hand, as an intruder or an administrator would. */
+import { hash } from 'node:crypto';
 import {
   appendFileSync,
   chmodSync,
@@ -66,7 +67,7 @@ export type DemoHost = {
 /** What any booted host has of its own. */
 function firstBoot(root: string, name: string): void {
   writeFileSync(join(root, 'etc/hostname'), `${name}\n`, { mode: 0o644 });
-  writeFileSync(join(root, 'etc/machine-id'), `${name.padEnd(32, '0').replace(/[^0-9a-f]/g, '0')}\n`, { mode: 0o444 });
+  writeFileSync(join(root, 'etc/machine-id'), `${hash('sha256', name, 'hex').slice(0, 32)}\n`, { mode: 0o444 });
 }
 
 export const DEMO_HOSTS: readonly DemoHost[] = [

@@ -1,0 +1,80 @@
+/** The scan bench: our agent against sha256sum and against the same work in C, over a big real tree. */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Entry } from '#src/manifest/entry.ts';
+import { mainLine, MTREE_HEAD } from '#src/manifest/mtree.ts';
+import { alternate, table } from './measure.ts';
+
+/** Measures on a copy-free tree: `root`/usr as it is on this machine, against a manifest that is true of it. */
+export async function benchScan(folder: string, root: string, rounds: number): Promise<string> {
+  const manifest = join(folder, 'tree.mtree');
+  const files = writeManifest(root, manifest);
+  const scanner = join(folder, 'scan-c');
+  execFileSync('cc', ['-O2', '-pthread', '-o', scanner, join(import.meta.dirname, 'scan.c'), '-lcrypto']);
+  const ours = 'bootproof agent scan, 2 workers';
+  const usr = join(root, 'usr');
+  const commands = new Map([
+    [ours, `./bootproof agent scan --root ${root} --manifest ${manifest} --json; test $? -le 2`],
+    ['C, OpenSSL SHA-NI, 2 threads', `${scanner} ${usr} 2`],
+    ['find | xargs -P2 sha256sum', `find ${usr} -xdev -type f -print0 | xargs -0 -P2 -n 256 sha256sum`],
+  ]);
+  if (has('aide')) {
+    const config = join(folder, 'aide.conf');
+    writeFileSync(
+      config,
+      `database_in=file:${folder}/aide.db\ndatabase_out=file:${folder}/aide.db\nreport_format=json\n${usr} ftype+p+u+g+s+l+sha256+caps\n`,
+    );
+    execFileSync('sh', ['-c', `aide -c ${config} --init >/dev/null; test $? -le 14`]);
+    commands.set(`${aideVersion()} --check, ftype+p+u+g+s+l+sha256+caps`, `aide -c ${config} --check; test $? -le 14`);
+  }
+  const figures = await alternate(commands, rounds);
+  return `## Scan\n\nFull scan of /usr, ${files.count} paths, ${(files.bytes / 1e9).toFixed(2)} GB, page cache warm, ${rounds} rounds in turn.\n\n${table(figures, ours)}`;
+}
+
+const has = (program: string): boolean => {
+  try {
+    return execFileSync('sh', ['-c', `command -v ${program}`]).length > 0;
+  } catch {
+    return false; // `command -v` answers by its exit code
+  }
+};
+const aideVersion = (): string => execFileSync('sh', ['-c', 'aide --version 2>&1 | head -1']).toString().trim();
+
+/** A true manifest of the tree, made here with nothing of the scanner that is measured. */
+function writeManifest(root: string, file: string): { count: number; bytes: number } {
+  const out = openSync(file, 'w');
+  const buffer = Buffer.alloc(1 << 17);
+  let count = 0;
+  let bytes = 0;
+  const entryOf = (path: string, name: string): Entry => {
+    const stat = lstatSync(Buffer.from(path, 'latin1'));
+    const base = { path: name, uid: stat.uid, gid: stat.gid, mode: stat.mode & 0o7777 };
+    if (stat.isDirectory()) return { ...base, type: 'dir' };
+    if (stat.isSymbolicLink())
+      return { ...base, mode: 0, type: 'symlink', link: readlinkSync(Buffer.from(path, 'latin1'), 'latin1') };
+    const hash = createHash('sha256');
+    const fd = openSync(Buffer.from(path, 'latin1'), 'r');
+    let size = 0;
+    for (let got = readSync(fd, buffer); got > 0; got = readSync(fd, buffer)) {
+      hash.update(buffer.subarray(0, got));
+      size += got;
+    }
+    closeSync(fd);
+    bytes += size;
+    return { ...base, type: 'file', size, sha256: hash.digest('hex') };
+  };
+  const walk = (path: string, name: string) => {
+    const entry = entryOf(path, name);
+    count++;
+    writeSync(out, mainLine(entry));
+    if (entry.type !== 'dir') return;
+    for (const child of (readdirSync(Buffer.from(path, 'latin1'), 'latin1') as string[]).sort())
+      walk(`${path}/${child}`, `${name}/${child}`);
+  };
+  writeSync(out, MTREE_HEAD);
+  walk(join(root, 'usr'), '/usr');
+  closeSync(out);
+  return { count, bytes };
+}

@@ -1,0 +1,81 @@
+/** `bootproof start` (`npm start`): a server on this machine with the demo fleet, or empty; taken up again by the next start. */
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Fleet } from '#demo/fleet.ts';
+import { usableFolder } from '#demo/folder.ts';
+import { fleetTable } from '#demo/show.ts';
+import { DEFAULT_PORT } from '#server/config.ts';
+import { serve, untilStopped } from '#server/serve.ts';
+import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
+
+const HELP = `bootproof start: a server on this machine with a demo fleet, kept in ./bootproof-data
+
+  --fresh       forget the demo fleet and build it anew
+  --no-demo     an empty server instead
+  --data DIR    another folder
+
+For a server of your own with more settings: bootproof server --help
+`;
+
+export async function main(args: readonly string[], io: Io): Promise<Exit> {
+  const flags = readFlags(args);
+  if (flags.help === true) {
+    await io.stdout.write(HELP);
+    return EXIT.ok;
+  }
+  const { uid, gid } = userInfo();
+  const folder = await usableFolder(flags.data ?? 'bootproof-data', tmpdir(), uid, io);
+  if (flags.demo === false) {
+    if (flags.fresh === true) throw new UsageError('--fresh rebuilds the demo fleet, --no-demo has none');
+    return serve(['--data', folder], io);
+  }
+  const fleet = await Fleet.up({
+    folder: join(folder, 'demo'),
+    fresh: flags.fresh === true,
+    port: { port: DEFAULT_PORT, movable: true },
+    user: { uid, gid },
+    env: io.env,
+    say: (line) => io.stderr.write(`${line}\n`),
+  });
+  try {
+    if (fleet.port !== DEFAULT_PORT)
+      await io.stderr.write(`port ${DEFAULT_PORT} is taken, so this is on ${fleet.port}\n`);
+    // People look at the page while agents still report.
+    await io.stderr.write(`bootproof server at ${fleet.url}\n`);
+    const stop = new AbortController();
+    const stopped = untilStopped().then(() => stop.abort());
+    const hosts = await fleet.settle(stop.signal);
+    if (!stop.signal.aborted) await io.stdout.write(`\n${fleetTable(hosts)}\n${access(fleet, join(folder, 'demo'))}`);
+    await fleet.keepReporting(stop.signal);
+    await stopped;
+    await io.stderr.write('stopping\n');
+    return EXIT.ok;
+  } finally {
+    await fleet.close();
+  }
+}
+
+function access(fleet: Fleet, folder: string): string {
+  const token = fleet.isNewToken
+    ? `${fleet.adminToken}\n               (shown this once, and kept in ${join(folder, 'admin-token')})`
+    : `kept in ${join(folder, 'admin-token')}`;
+  return `open           ${fleet.url}
+admin token    ${token}
+stop           Ctrl-C; 'npm start' takes it up again, 'npm start -- --fresh' builds it anew
+`;
+}
+
+function readFlags(args: readonly string[]) {
+  const options = {
+    fresh: { type: 'boolean' },
+    demo: { type: 'boolean' },
+    data: { type: 'string' },
+    help: { type: 'boolean', short: 'h' },
+  } as const;
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false, allowNegative: true }).values;
+  } catch (error) {
+    throw new UsageError(`start: ${(error as Error).message}`);
+  }
+}

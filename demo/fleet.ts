@@ -1,0 +1,256 @@
+/**
+ * The demo fleet, end to end and for real: an image of this machine's files in a registry on loopback, hosts as deployed roots, the real agent for
+ * each, the real server. Everything lies in one folder and is taken up again from there.
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { digestOf, isDigest, type Digest } from '#src/digest.ts';
+import { Host as HostJson } from '#server/api/schemas.ts';
+import { readPolicy } from '#server/serve.ts';
+import { startServer, type RunningServer } from '#server/start.ts';
+import { DEMO_HOSTS, layOut, tryPrivileges, type DemoHost } from './host.ts';
+import { demoLayers, flatten, packImage, push, type PackedImage, type Privileges } from './pack.ts';
+import { serveRegistry, type Registry } from './registry.ts';
+
+const IMAGE = 'demo/os';
+const LAUNCHER = join(import.meta.dirname, '..', 'bootproof');
+/** Time between two looks at a host; `demo/policy.yaml` says when it is late and silent. */
+const AGENT_INTERVAL_MS = 10_000;
+/** Packing, building and three rounds of reports fit well within; a machine that needs longer is told so. */
+const SETTLE_MS = 180_000;
+
+export type FleetOptions = {
+  /** Holds everything: database, registry, hosts. */
+  readonly folder: string;
+  readonly fresh: boolean;
+  readonly port: { readonly port: number; readonly movable: boolean };
+  readonly user: { readonly uid: number; readonly gid: number };
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** One line of progress for a person. */
+  readonly say: (line: string) => Promise<void>;
+};
+
+export type FleetHost = z.infer<typeof HostJson>;
+
+const Saved = z.strictObject({
+  image: z.string().refine(isDigest),
+  registryPort: z.int(),
+  left: z.array(z.tuple([z.string(), z.string()])),
+  enrolled: z.array(z.string()),
+});
+type Saved = z.infer<typeof Saved>;
+
+/** A fleet that is up; agents report only while `keepReporting` runs. */
+export class Fleet {
+  readonly #options: FleetOptions;
+  readonly #server: RunningServer;
+  readonly #registry: Registry;
+  readonly #adminToken: string;
+  /** Made by this start, so never shown before. */
+  readonly isNewToken: boolean;
+  readonly #saved: Saved;
+
+  private constructor(
+    options: FleetOptions,
+    server: RunningServer,
+    registry: Registry,
+    adminToken: string,
+    saved: Saved,
+  ) {
+    this.#options = options;
+    this.#server = server;
+    this.#registry = registry;
+    this.#adminToken = adminToken;
+    this.isNewToken = server.adminToken !== undefined;
+    this.#saved = saved;
+  }
+
+  /** Brings the fleet up, or takes it up again where it was left. */
+  static async up(options: FleetOptions): Promise<Fleet> {
+    const { folder, say } = options;
+    if (options.fresh) rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const before = readSaved(folder);
+    const who = tryPrivileges(folder, options.user.uid, options.user.gid);
+    let image: PackedImage | undefined;
+    let saved = before;
+    if (saved === undefined) {
+      await say('packing real files of this machine into an OCI image');
+      const layers = demoLayers(who);
+      const tree = flatten(layers);
+      image = packImage(layers, '1');
+      const bytes = [...image.blobs.values()].reduce((sum, blob) => sum + blob.length, 0);
+      await say(`  ${layers.length} layers, ${tree.size} paths, ${(bytes / 1e6).toFixed(1)} MB: ${image.digest}`);
+      saved = { image: image.digest, registryPort: 0, left: layOutHosts(folder, tree, who), enrolled: [] };
+    }
+    const registry = await openRegistry(join(folder, 'registry'), saved.registryPort);
+    saved = { ...saved, registryPort: Number(registry.host.split(':')[1]) };
+    if (image !== undefined) {
+      await push(image, registry.host, IMAGE, '1');
+      await say(`pushed to a registry on ${registry.host}`);
+    }
+    for (const [name, what] of saved.left) await say(`  ${name}: ${what} needs root here and was left out`);
+    writeSaved(folder, saved);
+    try {
+      const { server, adminToken } = await openServer(options, registry);
+      return new Fleet(options, server, registry, adminToken, saved);
+    } catch (error) {
+      await registry.close();
+      throw error;
+    }
+  }
+
+  get url(): string {
+    return this.#server.url;
+  }
+
+  get port(): number {
+    return this.#server.port;
+  }
+
+  /** Also in `admin-token` in the folder, for this user only. */
+  get adminToken(): string {
+    return this.#adminToken;
+  }
+
+  /** Enrols each host that is not yet, and has each report until its verdict is the one that it must get, time is up, or it is told to stop. */
+  async settle(signal?: AbortSignal): Promise<FleetHost[]> {
+    await this.#enrolAll();
+    const until = Date.now() + SETTLE_MS;
+    await this.#options.say('agents report');
+    for (;;) {
+      const hosts = await this.hosts();
+      const open = DEMO_HOSTS.filter(
+        ({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict !== verdict,
+      );
+      if (open.length === 0 || Date.now() > until || signal?.aborted === true) return hosts;
+      await this.#options.say(
+        `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`,
+      );
+      await this.#round(hosts);
+      await sleep(2000);
+    }
+  }
+
+  /** The fleet as the server's API tells it. */
+  async hosts(): Promise<FleetHost[]> {
+    const answer = await this.#api('/api/v1/hosts?limit=100');
+    return z.looseObject({ items: z.array(HostJson) }).parse(answer).items;
+  }
+
+  /** Agents go on, one after the other as their timers would, until the signal. */
+  async keepReporting(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const began = Date.now();
+      await this.#round(await this.hosts());
+      await sleep(Math.max(1000, AGENT_INTERVAL_MS - (Date.now() - began)), undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+    await this.#registry.close();
+  }
+
+  async #enrolAll(): Promise<void> {
+    const missing = DEMO_HOSTS.filter(({ name }) => !this.#saved.enrolled.includes(name));
+    if (missing.length === 0) return;
+    const made = await this.#api('/api/v1/tokens', { maxUses: missing.length, labels: { fleet: 'demo' } });
+    const { token } = z.looseObject({ token: z.string() }).parse(made);
+    const file = join(this.#options.folder, 'enrolment-token');
+    writeFileSync(file, token, { mode: 0o600 });
+    for (const host of missing) {
+      await this.#options.say(`enrolling ${host.name}: ${host.about}`);
+      await this.#agent(['enroll', '--token-file', file], host, [0]);
+      this.#saved.enrolled.push(host.name);
+      writeSaved(this.#options.folder, this.#saved);
+    }
+    rmSync(file);
+  }
+
+  /** Every host's agent once; one that has stopped reports only if it never did. */
+  async #round(known: readonly FleetHost[]): Promise<void> {
+    for (const host of DEMO_HOSTS) {
+      const before = known.find(({ name }) => name === host.name);
+      if (host.stops === true && (before?.last ?? null) !== null) continue;
+      const digest = host.unknownImage === true ? nowhere(this.#saved.image as Digest) : this.#saved.image;
+      const booted = ['--backend', 'ostree', '--image', digest];
+      await this.#agent(['run', '--interval', `${AGENT_INTERVAL_MS / 1000}s`, ...booted], host, [0, 1, 2]);
+    }
+  }
+
+  /** Runs the real agent as a process of its own, on this host's root with this host's state. */
+  async #agent(args: readonly string[], { name }: DemoHost, good: readonly number[]): Promise<void> {
+    const home = join(this.#options.folder, 'hosts', name);
+    const all = ['agent', ...args, '--server', this.url, '--root', join(home, 'root'), '--state', join(home, 'state')];
+    const child = spawn(LAUNCHER, all, { stdio: ['ignore', 'ignore', 'pipe'], env: this.#options.env });
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4000)));
+    const [status] = (await once(child, 'close')) as [number | null];
+    if (!good.includes(status ?? -1)) throw new Error(`agent ${args[0]} on ${name} ended with ${status}:\n${said}`);
+  }
+
+  async #api(path: string, body?: object): Promise<unknown> {
+    const headers = { authorization: `Bearer ${this.#adminToken}`, 'content-type': 'application/json' };
+    const post = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+    const answer = await this.#server.app.request(path, { headers, ...post });
+    if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
+    return answer.json();
+  }
+}
+
+/** A digest that no registry has. */
+const nowhere = (image: Digest): Digest => digestOf(`not ${image}`);
+
+function layOutHosts(folder: string, tree: ReturnType<typeof flatten>, who: Privileges): Saved['left'] {
+  return DEMO_HOSTS.flatMap((host) => {
+    const home = join(folder, 'hosts', host.name);
+    mkdirSync(join(home, 'state'), { recursive: true, mode: 0o700 });
+    return layOut(host, tree, join(home, 'root'), who).map((what): [string, string] => [host.name, what]);
+  });
+}
+
+/** The port it had, so that the server's sources still name it; another one if that is taken now. */
+async function openRegistry(folder: string, port: number): Promise<Registry> {
+  try {
+    return await serveRegistry(folder, port);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    return serveRegistry(folder, 0);
+  }
+}
+
+async function openServer(
+  { folder, port, env }: FleetOptions,
+  registry: Registry,
+): Promise<{ server: RunningServer; adminToken: string }> {
+  const file = join(folder, 'admin-token');
+  const server = await startServer({
+    storeUrl: `sqlite:${join(folder, 'bootproof.db')}`,
+    policy: await readPolicy(join(import.meta.dirname, 'policy.yaml')),
+    listen: { host: '127.0.0.1', ...port },
+    sources: [{ reference: `docker://${registry.host}/${IMAGE}`, plainHttp: true }],
+    registry: { env },
+    newAdminToken: !existsSync(file),
+    jobsEveryMs: 250,
+    random: randomBytes,
+  });
+  if (server.adminToken !== undefined) writeFileSync(file, `${server.adminToken}\n`, { mode: 0o600 });
+  return { server, adminToken: readFileSync(file, 'utf8').trim() };
+}
+
+function readSaved(folder: string): Saved | undefined {
+  const file = join(folder, 'fleet.json');
+  return existsSync(file) ? Saved.parse(JSON.parse(readFileSync(file, 'utf8'))) : undefined;
+}
+
+function writeSaved(folder: string, saved: Saved): void {
+  const file = join(folder, 'fleet.json');
+  writeFileSync(`${file}.new`, JSON.stringify(saved));
+  renameSync(`${file}.new`, file);
+}

@@ -1,0 +1,26 @@
+/** The folder that a server started by hand keeps its things in: here, or where this user may write. */
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Io } from '#src/terminal.ts';
+
+/** `wanted`, or with a warning a folder below `fallback` that this user alone can read. */
+export async function usableFolder(wanted: string, fallback: string, uid: number, io: Io): Promise<string> {
+  const folder = resolve(wanted);
+  if (isUsable(folder)) return folder;
+  const other = join(fallback, `bootproof-${uid}`);
+  mkdirSync(other, { recursive: true, mode: 0o700 });
+  await io.stderr.write(`warning: ${folder} cannot be written, so everything is kept in ${other}\n`);
+  return other;
+}
+
+function isUsable(folder: string): boolean {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    return true;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,58 @@
+/** The fleet as a table for people and as one document for programs. */
+import { printableText } from '#src/terminal.ts';
+import type { FleetHost } from './fleet.ts';
+import { DEMO_HOSTS } from './host.ts';
+
+/** What `npm run -s demo -- --json` prints (README, "The demo fleet as a check"). */
+export function fleetJson(hosts: readonly FleetHost[]): object {
+  return {
+    hosts: inOrder(hosts).map((host) => ({
+      name: host.name,
+      verdict: host.verdict,
+      integrity: host.integrity.state,
+      provenance: host.provenance.state,
+      freshness: host.freshness.state,
+      reasons: host.reasons.map(({ text }) => text),
+      drift: host.drift ?? { added: 0, removed: 0, modified: 0 },
+    })),
+    expected: Object.fromEntries(DEMO_HOSTS.map(({ name, verdict }) => [name, verdict])),
+  };
+}
+
+/** Whether each host of the demo got the verdict that it must get. */
+export function asExpected(hosts: readonly FleetHost[]): boolean {
+  return DEMO_HOSTS.every(({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict === verdict);
+}
+
+const REASONS_SHOWN = 4;
+
+/** The table: a line a host, its three answers, then why. */
+export function fleetTable(hosts: readonly FleetHost[]): string {
+  const rows = inOrder(hosts).map((host) => [
+    host.name,
+    host.verdict,
+    host.integrity.state,
+    host.provenance.state,
+    host.freshness.state,
+  ]);
+  const head = ['host', 'verdict', 'integrity', 'provenance', 'freshness'];
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  const line = (cells: readonly string[]) =>
+    `${cells
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd()}\n`;
+  let out = line(head);
+  for (const [index, host] of inOrder(hosts).entries()) {
+    out += line(rows[index]!);
+    out += `  ${printableText(host.sentence)}\n`;
+    for (const { text } of host.reasons.slice(0, REASONS_SHOWN)) out += `  - ${printableText(text)}\n`;
+    if (host.reasons.length > REASONS_SHOWN) out += `  - and ${host.reasons.length - REASONS_SHOWN} more\n`;
+  }
+  return out;
+}
+
+function inOrder(hosts: readonly FleetHost[]): FleetHost[] {
+  const place = (host: FleetHost) => DEMO_HOSTS.findIndex(({ name }) => name === host.name);
+  return hosts.toSorted((a, b) => place(a) - place(b));
+}
