@@ -322,7 +322,7 @@ test('of two deployments only what speaks of the same one is brought together', 
   assert.equal(told.booted?.image, null);
 });
 
-test('a sextension is no unlocked /usr: bootc on composefs reports it as one, on ostree not at all', () => {
+test('a system extension is no unlocked /usr: bootc on ostree does not know it', () => {
   const text = OSTREE + samples.get('systemd-sysext')!;
   assert.deepEqual(
     state({ bootc: bootc('02-ostree-full-staged-rollback-pinned'), mounts: mounts(text) }).contradictions,
