@@ -74,14 +74,17 @@ async function imageIn({ db, locks }: Tx, reported: string): Promise<ImageRow | 
 }
 
 async function noteIn(tx: Tx, reported: string, claim: string | null, at: number): Promise<boolean> {
-  const known = await imageIn(tx, reported);
+  let known = await imageIn(tx, reported);
   if (known === undefined) {
     const made = await tx.db
       .insertInto('image')
       .values(pendingImage(reported, claim, at))
       .onConflict((conflict) => conflict.column('digest').doNothing())
       .executeTakeFirst();
-    return (made.numInsertedOrUpdatedRows ?? 0n) > 0n;
+    if ((made.numInsertedOrUpdatedRows ?? 0n) > 0n) return true;
+    // Someone else noted it at this moment: it stands now, and only gains the claim.
+    known = await imageIn(tx, reported);
+    if (known === undefined) return false;
   }
   const claims = list(known.claims);
   if (claim !== null && !claims.includes(claim) && claims.length < IMAGE_CLAIMS_MAX)

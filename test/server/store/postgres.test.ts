@@ -2,6 +2,7 @@
 import { after, before } from 'node:test';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { people, suiteOn } from './contract.ts';
+import { intakes } from './contract-intake.ts';
 
 let server: Postgres | { skip: string };
 before(async () => {
@@ -22,3 +23,4 @@ const suite = suiteOn(
   () => ('skip' in server ? server.skip : undefined),
 );
 people(suite);
+intakes(suite);

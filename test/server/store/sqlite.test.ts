@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { people, suiteOn } from './contract.ts';
+import { intakes } from './contract-intake.ts';
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-store-'));
@@ -13,3 +14,4 @@ function folder(t: TestContext): string {
 
 const suite = suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folder(t), 'store.db')}` }, () => undefined);
 people(suite);
+intakes(suite);
