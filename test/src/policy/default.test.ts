@@ -152,6 +152,7 @@ const cases: [what: string, drift: Drift, rule: string][] = [
   ['/usr itself', modified('/usr', { uid: 1000 }, folder()), 'usr-other'],
   ['another host name', replaced('/etc/hostname'), 'etc-machine-identity'],
   ['a host name that others own', modified('/etc/hostname', { uid: 1000 }), 'etc-other'],
+  ['its name for disks', added('/etc/nvme/hostnqn'), 'etc-machine-disks'],
   ['no machine-id', removed('/etc/machine-id'), 'etc-other'],
   [
     'a time zone',
