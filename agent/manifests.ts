@@ -1,0 +1,180 @@
+/**
+ * The file manifests of a host's image: fetched with a bearer, proved by the pinned server key and by digest, kept on disk. A server, or who
+ * stands before it, can withhold one; it cannot pass off another.
+ */
+import { hash } from 'node:crypto';
+import { z } from 'zod';
+import type { Clock } from '#src/clock.ts';
+import type { Digest } from '#src/digest.ts';
+import { HEADERS_BYTES_MAX, MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
+import { TREES, type TreeName } from '#src/manifest/entry.ts';
+import { MANIFEST_HEADER_TYPE, ManifestHeader, type FileManifest, type TreeTexts } from '#src/manifest/header.ts';
+import { envelopeFromJson, verifyEnvelope } from '#src/signing/dsse.ts';
+import type { PublicKey, Verify } from '#src/signing/ed25519.ts';
+import { ManifestsAnswer } from '#src/wire/manifests.ts';
+import { manifestsPath, manifestTextPath, TEXT_PARTS, type TextPart } from '#src/wire/paths.ts';
+import { save, type Disk } from './disk.ts';
+import { PostError, problemOf, type Response, type Server } from './post.ts';
+
+/** Why there is no manifest to compare with, in words; the report goes out without one. */
+export type NoManifest = { readonly kind: 'none'; readonly why: string };
+export type Headers = { readonly kind: 'headers'; readonly headers: readonly ManifestHeader[] };
+
+export type ManifestDeps = {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly verify: Verify;
+  /** Null where there is no network: then only what was kept is used. */
+  readonly server: Server | null;
+  readonly bearer: string | null;
+  readonly serverKey: PublicKey;
+};
+
+/** How long kept headers are used without asking: new rules are rare, and a host that nothing fits asks at once. */
+const KEPT_MS = 24 * 3600 * 1000;
+
+/** As headers are kept: the answer itself, so that its signatures are checked again. */
+const KeptHeaders = z.strictObject({ at: z.number(), answer: ManifestsAnswer });
+
+export class Manifests {
+  readonly #deps: ManifestDeps;
+  readonly #folder: string;
+
+  constructor(deps: ManifestDeps, folder: string) {
+    this.#deps = deps;
+    this.#folder = folder;
+    deps.disk.makeFolder(folder);
+  }
+
+  /**
+   * The headers of every rule of a backend for an image, newest rule first. `digest` is what the host says it booted; `fresh` asks the server
+   * even where headers were kept.
+   */
+  async headers(digest: string, backend: string, fresh: boolean): Promise<Headers | NoManifest> {
+    const name = `headers-${hash('sha256', `${backend} ${digest}`, 'hex')}.json`;
+    const kept = await this.#kept(name, digest);
+    if (kept !== undefined && !fresh && this.#deps.clock() - kept.at < KEPT_MS) return kept.headers;
+    const asked = await this.#ask(name, digest, backend);
+    return asked.kind === 'none' && kept !== undefined ? kept.headers : asked;
+  }
+
+  /** The manifest under a header, from disk where its texts are kept. */
+  async manifest(
+    header: ManifestHeader,
+  ): Promise<{ readonly kind: 'manifest'; readonly manifest: FileManifest } | NoManifest> {
+    const trees = new Map<TreeName, TreeTexts>();
+    for (const tree of TREES) {
+      const parts = new Map<TextPart, string>();
+      for (const part of TEXT_PARTS) {
+        const text = await this.#text(header, tree, part);
+        if (typeof text !== 'string') return text;
+        parts.set(part, text);
+      }
+      trees.set(tree, { main: parts.get('main')!, extra: parts.get('extra')! });
+    }
+    return { kind: 'manifest', manifest: { header, trees: { usr: trees.get('usr')!, etc: trees.get('etc')! } } };
+  }
+
+  /** Forgets what no image on this host needs: `digests` are those of booted, staged and rollback. */
+  async prune(digests: readonly string[], backend: string): Promise<void> {
+    const { disk } = this.#deps;
+    const needed = new Set<string>();
+    for (const digest of digests) {
+      const name = `headers-${hash('sha256', `${backend} ${digest}`, 'hex')}.json`;
+      needed.add(name);
+      const kept = await this.#kept(name, digest);
+      for (const { trees } of kept?.headers.headers ?? [])
+        for (const tree of TREES)
+          for (const text of [trees[tree].main.full, trees[tree].extra]) needed.add(textName(text));
+    }
+    for (const name of disk.list(this.#folder)) if (!needed.has(name)) disk.unlink(`${this.#folder}/${name}`);
+  }
+
+  async #ask(name: string, digest: string, backend: string): Promise<Headers | NoManifest> {
+    const { clock, disk } = this.#deps;
+    const response = await this.#get(manifestsPath(digest, backend), HEADERS_BYTES_MAX);
+    if ('kind' in response) return response;
+    if (response.status === 202) return none('the server is still building it');
+    if (response.status !== 200) {
+      const problem = problemOf(response);
+      return none(
+        problem === undefined ? `the server answers ${response.status}` : `${problem.detail} [${problem.code}]`,
+      );
+    }
+    const answer = ManifestsAnswer.safeParse(json(response.body)).data;
+    if (answer === undefined) return none('what the server sent is no list of headers');
+    const headers = await this.#opened(answer, digest);
+    if (headers === undefined) return none('what the server sent is not signed by its key, or is for another image');
+    save(disk, this.#folder, name, new TextEncoder().encode(JSON.stringify({ at: clock(), answer })));
+    return headers;
+  }
+
+  async #kept(name: string, digest: string): Promise<{ at: number; headers: Headers } | undefined> {
+    const bytes = this.#deps.disk.read(`${this.#folder}/${name}`, 2 * HEADERS_BYTES_MAX);
+    if (bytes === undefined) return undefined;
+    try {
+      const { at, answer } = KeptHeaders.parse(JSON.parse(new TextDecoder().decode(bytes)));
+      const headers = await this.#opened(answer, digest);
+      return headers && { at, headers };
+    } catch {
+      return undefined; // damaged: what cannot be read is fetched again
+    }
+  }
+
+  /** Headers that the pinned key signed and that are for this very digest; undefined if any is not. */
+  async #opened(answer: ManifestsAnswer, digest: string): Promise<Headers | undefined> {
+    const headers: ManifestHeader[] = [];
+    for (const json of answer.headers) {
+      try {
+        const envelope = envelopeFromJson(json, MANIFEST_HEADER_TYPE, HEADERS_BYTES_MAX);
+        if (!(await verifyEnvelope(envelope, this.#deps.serverKey, this.#deps.verify))) return undefined;
+        headers.push(ManifestHeader.parse(JSON.parse(new TextDecoder().decode(envelope.payload))));
+      } catch {
+        return undefined; // not the form of a header, whoever signed it
+      }
+    }
+    // A digest from an old host may lack its algorithm (facts of bootc): bare hex names the same thing.
+    const wanted = /^[0-9a-f]{64}$/.test(digest) ? `sha256:${digest}` : digest;
+    const fits = headers.every(({ image, config, index }) => [image, config, index].includes(wanted as Digest));
+    return fits ? { kind: 'headers', headers } : undefined;
+  }
+
+  async #text(header: ManifestHeader, tree: TreeName, part: TextPart): Promise<string | NoManifest> {
+    const digest = part === 'main' ? header.trees[tree].main.full : header.trees[tree].extra;
+    const kept = this.#deps.disk.read(`${this.#folder}/${textName(digest)}`, MANIFEST_TEXT_BYTES_MAX);
+    if (kept !== undefined && isText(kept, digest)) return latin1(kept);
+    const path = manifestTextPath(header.image, header.rule, tree, part);
+    const response = await this.#get(path, MANIFEST_TEXT_BYTES_MAX);
+    if ('kind' in response) return response;
+    if (response.status !== 200) return none(`the server answers ${response.status} for its text of /${tree}`);
+    if (!isText(response.body, digest))
+      return none(`the text of /${tree} that came is not the one in the signed header`);
+    save(this.#deps.disk, this.#folder, textName(digest), response.body);
+    return latin1(response.body);
+  }
+
+  async #get(path: string, limit: number): Promise<Response | NoManifest> {
+    const { server, bearer } = this.#deps;
+    if (server === null || bearer === null) return none('there is no server to ask for it');
+    try {
+      return await server.request({ method: 'GET', path, bearer, limit });
+    } catch (error) {
+      if (!(error instanceof PostError)) throw error;
+      return none(error.message);
+    }
+  }
+}
+
+const none = (why: string): NoManifest => ({ kind: 'none', why });
+const textName = (digest: Digest): string => `text-${digest.slice('sha256:'.length)}`;
+const isText = (bytes: Uint8Array, digest: Digest): boolean => `sha256:${hash('sha256', bytes, 'hex')}` === digest;
+const latin1 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+
+function json(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    return undefined; // no schema takes that
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * One cycle of the agent, top to bottom: what waits goes first, then look, fetch, scan, seal, keep, post. The server's part in it is what it may
+ * answer (docs/report.md 4.3): a time, a wish, a challenge.
+ */
+import { hash } from 'node:crypto';
+import { formatInstant, parseInstant, type Clock, type Instant } from '#src/clock.ts';
+import type { Digest } from '#src/digest.ts';
+import type { FileManifest, ManifestHeader } from '#src/manifest/header.ts';
+import type { FullReport, Report } from '#src/report/report.ts';
+import { fitReport, sameInstead } from '#src/report/seal.ts';
+import { parsePublicKey, type Signer } from '#src/signing/ed25519.ts';
+import { EXIT, type Exit } from '#src/terminal.ts';
+import { AGENT_VERSION, type AgentConfig } from './config.ts';
+import { save } from './disk.ts';
+import type { Identity } from './identity.ts';
+import { Manifests } from './manifests.ts';
+import type { Observed, ObserveOptions } from './observe.ts';
+import { Outbox, type FlushResult, type OutboxDeps } from './outbox.ts';
+import { postReport, type Server } from './post.ts';
+import { fullReport } from './report.ts';
+import type { Scan, ScanOptions } from './scan.ts';
+
+export type RunDeps = OutboxDeps & {
+  readonly observe: (options: ObserveOptions) => Promise<Observed>;
+  readonly scan: (options: ScanOptions) => Promise<Scan>;
+  /** Null where the host has no network: reports go to a file. */
+  readonly server: Server | null;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: ScanOptions['onProgress'];
+};
+
+export type RunAbout = {
+  readonly config: AgentConfig;
+  readonly identity: Identity;
+  readonly signer: Signer;
+  /** File that gets all waiting reports, one envelope a line, instead of the server. */
+  readonly out?: string | undefined;
+  readonly backend?: ObserveOptions['backend'];
+  readonly image?: string | undefined;
+};
+
+export type Cycle = {
+  readonly exit: Exit;
+  readonly report: Pick<Report, 'seq' | 'kind'>;
+  readonly scan: Scan;
+  /** What the trees were compared with, or why with nothing. */
+  readonly comparedWith: { readonly image: Digest; readonly rule: string } | { readonly none: string };
+  /** Null where reports went to a file. */
+  readonly delivery: FlushResult | null;
+  /** When to begin the next one. */
+  readonly next: Instant;
+  /** The server could not tell that this report is of today; another one, at once, will show it. */
+  readonly again: boolean;
+};
+
+const DAY_MS = 24 * 3600 * 1000;
+const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
+
+/** @throws what `observe`, `scan` and the disk throw; an unreachable server is no error, its reports wait. */
+export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
+  const { config, identity, signer } = about;
+  const outbox = await Outbox.open(deps, { folder: config.stateFolder, host: identity.host, signer });
+  const post = (envelope: Uint8Array) => postReport(deps.server!, envelope, deps.clock);
+  const online = deps.server !== null && about.out === undefined;
+  // Whatever waits goes before the scan: its answer brings a challenge of today.
+  if (online && outbox.waiting > 0) await outbox.flush(post);
+  const challenge = challengeOf(outbox, identity);
+
+  const startedAt = deps.clock();
+  const observed = await deps.observe({ root: config.root, backend: about.backend, image: about.image });
+  const compared = await compare(deps, about, outbox, observed);
+  const made = {
+    observed,
+    scan: compared.scan,
+    startedAt,
+    finishedAt: deps.clock(),
+    agent: { version: AGENT_VERSION, executable: null, config: config.digest },
+    manifest: 'none' in compared.with ? null : compared.with,
+    secretPaths: config.secretPaths,
+  };
+  const place = () => ({
+    host: identity.host,
+    seq: outbox.chain.seq + 1,
+    previous: outbox.chain.lastFull,
+    challenge: challenge.text,
+    checkpoint: outbox.chain.answer?.checkpoint ?? null,
+    dropped: outbox.chain.dropped,
+  });
+  const draft = fitReport(fullReport(place(), made));
+  await outbox.makeRoom(envelopeBytes(draft));
+  const report = choose({ ...draft, ...place() }, outbox);
+  await outbox.put(report);
+
+  const delivery = online ? await outbox.flush(post) : null;
+  if (about.out !== undefined) await handOver(deps, outbox, about.out);
+  return {
+    exit: exitOf(compared, delivery),
+    report,
+    scan: compared.scan,
+    comparedWith: compared.with,
+    delivery,
+    next: nextTime(outbox, config.intervalMs, deps),
+    again:
+      delivery !== null &&
+      delivery.accepted > 0 &&
+      delivery.why === null &&
+      isOld(challenge.at, startedAt, config.intervalMs),
+  };
+}
+
+/** The newest challenge held before the scan, and when it came, by this host's clock (docs/report.md 1.2). */
+function challengeOf(
+  outbox: Outbox,
+  identity: Identity,
+): { readonly text: string | null; readonly at: Instant | undefined } {
+  const { answer } = outbox.chain;
+  return answer === null
+    ? { text: identity.challenge, at: parseInstant(identity.enrolledAt) }
+    : { text: answer.challenge, at: parseInstant(answer.receivedAt) };
+}
+
+function isOld(at: Instant | undefined, startedAt: Instant, intervalMs: number): boolean {
+  return at === undefined || startedAt - at > 2 * intervalMs;
+}
+
+function choose(full: FullReport, outbox: Outbox): Report {
+  if (outbox.chain.answer?.want === 'full') return full;
+  return sameInstead(full, outbox.accepted, sha256) ?? full;
+}
+
+/** An envelope's bytes, near enough to make room for it: base64 of the document, and some names beyond ASCII. */
+function envelopeBytes(report: FullReport): number {
+  return Math.ceil((Buffer.byteLength(JSON.stringify(report)) * 4) / 3) + 1024;
+}
+
+type Compared = { readonly scan: Scan; readonly with: Cycle['comparedWith'] };
+
+/** Scans against the manifest of the booted image, under the rule that fits this host. */
+async function compare(
+  deps: RunDeps,
+  { config, identity }: RunAbout,
+  outbox: Outbox,
+  observed: Observed,
+): Promise<Compared> {
+  const scan = (expected?: FileManifest) =>
+    deps.scan({
+      root: config.root,
+      mounts: observed.mounts,
+      secretPathsAdded: config.secretPaths,
+      ...(expected === undefined ? {} : { expected }),
+      ...(deps.signal === undefined ? {} : { signal: deps.signal }),
+      ...(deps.onProgress === undefined ? {} : { onProgress: deps.onProgress }),
+    });
+  const found = await findManifest(deps, config.stateFolder, identity, outbox, observed);
+  if ('none' in found) {
+    await deps.say(`nothing to compare with: ${found.none}`);
+    return { scan: await scan(), with: found };
+  }
+  const { headers, load } = found;
+  const known = outbox.chain.rules.find(({ image }) => image === headers[0]!.image)?.rule;
+  const first = headers.find(({ rule }) => rule === known) ?? headers[0]!;
+  const manifest = await load(first);
+  if ('none' in manifest) {
+    await deps.say(`nothing to compare with: ${manifest.none}`);
+    return { scan: await scan(), with: manifest };
+  }
+  const scanned = await scan(manifest);
+  const fit = headers.find((header) => fits(header, scanned));
+  if (fit === undefined) return { scan: scanned, with: named(first) };
+  outbox.remember(fit.image, fit.rule);
+  if (fits(first, scanned)) return { scan: scanned, with: named(first) };
+  // Another importer made this host: once its rule is known, the next scan begins with it.
+  const better = await load(fit);
+  return 'none' in better ? { scan: scanned, with: named(first) } : { scan: await scan(better), with: named(fit) };
+}
+
+const named = ({ image, rule }: ManifestHeader): { image: Digest; rule: string } => ({ image, rule });
+
+function fits({ trees }: ManifestHeader, scan: Scan): boolean {
+  const { main, extra } = scan.trees.usr;
+  return trees.usr.main.comparison === main && (extra === null || trees.usr.extra === extra);
+}
+
+type Found = {
+  readonly headers: readonly ManifestHeader[];
+  readonly load: (header: ManifestHeader) => Promise<FileManifest | { readonly none: string }>;
+};
+
+async function findManifest(
+  deps: RunDeps,
+  folder: string,
+  identity: Identity,
+  outbox: Outbox,
+  { state }: Observed,
+): Promise<Found | { readonly none: string }> {
+  const digest = state.booted?.image?.digest;
+  if (digest === null || digest === undefined) return { none: 'the host does not tell which image it booted' };
+  if (identity.serverKey === null)
+    return { none: 'this host was enrolled without a server that could sign a manifest' };
+  const { answer } = outbox.chain;
+  const manifests = new Manifests(
+    {
+      disk: deps.disk,
+      clock: deps.clock,
+      verify: deps.verify,
+      server: deps.server,
+      bearer: answer?.manifestBearer ?? identity.manifestBearer,
+      serverKey: parsePublicKey(identity.serverKey),
+    },
+    `${folder}/manifests`,
+  );
+  const found = await manifests.headers(digest, state.backend, answer?.want === 'full');
+  if (found.kind === 'none') return { none: found.why };
+  const images = [state.booted, state.staged, state.rollback].flatMap((entry) => entry?.image?.digest ?? []);
+  await manifests.prune(images, state.backend);
+  return {
+    headers: found.headers,
+    load: async (header) => {
+      const loaded = await manifests.manifest(header);
+      return loaded.kind === 'none' ? { none: loaded.why } : loaded.manifest;
+    },
+  };
+}
+
+function exitOf({ scan, with: compared }: Compared, delivery: FlushResult | null): Exit {
+  const differs =
+    scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same');
+  if ((differs && !('none' in compared)) || (delivery?.refused.length ?? 0) > 0) return EXIT.different;
+  const told =
+    !('none' in compared) &&
+    [scan.trees.usr, scan.trees.etc].every(({ main, extra }) => main !== null && extra !== null);
+  return told && (delivery === null || delivery.waiting === 0) ? EXIT.ok : EXIT.unknown;
+}
+
+/** The server's time, within what it may ask (docs/report.md 4.3); without one, our own interval with jitter. */
+function nextTime(
+  outbox: Outbox,
+  intervalMs: number,
+  { clock, random }: { readonly clock: Clock; readonly random: () => number },
+): Instant {
+  const now = clock();
+  const { answer, notBefore } = outbox.chain;
+  const wished = answer === null ? undefined : parseInstant(answer.next);
+  const told = wished !== undefined && wished > now && outbox.waiting === 0;
+  const next = told
+    ? Math.min(Math.max(wished, now + intervalMs / 2), now + DAY_MS)
+    : now + intervalMs * (0.9 + 0.2 * random());
+  const quiet = notBefore === null ? undefined : parseInstant(notBefore);
+  return quiet !== undefined && quiet > next && quiet - now < DAY_MS ? quiet : next;
+}
+
+async function handOver({ disk, say, clock }: RunDeps, outbox: Outbox, file: string): Promise<void> {
+  const count = await outbox.hand((envelopes) => {
+    const at = file.lastIndexOf('/');
+    const folder = at < 0 ? '.' : file.slice(0, at) || '/';
+    const before = disk.read(file, Number.MAX_SAFE_INTEGER) ?? new Uint8Array();
+    const lines = envelopes.flatMap((envelope) => [envelope, Buffer.from('\n')]);
+    save(disk, folder, file.slice(at + 1), Buffer.concat([before, ...lines]));
+  });
+  await say(
+    `${count} report${count === 1 ? '' : 's'} written to ${file} at ${formatInstant(clock())}: take it to the server, bootproof import FILE`,
+  );
+}
