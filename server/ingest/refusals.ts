@@ -1,13 +1,13 @@
 /**
  * Counts of refused reports by host and code (issue: what is refused is counted and visible on the host). Gathered and written
- * every second, so that a flood of refused reports costs no flood of writes.
+ * some times a second, so that a flood of refused reports costs no flood of writes.
  */
 import { REFUSAL_DETAIL_MAX } from '#src/limits.ts';
 import type { Log } from '#server/deps.ts';
 import type { Refusal } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 
-const WRITE_EVERY_MS = 1000;
+const WRITE_EVERY_MS = 200;
 /** Refusals held between two writes: beyond, they are only counted as too many. */
 const HELD_MAX = 10_000;
 
