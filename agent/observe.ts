@@ -6,14 +6,13 @@ import { execFile } from 'node:child_process';
 import { createHash, createHmac } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { compareBytes, fromBytes, toHex, toUtf8, type ByteString } from '#src/bytes.ts';
+import { fromBytes, toHex, toUtf8, type ByteString } from '#src/bytes.ts';
 import { deploymentState, type Found } from '#src/deployment/assemble.ts';
 import { parseBootcStatus, type BootcStatus } from '#src/deployment/bootc.ts';
 import { parseCommit, type Commit } from '#src/deployment/commit.ts';
 import { parseKargs } from '#src/deployment/kargs.ts';
-import { isWithin, parseMountinfo } from '#src/deployment/mountinfo.ts';
 import { parseOrigin, type Origin } from '#src/deployment/origin.ts';
-import { parseDeploymentPath, viewMounts, type DeploymentPath, type MountView } from '#src/deployment/overlay.ts';
+import { parseDeploymentPath, type DeploymentPath, type MountView } from '#src/deployment/overlay.ts';
 import { parseRpmOstreeStatus, type RpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import {
   parseComposefsStaged,
@@ -28,10 +27,10 @@ import {
   GVARIANT_BYTES_MAX,
   HOST_COMMAND_MS,
   HOST_STATUS_BYTES_MAX,
-  MOUNTINFO_BYTES_MAX,
   ORIGIN_BYTES_MAX,
 } from '#src/limits.ts';
 import { Look } from './look.ts';
+import { lookAtMounts } from './mounts.ts';
 
 /** Names Bootproof in machine ids: the id itself is a secret of the host (machine-id(5)). */
 const APPLICATION_ID = '5b1e52947d564544aef1ce49a5d6cd90';
@@ -119,47 +118,6 @@ export function applicationMachineId(machineId: string | null): string | null {
   id[6] = (id[6]! & 0x0f) | 0x40;
   id[8] = (id[8]! & 0x3f) | 0x80;
   return toHex(id.subarray(0, 16));
-}
-
-/** The mounts that lie over /usr and /etc of the root, and at which of them the image is hidden. */
-async function lookAtMounts(
-  look: Look,
-  root: ByteString,
-): Promise<{ readonly view: MountView | null; readonly masks: readonly ByteString[] }> {
-  const read = async (path: ByteString): Promise<MountView | null> => {
-    const mounts = await new Look('/', look.words).parsed(path, MOUNTINFO_BYTES_MAX, (bytes) =>
-      parseMountinfo(fromBytes(bytes)),
-    );
-    return mounts && viewMounts(mounts, root);
-  };
-  const own = await read('/proc/self/mountinfo');
-  // What cannot be told is a hole, not a clean tree.
-  if (own === null) return { view: null, masks: ['/etc', '/usr'] };
-  if (root !== '/') return { view: own, masks: masked(own) };
-  // The host's own namespace is that of PID 1: a service with a sandbox of its own sees other mounts than the host.
-  const host = await read('/proc/1/mountinfo');
-  if (host === null) {
-    look.words.push('the mounts are those of the agent (/proc/self/mountinfo): those of PID 1 cannot be read');
-    return { view: own, masks: masked(own) };
-  }
-  if (JSON.stringify(host.root) !== JSON.stringify(own.root)) {
-    look.words.push('PID 1 has another / than the agent: the mounts are those of the agent (/proc/self/mountinfo)');
-    return { view: own, masks: masked(own) };
-  }
-  // What hides the image from either is a hole: the scan reads through the agent's mounts, the host through its own.
-  const known = new Set(host.over.map((over) => JSON.stringify(over)));
-  const more = own.over.filter((over) => !known.has(JSON.stringify(over)));
-  const over = [
-    ...host.over,
-    ...more.map((one) => ({ ...one, detail: `${one.detail}; only in the mount namespace of the agent` })),
-  ];
-  const view = { ...host, over: over.sort((a, b) => compareBytes(a.path, b.path)) };
-  return { view, masks: masked(view) };
-}
-
-function masked(view: MountView): ByteString[] {
-  const paths = new Set(view.over.filter(({ masks }) => masks).map(({ path }) => path));
-  return [...paths].filter((path) => ![...paths].some((other) => other !== path && isWithin(path, other)));
 }
 
 type Programs = { readonly bootc: BootcStatus | null; readonly rpmOstree: RpmOstreeStatus | null };
