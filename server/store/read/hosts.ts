@@ -117,13 +117,13 @@ export function hostReads(
         const lists: Key[][] = [];
         for (const walk of walks(filter)) lists.push(await hostKeys(db, walk, sort, page).execute());
         const keys = merged(lists, BEFORE[sort], page.limit + 1);
+        if (keys.length === 0) return { items: [], next: null };
         const shown = await hostQuery(db)
           .where(
             'host.id',
             'in',
             keys.map(({ id }) => id),
           )
-          .$if(keys.length === 0, (none) => none.where(sql<boolean>`1 = 0`))
           .execute();
         const rows = new Map(shown.map((row) => [row.id, row]));
         return pageOf<Key, r.Host, HostCursor>(

@@ -3,6 +3,7 @@ import { after, before } from 'node:test';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { people, suiteOn } from './contract.ts';
 import { intakes } from './contract-intake.ts';
+import { lists } from './contract-lists.ts';
 
 let server: Postgres | { skip: string };
 before(async () => {
@@ -24,3 +25,4 @@ const suite = suiteOn(
 );
 people(suite);
 intakes(suite);
+lists(suite);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { people, suiteOn } from './contract.ts';
 import { intakes } from './contract-intake.ts';
+import { lists } from './contract-lists.ts';
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-store-'));
@@ -15,3 +16,4 @@ function folder(t: TestContext): string {
 const suite = suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folder(t), 'store.db')}` }, () => undefined);
 people(suite);
 intakes(suite);
+lists(suite);
