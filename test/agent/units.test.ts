@@ -3,9 +3,11 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   globSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -15,7 +17,7 @@ import { join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 
 const units = join(import.meta.dirname, '../../agent/units');
-const SERVICES = ['bootproof-agent.service', 'bootproof-status.service'];
+const SERVICES = ['bootproof-agent.service', 'bootproof-enroll.service', 'bootproof-status.service'];
 const ALL = [...SERVICES, 'bootproof-agent.timer'];
 const read = (name: string) => readFileSync(join(units, name), 'utf8');
 /** The settings of a unit, comments left out; a key may stand several times. */
@@ -134,6 +136,30 @@ test('what bootc is asked is what the agent parses, and lies where the agent loo
   const file = lines.find((line) => line.startsWith('StandardOutput='))!.split('truncate:')[1]!;
   assert.ok(observe.includes(`'${file}'`));
   assert.match(read('bootproof.tmpfiles'), new RegExp(`^d ${join(file, '..')} `, 'm'));
+});
+
+test('what install.sh puts into an image is all that the agent needs', () => {
+  const image = join(top, 'image');
+  const made = spawnSync('sh', [join(units, 'install.sh'), image], { encoding: 'utf8' });
+  assert.equal(made.status, 0, made.stderr);
+  assert.deepEqual(readdirSync(image), ['usr'], 'nothing beside /usr');
+  const lib = join(image, 'usr/lib');
+  for (const name of ALL) assert.equal(readFileSync(join(lib, 'systemd/system', name), 'utf8'), read(name));
+  for (const link of [
+    'timers.target.wants/bootproof-agent.timer',
+    'bootc-status-updated.target.wants/bootproof-agent.service',
+  ])
+    assert.ok(existsSync(join(lib, 'systemd/system', link)), `${link} leads to its unit`);
+  // The launcher has the place in the image in it: here its program is run by hand.
+  const launcher = readFileSync(join(lib, 'bootproof/bootproof'), 'utf8');
+  assert.match(launcher, /^exec \/usr\/lib\/bootproof\/node .*\/usr\/lib\/bootproof\/agent\/main\.ts "\$@"$/m);
+  for (const command of ['enroll', 'run', 'scan']) {
+    const run = spawnSync(join(lib, 'bootproof/node'), [join(lib, 'bootproof/agent/main.ts'), command, '--help'], {
+      encoding: 'utf8',
+      env: {},
+    });
+    assert.equal(run.status, 0, `${command}: ${run.stderr}`);
+  }
 });
 
 test('systemd-tmpfiles and systemd-sysusers read our files', (t) => {
