@@ -247,12 +247,12 @@ function summary(header: ManifestHeader, image: Image): string {
     rows.push(
       [`/${tree}`, `${entries} paths`],
       ['  full', main.full],
-      ['  compared', main.comparison],
+      ['  comparison', main.comparison],
       ['  extra', extra],
     );
   }
   rows.push(['secrets', header.secretPaths], ['builder', header.builder], ['warnings', String(header.warnings.length)]);
-  const text = rows.map(([key, value]) => `${key.padEnd(11)}${value}\n`).join('');
+  const text = rows.map(([key, value]) => `${key.padEnd(14)}${value}\n`).join('');
   return text + header.warnings.map((warning) => `  ${warningLine(warning)}`).join('');
 }
 

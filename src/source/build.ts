@@ -1,6 +1,6 @@
 /** Reference → image → file manifest: what a source holds, read once and checked to the last byte, and the texts that follow from it. */
 import { comparisonText, SECRET_PATHS_ID } from '#src/drift/redact.ts';
-import { digestOf, isDigest, type Digest } from '#src/digest.ts';
+import { isDigest, type Digest } from '#src/digest.ts';
 import { deploy, type Deployed, type ImageFacts, type Rule } from '#src/image/backend.ts';
 import { ImageError, readLayer, type Layer } from '#src/image/layer.ts';
 import {
@@ -26,9 +26,9 @@ import {
   LAYERS_AT_ONCE,
   type ImageLimits,
 } from '#src/limits.ts';
-import { TREES, treeOf } from '#src/manifest/entry.ts';
-import { MANIFEST_FORMAT, type FileManifest, type ManifestHeader, type TreeTexts } from '#src/manifest/header.ts';
-import { extraText, mainText } from '#src/manifest/mtree.ts';
+import { treeOf, type TreeName } from '#src/manifest/entry.ts';
+import { MANIFEST_FORMAT, type FileManifest, type ManifestHeader } from '#src/manifest/header.ts';
+import { digestTree } from '#src/manifest/treedigest.ts';
 import { SourceError, type Source } from './source.ts';
 import { nodeSha256, readVerified, verified, verifiedDigest } from './verified.ts';
 
@@ -247,18 +247,14 @@ export function buildManifest(image: Image, rule: Rule, options: BuildOptions): 
 
 /** The file manifest over a tree that was deployed already. */
 export function manifestOf(image: Image, rule: Rule, deployed: Deployed, { builder }: BuildOptions): FileManifest {
-  const texts: Record<string, TreeTexts> = {};
-  const trees: Record<string, ManifestHeader['trees']['usr']> = {};
-  for (const tree of TREES) {
-    const entries = deployed.entries.filter((entry) => treeOf(entry.path) === tree);
-    const main = mainText(entries);
-    const extra = extraText(entries);
-    const full = digestOf(main, nodeSha256);
-    // Secrets lie below /etc only (PROTOCOL 1.4).
-    const comparison = tree === 'usr' ? full : digestOf(comparisonText(main), nodeSha256);
-    texts[tree] = { main, extra };
-    trees[tree] = { main: { full, comparison }, extra: digestOf(extra, nodeSha256), entries: entries.length };
-  }
+  const made = (tree: TreeName) =>
+    digestTree(
+      deployed.entries.filter(({ path }) => treeOf(path) === tree),
+      nodeSha256,
+      comparisonText,
+    );
+  const usr = made('usr');
+  const etc = made('etc');
   const header: ManifestHeader = {
     format: MANIFEST_FORMAT,
     image: image.digest,
@@ -273,9 +269,9 @@ export function manifestOf(image: Image, rule: Rule, deployed: Deployed, { build
     })),
     rule,
     secretPaths: SECRET_PATHS_ID,
-    trees: trees as ManifestHeader['trees'],
+    trees: { usr: usr.digests, etc: etc.digests },
     warnings: deployed.warnings,
     builder,
   };
-  return { header, trees: texts as FileManifest['trees'] };
+  return { header, trees: { usr: usr.texts, etc: etc.texts } };
 }

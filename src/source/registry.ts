@@ -121,13 +121,13 @@ class Client {
 
   /** One question, asked again once where the network failed: connections that were kept open die unseen. */
   async #send(request: Request, what: string): Promise<Answer> {
-    const { fetch, signal } = this.#options;
+    const { signal } = this.#options;
     const full = { ...request, ...(signal === undefined ? {} : { signal }) };
     try {
-      return await fetch(full);
+      return await this.#options.fetch(full);
     } catch (error) {
       if (error instanceof SourceError || signal?.aborted) throw this.fault(error, what);
-      return await this.reading(what, () => fetch(full));
+      return await this.reading(what, () => this.#options.fetch(full));
     }
   }
 
@@ -154,10 +154,10 @@ class Client {
     const https = `https://${this.#registry}`;
     const loopback = addressClass(new URL(https).hostname) === 'loopback';
     if (!loopback && this.#options.insecureHttp !== true) return https;
-    const { fetch, signal } = this.#options;
+    const { signal } = this.#options;
     try {
       const probe = { url: `${https}/v2/`, headers: {}, reach: this.#reach };
-      (await fetch({ ...probe, ...(signal === undefined ? {} : { signal }) })).cancel();
+      (await this.#options.fetch({ ...probe, ...(signal === undefined ? {} : { signal }) })).cancel();
       return https;
     } catch (error) {
       if (/^(?:EPROTO|ECONNRESET|UND_ERR_SOCKET|ERR_SSL_)/.test(networkCode(error))) return `http://${this.#registry}`;

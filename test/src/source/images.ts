@@ -9,17 +9,28 @@ export type Member = {
   readonly content?: string;
   readonly type?: string;
   readonly mode?: number;
+  readonly owner?: readonly [uid: number, gid: number];
+  readonly link?: string;
 };
 
 /** A ustar archive with its two zero blocks. */
 export function tar(members: readonly Member[]): Uint8Array {
   const blocks: Buffer[] = [];
-  for (const { name, content = '', type = name.endsWith('/') ? '5' : '0', mode = 0o644 } of members) {
+  for (const {
+    name,
+    content = '',
+    type = name.endsWith('/') ? '5' : '0',
+    mode = 0o644,
+    owner = [0, 0],
+    link = '',
+  } of members) {
     const body = Buffer.from(content, 'latin1');
     const header = Buffer.alloc(512);
     header.write(name, 0, 100, 'latin1');
-    header.write(`${mode.toString(8).padStart(7, '0')}\0${'0'.repeat(7)}\0${'0'.repeat(7)}\0`, 100);
+    const [mode8, uid8, gid8] = [mode, ...owner].map((value) => value.toString(8).padStart(7, '0'));
+    header.write(`${mode8}\0${uid8}\0${gid8}\0`, 100);
     header.write(`${body.length.toString(8).padStart(11, '0')}\0${'0'.repeat(11)}\0        ${type}`, 124, 'latin1');
+    header.write(link, 157, 100, 'latin1');
     header.write('ustar\x0000', 257);
     let sum = 0;
     for (const byte of header) sum += byte;
