@@ -12,6 +12,7 @@ import {
   type ZstdDecompress,
 } from 'node:zlib';
 import { BootproofError } from '#src/error.ts';
+import { PATH_BYTES_MAX } from '#src/limits.ts';
 
 export class DecompressError extends BootproofError<
   'COMPRESSION_MISMATCH' | 'COMPRESSION_DAMAGED' | 'COMPRESSION_TRAILING'
@@ -91,12 +92,20 @@ async function skipGzipHeader(input: Input): Promise<void> {
     const extra = await input.take(2);
     if (extra.length === 2) await input.take(extra.readUInt16LE());
   }
-  for (const flag of [8, 16]) {
-    // File name and comment end with a NUL.
-    if (flags & flag)
-      for (let byte = await input.take(1); byte.length > 0 && byte[0] !== 0;) byte = await input.take(1);
-  }
+  for (const flag of [8, 16]) if (flags & flag) await skipText(input);
   if (flags & 2) await input.take(2);
+}
+
+/** A file name or comment of the gzip header: up to a NUL. */
+async function skipText(input: Input): Promise<void> {
+  let length = 0;
+  for (let chunk = await input.chunk(); chunk; chunk = await input.chunk()) {
+    const end = chunk.indexOf(0);
+    if (end >= 0) return input.unread(chunk.subarray(end + 1));
+    length += chunk.length;
+    if (length > PATH_BYTES_MAX + CHUNK)
+      throw new DecompressError('COMPRESSION_DAMAGED', 'gzip: a name or comment without end in the header');
+  }
 }
 
 async function* unzstd(input: Input, firstEnd: FirstEnd): AsyncGenerator<Buffer> {

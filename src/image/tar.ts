@@ -57,7 +57,9 @@ export class TarReader {
 
   /** Whether the stream could end here: between two entries, or after the end blocks. */
   get atBoundary(): boolean {
-    return this.#held === 0 && (this.#state === 'end' || (this.#state === 'header' && !this.#pending));
+    // Behind the two blocks of the end nobody reads, so what fills up a record need not be whole blocks.
+    if (this.#state === 'end') return this.#held === 0 || this.#zeroBlocks > 1;
+    return this.#state === 'header' && this.#held === 0 && !this.#pending;
   }
 
   /** Whether exactly one of the two zero blocks at the end was there: composefs-rs wants both or none. */
@@ -102,6 +104,7 @@ export class TarReader {
   /** @throws {TarError} TAR_TRUNCATED where the stream ends inside an entry. */
   end(): void {
     if (!this.atBoundary) throw new TarError('TAR_TRUNCATED', 'the archive ends in the middle of an entry');
+    if (this.#block.subarray(0, this.#held).some((byte) => byte !== 0)) throw trailing();
   }
 
   get #pending(): boolean {
@@ -132,8 +135,7 @@ export class TarReader {
       return;
     }
     // tar-rs stops at the first zero block, Go and tar-core at the second: what stands between or behind is seen by some only.
-    if (this.#state === 'end')
-      throw new TarError('TAR_TRAILING', 'bytes that are not zero follow the end of the archive');
+    if (this.#state === 'end') throw trailing();
     this.#header(parseHeader(block, at), block, at);
   }
 
@@ -369,6 +371,8 @@ export class TarReader {
     this.#conf = undefined;
   }
 }
+
+const trailing = (): TarError => new TarError('TAR_TRAILING', 'bytes that are not zero follow the end of the archive');
 
 function paxFlags(pax: Pax): number {
   return (

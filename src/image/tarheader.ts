@@ -52,14 +52,14 @@ export function field(block: Buffer, at: number, length: number): ByteString {
  * A numeric field: octal digits between blanks and NULs, or base-256 where the first bit is set (GNU). Empty is 0.
  * @throws {TarError} TAR_NUMBER for anything else, for negative numbers, and beyond 2^53.
  */
-export function number(block: Buffer, at: number, length: number, what: string): number {
+export function number(block: Buffer, at: number, length: number, what: string, code: TarCode = 'TAR_NUMBER'): number {
   const first = block[at]!;
   let value = 0;
   if (first >= 0x80) {
-    if (first !== 0x80) throw new TarError('TAR_NUMBER', `${what} is negative or beyond 2^53`);
+    if (first !== 0x80) throw new TarError(code, `${what} is negative or beyond 2^53`);
     for (let i = at + 1; i < at + length; i++) {
       value = value * 256 + block[i]!;
-      if (value > Number.MAX_SAFE_INTEGER) throw new TarError('TAR_NUMBER', `${what} is beyond 2^53`);
+      if (value > Number.MAX_SAFE_INTEGER) throw new TarError(code, `${what} is beyond 2^53`);
     }
     return value;
   }
@@ -72,7 +72,7 @@ export function number(block: Buffer, at: number, length: number, what: string):
     value = value * 8 + digit;
   }
   for (; i < end; i++)
-    if (block[i] !== 0 && block[i] !== 0x20) throw new TarError('TAR_NUMBER', `${what} is not an octal number`);
+    if (block[i] !== 0 && block[i] !== 0x20) throw new TarError(code, `${what} is not an octal number`);
   return value;
 }
 
@@ -90,7 +90,7 @@ export function parseHeader(block: Buffer, at: number): Header {
   let sum = 8 * 0x20; // the checksum field counts as blanks
   for (let i = at; i < at + 148; i++) sum += block[i]!;
   for (let i = at + 156; i < at + BLOCK; i++) sum += block[i]!;
-  if (number(block, at + 148, 8, 'the checksum') !== sum)
+  if (number(block, at + 148, 8, 'the checksum', 'TAR_CHECKSUM') !== sum)
     throw new TarError('TAR_CHECKSUM', 'the header checksum does not match: not a tar header, or a damaged one');
   const magic = block.toString('latin1', at + 257, at + 265);
   const format = magic === 'ustar\x0000' ? 'ustar' : magic === 'ustar  \0' ? 'gnu' : 'v7';
