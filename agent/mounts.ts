@@ -1,6 +1,6 @@
 /** What is mounted over /usr and /etc of a root, as the host sees it and as the agent does. */
 import { compareBytes, fromBytes, type ByteString } from '#src/bytes.ts';
-import { isWithin, parseMountinfo } from '#src/deployment/mountinfo.ts';
+import { parseMountinfo } from '#src/deployment/mountinfo.ts';
 import { viewMounts, type MountView } from '#src/deployment/overlay.ts';
 import { MOUNTINFO_BYTES_MAX } from '#src/limits.ts';
 import { Look } from './look.ts';
@@ -41,7 +41,13 @@ export async function lookAtMounts(
   return { view, masks: masked(view) };
 }
 
+/** The topmost of the paths that are hidden: what lies below one of them is hidden with it. */
 function masked(view: MountView): ByteString[] {
   const paths = new Set(view.over.filter(({ masks }) => masks).map(({ path }) => path));
-  return [...paths].filter((path) => ![...paths].some((other) => other !== path && isWithin(path, other)));
+  const isBelowAnother = (path: ByteString): boolean => {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1))
+      if (paths.has(path.slice(0, end))) return true;
+    return false;
+  };
+  return [...paths].filter((path) => !isBelowAnother(path));
 }

@@ -72,7 +72,7 @@ export type Observed = {
  * Looks at the host, or at a folder that holds one.
  * @throws {NodeJS.ErrnoException} where the root itself cannot be opened
  */
-export async function observe({ root, backend, image, exec = run }: ObserveOptions): Promise<Observed> {
+export async function observe({ root, backend, image, exec = runProgram }: ObserveOptions): Promise<Observed> {
   const home = fromBytes(await realpath(root, 'buffer'));
   const live = home === '/';
   const look = new Look(home);
@@ -166,15 +166,15 @@ async function ask(
   }
 }
 
-/** Runs a program by its full path, with nothing of our own environment, for at most a minute. */
-const run: Exec = (file, args) =>
+/** Runs a program by its full path, with nothing of our own environment, for at most `timeout` milliseconds. @throws {CommandError} */
+export const runProgram = (file: string, args: readonly string[], timeout = HOST_COMMAND_MS): Promise<Uint8Array> =>
   new Promise((resolve, reject) => {
     const options = {
       // `container`, set in some services, would make bootc answer that it is not on a host.
       env: { PATH: '/usr/sbin:/usr/bin', LC_ALL: 'C.UTF-8' },
       cwd: '/',
       encoding: 'buffer',
-      timeout: HOST_COMMAND_MS,
+      timeout,
       killSignal: 'SIGKILL',
       maxBuffer: HOST_STATUS_BYTES_MAX,
     } as const;
@@ -182,7 +182,7 @@ const run: Exec = (file, args) =>
       if (error === null) resolve(stdout);
       else if (error.code === 'ENOENT') reject(new CommandError('is not installed', true));
       else if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') reject(new CommandError('says too much', false));
-      else if (error.killed) reject(new CommandError(`gave no answer in ${HOST_COMMAND_MS / 1000} s`, false));
+      else if (error.killed) reject(new CommandError(`gave no answer in ${timeout / 1000} s`, false));
       else reject(new CommandError(`failed with ${error.code ?? error.signal}`, false));
     });
   });

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
-import { applicationMachineId, CommandError, observe, type Exec, type Observed } from '#agent/observe.ts';
+import { applicationMachineId, CommandError, observe, runProgram, type Exec, type Observed } from '#agent/observe.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
 
 const top = realpathSync(mkdtempSync(join(tmpdir(), 'bootproof-observe-')));
@@ -205,6 +205,31 @@ test('the machine id is that of sd_id128_get_machine_app_specific', (t) => {
 });
 for (const text of ['uninitialized', '', MACHINE.toUpperCase(), `${MACHINE}0`])
   test(`${JSON.stringify(text)} is no machine id`, () => assert.equal(applicationMachineId(text), null));
+
+// How programs are run: no shell, no environment of ours, bounded in time and bytes.
+test('a program is run with its arguments as they are, and with nothing of our environment', async () => {
+  assert.equal(Buffer.from(await runProgram('/bin/echo', ['a b', '$HOME', '`id`'])).toString(), 'a b $HOME `id`\n');
+  const names = Buffer.from(await runProgram('/usr/bin/env', []))
+    .toString()
+    .split('\n');
+  assert.deepEqual(new Set(names.map((line) => line.split('=')[0])), new Set(['', 'LC_ALL', 'PATH']));
+});
+const runs = [
+  ['is not there', '/nonexistent/bootc', [], true, 'is not installed'],
+  ['fails', '/bin/sh', ['-c', 'echo why >&2; exit 7'], false, 'failed with 7'],
+  ['is killed', '/bin/sh', ['-c', 'kill -9 $$'], false, 'failed with SIGKILL'],
+  ['never ends', '/bin/sh', ['-c', 'trap "" TERM; while :; do sleep 1; done'], false, 'gave no answer in 0.3 s'],
+  ['says too much', '/bin/cat', ['/dev/zero'], false, 'says too much'],
+] as const;
+for (const [name, file, args, absent, message] of runs)
+  test(`a program that ${name} is said to`, async () => {
+    const timeout = name === 'never ends' ? 300 : 60_000;
+    await assert.rejects(runProgram(file, args, timeout), (error) => {
+      assert.ok(error instanceof CommandError);
+      assert.deepEqual([error.message, error.absent], [message, absent]);
+      return true;
+    });
+  });
 
 // The running machine: whatever it is, the programs are asked in order and their failures said.
 const live = (answers: Readonly<Record<string, string | Error>>) => {
