@@ -81,11 +81,11 @@ export async function observe({ root, backend, image, exec = runProgram }: Obser
   const found = await findDeployments(look, home, view, ostreeBooted);
   const asked =
     live && image === undefined
-      ? await askPrograms(look, exec, ostreeBooted !== null || view?.root.backend !== 'unknown')
+      ? await askPrograms(look, exec, ostreeBooted !== null || (view?.root.backend ?? 'unknown') !== 'unknown')
       : { bootc: null, rpmOstree: null };
   const kargs = live ? await look.parsed('/proc/cmdline', CMDLINE_BYTES_MAX, (bytes) => parseKargs(text(bytes))) : null;
   const machineId = applicationMachineId(await look.line('/etc/machine-id'));
-  const name = live ? hostname() : ((await look.line('/etc/hostname')) ?? hostname());
+  const told = live ? null : await look.line('/etc/hostname');
   const bootId = await new Look('/', look.words).line('/proc/sys/kernel/random/boot_id');
   const state = deploymentState({
     backend: backend ?? null,
@@ -103,7 +103,8 @@ export async function observe({ root, backend, image, exec = runProgram }: Obser
     mounts: masks,
     bootId,
     machineId,
-    hostname: name,
+    // What is no host name (RFC 1123: at most 253 characters) is not taken for one.
+    hostname: told !== null && /^[!-~]{1,253}$/.test(told) ? told : hostname(),
   };
 }
 

@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 import { applicationMachineId, CommandError, observe, runProgram, type Exec, type Observed } from '#agent/observe.ts';
@@ -54,11 +54,11 @@ async function look(folder: string, rest: Partial<Parameters<typeof observe>[0]>
 }
 
 test('the caller says backend and image: no program is asked', async () => {
-  const { state, mounts, hostname, bootId } = await look(root({}), { backend: 'composefs', image: DIGEST });
+  const { state, mounts, hostname: name, bootId } = await look(root({}), { backend: 'composefs', image: DIGEST });
   assert.deepEqual([state.via, state.backend, state.booted?.image?.digest], ['option', 'composefs', DIGEST]);
   assert.deepEqual(state.contradictions, []);
   assert.deepEqual(mounts, []);
-  assert.equal(hostname, 'edge-7');
+  assert.equal(name, 'edge-7');
   assert.match(bootId!, /^[0-9a-f-]{36}$/);
 });
 
@@ -186,6 +186,11 @@ test('links that lead out of the root are not followed', async () => {
   assert.equal(machineId, null);
   assert.match(state.contradictions.join('\n'), /\/etc\/machine-id leads out of the root/);
   assert.match(state.contradictions.join('\n'), /\/run\/ostree-booted leads out of the root/);
+});
+
+test('an /etc/hostname that is no host name is not taken for one', async () => {
+  for (const text of ['x'.repeat(300), 'a\x1bb', '\n'])
+    assert.equal((await look(root({ 'etc/hostname': text }))).hostname, hostname());
 });
 
 test('a root that is not there is refused', async () => {
