@@ -159,6 +159,8 @@ export async function openPostgres(url: string): Promise<Engine> {
   });
   // An idle connection that breaks belongs to no query: the pool drops it, and the next query tells if the server is gone.
   pool.on('error', () => undefined);
+  // One that breaks in use fails its query, and besides that is an event, which unheard would end the process.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
   let typesOf: ColumnTypes;
   try {
