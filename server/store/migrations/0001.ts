@@ -40,6 +40,7 @@ export function schema0001({ text, bytes, clustered }: Dialect): readonly string
     `create index host_verdict on host (verdict, name_fold, id)`,
     `create index host_in_group on host (host_group, name_fold, id, state)`,
     `create index host_booted on host (image_booted, name_fold, id)`,
+    `create index host_booted_id on host (image_booted, id)`,
     `create index host_staged on host (image_staged, id)`,
     `create index host_rollback on host (image_rollback, id)`,
 

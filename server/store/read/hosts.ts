@@ -213,9 +213,8 @@ export function hostReads(
             .select('id')
             .where(`image_${slot}`, '=', digest)
             .where('state', '=', 'active')
+            .orderBy('id')
             .limit(page.limit + 1);
-          // The index on `booted` also serves lists by name, so that it is walked whole and sorted here.
-          query = query.orderBy('id');
           if (page.cursor !== null) query = query.where('id', '>', page.cursor.id);
           lists.push(await query.execute());
         }
