@@ -6,6 +6,12 @@ import { EXIT, printableText, UsageError, type Exit, type Io, type Stream } from
 export type Command = (args: readonly string[], io: Io) => Promise<Exit>;
 
 const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promise<{ main: Command }> }>> = {
+  agent: {
+    about: 'what runs on each host: scan it',
+    load: () => import('./agent.ts'),
+  },
+  start: { about: 'bring up a server here with a demo fleet (npm start)', load: () => import('./start.ts') },
+  demo: { about: 'judge the demo fleet once, as a check of the whole path', load: () => import('./demo.ts') },
   manifest: {
     about: 'build, show, digest, lint, diff or check the file manifest of an image',
     load: () => import('./manifest.ts'),

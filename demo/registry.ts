@@ -1,5 +1,5 @@
 /**
- * A small OCI registry (distribution-spec 1.1: pull, monolithic push) over a folder, served on loopback for the demo fleet. It checks
+ * A small OCI registry (distribution-spec 1.1: pull and push) over a folder, served on loopback for the demo fleet. It checks
  * every digest that it stores and is not meant to face a network.
  */
 import { createReadStream } from 'node:fs';
@@ -41,16 +41,23 @@ function registryApp(folder: string): Hono {
   const manifestFile = (name: string, reference: string) => join(folder, 'manifests', name, `${reference}.json`);
   const problem = (code: string, message: string) => ({ errors: [{ code, message }] });
 
+  const uploads = new Uploads();
   app.get('/v2/', (c) => c.json({}));
-  app.on(['GET', 'HEAD', 'PUT', 'POST'], '/v2/*', async (c) => {
+  app.on(['GET', 'HEAD', 'PUT', 'POST', 'PATCH'], '/v2/*', async (c) => {
     const [, name = '', kind = '', reference = ''] =
       /^\/v2\/(.+)\/(manifests|blobs)\/(.+)$/.exec(new URL(c.req.url).pathname) ?? [];
     if (!NAME.test(name)) return c.json(problem('NAME_INVALID', 'invalid repository name'), 400);
     if (kind === 'blobs' && reference === 'uploads/' && c.req.method === 'POST')
-      return c.body(null, 202, { location: `/v2/${name}/blobs/uploads/1` });
-    if (kind === 'blobs' && reference === 'uploads/1' && c.req.method === 'PUT') {
+      return c.body(null, 202, { location: `/v2/${name}/blobs/uploads/${uploads.open()}` });
+    const upload = /^uploads\/(\d+)$/.exec(reference)?.[1];
+    if (kind === 'blobs' && upload !== undefined && c.req.method === 'PATCH') {
+      const size = uploads.add(upload, new Uint8Array(await c.req.arrayBuffer()));
+      return c.body(null, 202, { location: new URL(c.req.url).pathname, range: `0-${size - 1}` });
+    }
+    if (kind === 'blobs' && upload !== undefined && c.req.method === 'PUT') {
       const digest = c.req.query('digest') ?? '';
-      const bytes = new Uint8Array(await c.req.arrayBuffer());
+      uploads.add(upload, new Uint8Array(await c.req.arrayBuffer()));
+      const bytes = uploads.close(upload);
       if (!isDigest(digest) || digestOf(bytes, nodeSha256) !== digest)
         return c.json(problem('DIGEST_INVALID', 'the blob has another digest'), 400);
       await store(blobFile(digest), bytes);
@@ -87,6 +94,32 @@ function registryApp(folder: string): Hono {
     return c.json(problem('UNSUPPORTED', 'not part of this small registry'), 404);
   });
   return app;
+}
+
+/** Blobs on their way in; in memory, because demo layers are small. */
+class Uploads {
+  readonly #chunks = new Map<string, Uint8Array[]>();
+  #last = 0;
+
+  open(): string {
+    const id = String(++this.#last);
+    this.#chunks.set(id, []);
+    return id;
+  }
+
+  /** Bytes that the upload has now. */
+  add(id: string, bytes: Uint8Array): number {
+    const chunks = this.#chunks.get(id) ?? [];
+    chunks.push(bytes);
+    this.#chunks.set(id, chunks);
+    return chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  close(id: string): Uint8Array {
+    const chunks = this.#chunks.get(id) ?? [];
+    this.#chunks.delete(id);
+    return Buffer.concat(chunks);
+  }
 }
 
 function answer(body: ReadableStream | Uint8Array<ArrayBuffer> | null, headers: Record<string, string>): Response {

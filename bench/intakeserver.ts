@@ -1,0 +1,25 @@
+/** The server under load for bench/intake.ts, in a process of its own: SQLite or PostgreSQL, one synthetic image of 60,000 paths. */
+import { readPolicy } from '#server/serve.ts';
+import { startServer } from '#server/start.ts';
+import { builderOf, image, SOURCE } from '#test/server/fleet.ts';
+import { treeOfPaths } from './intaketree.ts';
+
+const os = image('bench', treeOfPaths());
+const server = await startServer({
+  storeUrl: process.argv[2]!,
+  policy: await readPolicy(undefined),
+  listen: { host: '127.0.0.1', port: 0 },
+  sources: [{ reference: SOURCE }],
+  build: builderOf([os]),
+  log: (level, event, fields) => {
+    if (level !== 'info') console.error(level, event, fields);
+  },
+});
+console.log(JSON.stringify({ port: server.port, admin: server.adminToken }));
+process.once('SIGTERM', () => {
+  const { user, system } = process.cpuUsage();
+  console.error(
+    `server: ${((user + system) / 1e6).toFixed(1)} s of CPU, ${(process.memoryUsage().rss / 2 ** 20).toFixed(0)} MiB`,
+  );
+  void server.close();
+});
