@@ -63,8 +63,12 @@ async function readIndex(directory: Directory, name: string): Promise<{ bytes: U
     if (typeof version !== 'string' || !/^1\.[0-9]+\.[0-9]+$/.test(version))
       throw new SourceError('LAYOUT_SYNTAX', `${name}: oci-layout does not say version 1`);
   }
-  if ((await directory.stat('index.json')) === undefined)
-    throw new SourceError('SOURCE_NOT_FOUND', `${name}: no index.json there, so this is no OCI layout`);
+  if ((await directory.stat('index.json')) === undefined) {
+    // What `docker save` wrote before it wrote layouts, and `skopeo copy … docker-archive:` still does.
+    const docker = (await directory.stat('manifest.json')) !== undefined;
+    const way = docker ? '; it is a docker-archive, which skopeo copies to an oci-archive' : '';
+    throw new SourceError('SOURCE_NOT_FOUND', `${name}: no index.json there, so this is no OCI layout${way}`);
+  }
   const bytes = await readBounded(directory.read('index.json'), MANIFEST_BYTES_MAX, `${name}: index.json`);
   const index = inDocument(`${name}: index.json`, () => parseManifest(bytes, undefined));
   if (index.kind !== 'index') throw new SourceError('LAYOUT_SYNTAX', `${name}: index.json is no index`);

@@ -107,6 +107,7 @@ for (const [kind, directory] of kinds) {
 
   test(`${kind}: what is no layout is refused`, async () => {
     await rejectsCode(() => text({ x: 'y' }), SourceError, 'SOURCE_NOT_FOUND');
+    await assert.rejects(text({ 'manifest.json': '[]' }), /skopeo/);
     await rejectsCode(() => text(layout([])), SourceError, 'SOURCE_NOT_FOUND');
     await rejectsCode(() => text(layout([entry('one')])), SourceError, 'SOURCE_NOT_FOUND');
     const two = { ...layout([entry('one')], 'one'), 'oci-layout': '{"imageLayoutVersion":"2.0.0"}' };
