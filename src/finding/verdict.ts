@@ -272,7 +272,9 @@ const totals = ({ added, removed, modified }: { added: number; removed: number; 
 
 /** The largest whole unit: what a person needs of a time span. */
 function duration(ms: number): string {
-  const minutes = Math.max(0, Math.floor(ms / 60_000));
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
   if (minutes < 120) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);
   return hours < 72 ? `${hours} h` : `${Math.floor(hours / 24)} days`;

@@ -3,7 +3,17 @@
  * mtree of the same images. Needs root, as umoci needs it to unpack owners and capabilities.
  */
 import assert from 'node:assert/strict';
-import { appendFileSync, chmodSync, chownSync, existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { bootproof, ok, run, scratch, vectors } from './tools.ts';
@@ -19,7 +29,10 @@ test('there are images to judge', () => assert.ok(accepted.length > 80, String(a
 
 /** gomtree compares modes and link targets as text, in its own spelling (docs/manifest.md 7): 02755, 0, and two backslashes for one. */
 function gomtree(rootfs: string, text: string): ReturnType<typeof run> {
-  const spelt = text.replace(/ mode=([1-7][0-7]{3}) /g, ' mode=0$1 ').replace(/ mode=0000 /g, ' mode=0 ').replaceAll('\\134', '\\\\');
+  const spelt = text
+    .replace(/ mode=([1-7][0-7]{3}) /g, ' mode=0$1 ')
+    .replace(/ mode=0000 /g, ' mode=0 ')
+    .replaceAll('\\134', '\\\\');
   const file = `${rootfs}.gomtree`;
   writeFileSync(file, spelt, 'latin1');
   return run('gomtree', ['-p', rootfs, '-f', file]);
@@ -36,12 +49,23 @@ for (const name of accepted) {
     if (unpacked.status !== 0) return t.skip(`this umoci refuses it: ${unpacked.stderr.slice(0, 200)}`);
     const rootfs = join(folder, 'bundle/rootfs');
     const file = join(folder, 'manifest.mtree');
-    const built = bootproof('manifest', 'build', `oci:${image}:latest`, '--backend', 'oci', '--format', 'mtree', '-o', file);
+    const built = bootproof(
+      'manifest',
+      'build',
+      `oci:${image}:latest`,
+      '--backend',
+      'oci',
+      '--format',
+      'mtree',
+      '-o',
+      file,
+    );
     assert.equal(built.status, 0, built.stderr);
     const text = readFileSync(file, 'latin1');
 
     // The text speaks of /usr and /etc only; the rest of the rootfs is not its business.
-    for (const entry of readdirSync(rootfs)) if (entry !== 'usr' && entry !== 'etc') rmSync(join(rootfs, entry), { recursive: true });
+    for (const entry of readdirSync(rootfs))
+      if (entry !== 'usr' && entry !== 'etc') rmSync(join(rootfs, entry), { recursive: true });
     const silent = (ran: ReturnType<typeof run>, what: string) =>
       assert.deepEqual({ status: ran.status, said: ran.stdout }, { status: 0, said: '' }, `${what}: ${ran.stderr}`);
     if (!hasGlob(text)) silent(run('mtree', ['-p', rootfs, '-f', file]), 'NetBSD mtree');
@@ -49,7 +73,16 @@ for (const name of accepted) {
 
     assert.deepEqual(ourFacts(text), umociFacts(join(folder, 'bundle')), "umoci's own mtree");
 
-    const digests = JSON.parse(ok(join(vectors, '../../../bootproof'), ['manifest', 'digest', `oci:${image}:latest`, '--backend', 'oci', '--json']));
+    const digests = JSON.parse(
+      ok(join(vectors, '../../../bootproof'), [
+        'manifest',
+        'digest',
+        `oci:${image}:latest`,
+        '--backend',
+        'oci',
+        '--json',
+      ]),
+    );
     for (const tree of ['usr', 'etc']) {
       const sum = ok('sh', ['-c', `grep -aE '^\\./${tree}[ /]' "$1" | sha256sum`, 'sh', file]).slice(0, 64);
       assert.equal(digests.trees[tree].main.full, `sha256:${sum}`, tree);
@@ -73,7 +106,9 @@ function umociFacts(bundle: string): string[] {
   const defaults = new Map<string, string>();
   const out: string[] = [];
   let folder: string[] = [];
-  for (const line of readFileSync(join(bundle, file), 'latin1').split('\n').map((text) => text.trim())) {
+  for (const line of readFileSync(join(bundle, file), 'latin1')
+    .split('\n')
+    .map((text) => text.trim())) {
     const [name = '', ...keys] = line.split(' ');
     if (name === '' || name.startsWith('#')) continue;
     if (name === '/set') for (const key of keys) defaults.set(...(key.split(/=(.*)/s).slice(0, 2) as [string, string]));
@@ -82,7 +117,8 @@ function umociFacts(bundle: string): string[] {
       const all = new Map([...defaults, ...keys.map((key) => key.split(/=(.*)/s).slice(0, 2) as [string, string])]);
       const path = [...folder, name].slice(1).join('/');
       if (all.get('type') === 'dir') folder = [...folder, name];
-      if (/^(?:usr|etc)(?:\/|$)/.test(path)) out.push(factsLine(path, [...all].map(([key, value]) => `${key}=${value}`).join(' ')));
+      if (/^(?:usr|etc)(?:\/|$)/.test(path))
+        out.push(factsLine(path, [...all].map(([key, value]) => `${key}=${value}`).join(' ')));
     }
   }
   return out.sort();
@@ -94,7 +130,12 @@ function factsLine(path: string, keys: string): string {
   const kept = ['type', 'uid', 'gid', 'sha256digest', 'link'];
   if (map.get('type') === 'file') kept.push('size');
   const mode = map.get('type') === 'link' ? '' : Number.parseInt(map.get('mode') ?? '', 8).toString(8);
-  const plain = (text: string) => text.replace(/\\([0-7]{3})/g, (_, o: string) => String.fromCharCode(Number.parseInt(o, 8))).replaceAll('\\\\', '\\').replaceAll('\\s', ' ').replaceAll('\\#', '#');
+  const plain = (text: string) =>
+    text
+      .replace(/\\([0-7]{3})/g, (_, o: string) => String.fromCharCode(Number.parseInt(o, 8)))
+      .replaceAll('\\\\', '\\')
+      .replaceAll('\\s', ' ')
+      .replaceAll('\\#', '#');
   return JSON.stringify([plain(path), mode, ...kept.map((key) => plain(map.get(key) ?? ''))]);
 }
 
@@ -106,7 +147,10 @@ const planted: readonly (readonly [string, (root: string) => void])[] = [
   ['an added file', (root) => writeFileSync(join(root, 'usr/bin/added'), '')],
   ['another type', (root) => (rmSync(join(root, 'usr/bin/tool')), symlinkSync('x', join(root, 'usr/bin/tool')))],
   ['a setuid bit', (root) => chmodSync(join(root, 'usr/bin/tool'), 0o4755)],
-  ['another symlink target', (root) => (rmSync(join(root, 'usr/lib/liba.so')), symlinkSync('x', join(root, 'usr/lib/liba.so')))],
+  [
+    'another symlink target',
+    (root) => (rmSync(join(root, 'usr/lib/liba.so')), symlinkSync('x', join(root, 'usr/lib/liba.so'))),
+  ],
 ];
 for (const [what, tamper] of planted) {
   test(`mtree and gomtree find ${what}, and so does our scan`, (t) => {
@@ -114,7 +158,8 @@ for (const [what, tamper] of planted) {
     const image = `oci:${join(vectors, '01-base/image')}:latest`;
     ok('umoci', ['unpack', '--image', `${join(vectors, '01-base/image')}:latest`, join(folder, 'bundle')]);
     const rootfs = join(folder, 'bundle/rootfs');
-    for (const entry of readdirSync(rootfs)) if (entry !== 'usr' && entry !== 'etc') rmSync(join(rootfs, entry), { recursive: true });
+    for (const entry of readdirSync(rootfs))
+      if (entry !== 'usr' && entry !== 'etc') rmSync(join(rootfs, entry), { recursive: true });
     const file = join(folder, 'manifest.mtree');
     assert.equal(bootproof('manifest', 'build', image, '--backend', 'oci', '--format', 'mtree', '-o', file).status, 0);
     tamper(rootfs);

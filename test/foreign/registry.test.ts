@@ -27,7 +27,10 @@ async function startRegistry(t: TestContext, folder: string): Promise<string> {
   const child = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
   t.after(() => child.kill());
   for (let i = 0; i < 100; i++) {
-    const up = await fetch(`http://127.0.0.1:${port}/v2/`).then((r) => r.ok, () => false);
+    const up = await fetch(`http://127.0.0.1:${port}/v2/`).then(
+      (r) => r.ok,
+      () => false,
+    );
     if (up) return `127.0.0.1:${port}`;
     await sleep(100);
   }
@@ -66,7 +69,16 @@ test('our loopback registry is one to skopeo too', async (t) => {
   const registry = await serveRegistry(join(folder, 'ours'), 0);
   t.after(() => registry.close());
   // skopeo must not block this process, which serves it.
-  const child = spawn('skopeo', ['--insecure-policy', 'copy', '-q', '--preserve-digests', '--src-tls-verify=false', '--dest-tls-verify=false', `oci:${join(vectors, '01-base/image')}:latest`, `docker://${registry.host}/demo/os:1`]);
+  const child = spawn('skopeo', [
+    '--insecure-policy',
+    'copy',
+    '-q',
+    '--preserve-digests',
+    '--src-tls-verify=false',
+    '--dest-tls-verify=false',
+    `oci:${join(vectors, '01-base/image')}:latest`,
+    `docker://${registry.host}/demo/os:1`,
+  ]);
   const [status] = await once(child, 'exit');
   assert.equal(status, 0);
   const answer = await fetch(`http://${registry.host}/v2/demo/os/manifests/1`);
