@@ -100,7 +100,7 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
   }
 }
 
-/** Exit as PROTOCOL 7 has it; a report that could not be delivered waits, and is *could not tell*. */
+/** Exit 0 where nothing differs, 1 where something does, 2 where something could not be told: to us, or to the server. */
 export async function runCommand(args: readonly string[], io: Io): Promise<Exit> {
   const values = options(args, {
     ...SETTINGS,

@@ -26,6 +26,10 @@ export type Disk = {
   list(folder: string): string[];
   /** A file's bytes, at most `limit`; undefined where it is absent. @throws {DiskError} where there are more, or it is a link or no file. */
   read(file: string, limit: number): Uint8Array | undefined;
+  /** A file's bytes in pieces, each valid until the next is asked for; nothing where it is absent. Read anew with each iteration. */
+  pieces(file: string): Iterable<Uint8Array>;
+  /** Makes a file that was not there, piece by piece; after `end` its content is on the disk, as after `create`. */
+  writer(file: string, mode: number): { write(bytes: Uint8Array): void; end(): void };
   /** Size and permission bits of a file; undefined where it is absent. */
   stat(file: string): { readonly bytes: number; readonly mode: number } | undefined;
   /** Makes a file that was not there and waits until its content is on the disk. Its name is not, before `syncFolder`. */
@@ -78,13 +82,28 @@ export const nodeDisk: Disk = {
       closeSync(fd);
     }
   },
-  create(file, bytes, mode) {
+  pieces: (file) => ({ [Symbol.iterator]: () => piecesOf(file) }),
+  writer(file, mode) {
     const fd = openSync(file, 'wx', mode);
+    return {
+      write(bytes) {
+        for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+      },
+      end() {
+        try {
+          fsyncSync(fd);
+        } finally {
+          closeSync(fd);
+        }
+      },
+    };
+  },
+  create(file, bytes, mode) {
+    const writer = this.writer(file, mode);
     try {
-      for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
-      fsyncSync(fd);
+      writer.write(bytes);
     } finally {
-      closeSync(fd);
+      writer.end();
     }
   },
   link: linkSync,
@@ -104,6 +123,19 @@ export const nodeDisk: Disk = {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   },
 };
+
+const PIECE_BYTES = 256 * 1024;
+
+function* piecesOf(file: string): Generator<Uint8Array> {
+  const fd = openExisting(file);
+  if (fd === undefined) return;
+  try {
+    const buffer = new Uint8Array(PIECE_BYTES);
+    for (let n = readSync(fd, buffer); n > 0; n = readSync(fd, buffer)) yield buffer.subarray(0, n);
+  } finally {
+    closeSync(fd);
+  }
+}
 
 /** Never follows a link at the end, and never waits for a fifo's writer. */
 function openExisting(file: string): number | undefined {

@@ -2,22 +2,25 @@
  * The file manifests of a host's image: fetched with a bearer, proved by the pinned server key and by digest, kept on disk. A server, or who
  * stands before it, can withhold one; it cannot pass off another.
  */
-import { hash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '#src/clock.ts';
+import type { ExpectedTree } from '#src/drift/compare.ts';
 import type { Digest } from '#src/digest.ts';
 import { HEADERS_BYTES_MAX, MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
 import { TREES, type TreeName } from '#src/manifest/entry.ts';
-import { MANIFEST_HEADER_TYPE, ManifestHeader, type FileManifest, type TreeTexts } from '#src/manifest/header.ts';
+import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
 import { envelopeFromJson, verifyEnvelope } from '#src/signing/dsse.ts';
 import type { PublicKey, Verify } from '#src/signing/ed25519.ts';
 import { ManifestsAnswer } from '#src/wire/manifests.ts';
-import { manifestsPath, manifestTextPath, TEXT_PARTS, type TextPart } from '#src/wire/paths.ts';
+import { manifestsPath, manifestTextPath, type TextPart } from '#src/wire/paths.ts';
 import { save, type Disk } from './disk.ts';
 import { PostError, problemOf, type Response, type Server } from './post.ts';
 
 /** Why there is no manifest to compare with, in words; the report goes out without one. */
 export type NoManifest = { readonly kind: 'none'; readonly why: string };
+/** What the trees must be. */
+export type Expected = { readonly kind: 'expected'; readonly trees: Readonly<Record<TreeName, ExpectedTree>> };
 export type Headers = { readonly kind: 'headers'; readonly headers: readonly ManifestHeader[] };
 
 export type ManifestDeps = {
@@ -58,21 +61,12 @@ export class Manifests {
     return asked.kind === 'none' && kept !== undefined ? kept.headers : asked;
   }
 
-  /** The manifest under a header, from disk where its texts are kept. */
-  async manifest(
-    header: ManifestHeader,
-  ): Promise<{ readonly kind: 'manifest'; readonly manifest: FileManifest } | NoManifest> {
-    const trees = new Map<TreeName, TreeTexts>();
-    for (const tree of TREES) {
-      const parts = new Map<TextPart, string>();
-      for (const part of TEXT_PARTS) {
-        const text = await this.#text(header, tree, part);
-        if (typeof text !== 'string') return text;
-        parts.set(part, text);
-      }
-      trees.set(tree, { main: parts.get('main')!, extra: parts.get('extra')! });
-    }
-    return { kind: 'manifest', manifest: { header, trees: { usr: trees.get('usr')!, etc: trees.get('etc')! } } };
+  /** The texts under a header, each proved to be the one it names; that of /usr is read only as it is needed. */
+  async manifest(header: ManifestHeader): Promise<Expected | NoManifest> {
+    const [usr, etc] = [await this.#texts(header, 'usr'), await this.#texts(header, 'etc')];
+    if ('kind' in usr) return usr;
+    if ('kind' in etc) return etc;
+    return { kind: 'expected', trees: { usr, etc: { ...etc, main: [...etc.main].join('') } } };
   }
 
   /** Forgets what no image on this host needs: `digests` are those of booted, staged and rollback. */
@@ -139,25 +133,70 @@ export class Manifests {
     return fits ? { kind: 'headers', headers } : undefined;
   }
 
-  async #text(header: ManifestHeader, tree: TreeName, part: TextPart): Promise<string | NoManifest> {
-    const digest = part === 'main' ? header.trees[tree].main.full : header.trees[tree].extra;
-    const kept = this.#deps.disk.read(`${this.#folder}/${textName(digest)}`, MANIFEST_TEXT_BYTES_MAX);
-    if (kept !== undefined && isText(kept, digest)) return latin1(kept);
-    const path = manifestTextPath(header.image, header.rule, tree, part);
-    const response = await this.#get(path, MANIFEST_TEXT_BYTES_MAX);
-    if ('kind' in response) return response;
-    if (response.status !== 200) return none(`the server answers ${response.status} for its text of /${tree}`);
-    if (!isText(response.body, digest))
-      return none(`the text of /${tree} that came is not the one in the signed header`);
-    save(this.#deps.disk, this.#folder, textName(digest), response.body);
-    return latin1(response.body);
+  async #texts(
+    header: ManifestHeader,
+    tree: TreeName,
+  ): Promise<{ main: Iterable<string>; extra: string } | NoManifest> {
+    const main = await this.#text(header, tree, 'main');
+    const extra = await this.#text(header, tree, 'extra');
+    if ('kind' in main) return main;
+    return 'kind' in extra ? extra : { main, extra: [...extra].join('') };
   }
 
-  async #get(path: string, limit: number): Promise<Response | NoManifest> {
+  /** A text in pieces, from disk; fetched before where it was not there, or not itself. */
+  async #text(header: ManifestHeader, tree: TreeName, part: TextPart): Promise<Iterable<string> | NoManifest> {
+    const { disk } = this.#deps;
+    const digest = part === 'main' ? header.trees[tree].main.full : header.trees[tree].extra;
+    const file = `${this.#folder}/${textName(digest)}`;
+    if (digestOfPieces(disk.pieces(file)) !== digest) {
+      const failed = await this.#fetch(
+        manifestTextPath(header.image, header.rule, tree, part),
+        digest,
+        `the text of /${tree}`,
+      );
+      if (failed !== undefined) return failed;
+    }
+    return {
+      *[Symbol.iterator]() {
+        for (const piece of disk.pieces(file)) yield latin1(piece);
+      },
+    };
+  }
+
+  /** Straight to the disk, as a text of /usr has some ten megabytes. */
+  async #fetch(path: string, digest: Digest, what: string): Promise<NoManifest | undefined> {
+    const { disk } = this.#deps;
+    const fresh = `${this.#folder}/.new-text`;
+    disk.unlink(fresh);
+    const writer = disk.writer(fresh, 0o600);
+    const sum = createHash('sha256');
+    let response: Response | NoManifest;
+    try {
+      response = await this.#get(path, MANIFEST_TEXT_BYTES_MAX, (piece) => {
+        sum.update(piece);
+        writer.write(piece);
+      });
+    } finally {
+      writer.end();
+    }
+    if ('status' in response && response.status === 200 && `sha256:${sum.digest('hex')}` === digest) {
+      disk.rename(fresh, `${this.#folder}/${textName(digest)}`);
+      return undefined;
+    }
+    disk.unlink(fresh);
+    if ('kind' in response) return response;
+    return none(
+      response.status === 200
+        ? `${what} that came is not the one in the signed header`
+        : `the server answers ${response.status} for ${what}`,
+    );
+  }
+
+  async #get(path: string, limit: number, sink?: (piece: Uint8Array) => void): Promise<Response | NoManifest> {
     const { server, bearer } = this.#deps;
     if (server === null || bearer === null) return none('there is no server to ask for it');
     try {
-      return await server.request({ method: 'GET', path, bearer, limit });
+      return await server.request({ method: 'GET', path, bearer, limit, ...(sink === undefined ? {} : { sink }) });
     } catch (error) {
       if (!(error instanceof PostError)) throw error;
       return none(error.message);
@@ -167,7 +206,13 @@ export class Manifests {
 
 const none = (why: string): NoManifest => ({ kind: 'none', why });
 const textName = (digest: Digest): string => `text-${digest.slice('sha256:'.length)}`;
-const isText = (bytes: Uint8Array, digest: Digest): boolean => `sha256:${hash('sha256', bytes, 'hex')}` === digest;
+
+function digestOfPieces(pieces: Iterable<Uint8Array>): string {
+  const sum = createHash('sha256');
+  for (const piece of pieces) sum.update(piece);
+  return `sha256:${sum.digest('hex')}`;
+}
+
 const latin1 = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 

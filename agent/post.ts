@@ -28,6 +28,8 @@ export type Request = {
   readonly bearer?: string;
   /** Bytes of the decoded answer that are read; more is an error. */
   readonly limit: number;
+  /** Takes the decoded body of a 200 as it comes; it is then not kept. */
+  readonly sink?: (piece: Uint8Array) => void;
 };
 export type Response = {
   readonly status: number;
@@ -98,11 +100,15 @@ export class Server {
       Object.entries(message.headers).map(([name, value]) => [name, Array.isArray(value) ? value[0] : value]),
     );
     try {
-      return { status, headers, body: await readBody(message, request.limit, this.name) };
+      return {
+        status,
+        headers,
+        body: await readBody(message, request.limit, this.name, status === 200 ? request.sink : undefined),
+      };
     } catch (cause) {
       message.destroy();
       if (signal?.aborted === true) throw signal.reason;
-      throw cause instanceof PostError ? cause : this.#noAnswer(cause);
+      throw cause instanceof PostError ? cause : this.#noAnswer(total.aborted ? total.reason : cause);
     }
   }
 
@@ -173,7 +179,12 @@ function authorities(): string[] {
   return [...new Set([...getCACertificates('default'), ...getCACertificates('system')])];
 }
 
-async function readBody(message: IncomingMessage, limit: number, server: string): Promise<Uint8Array> {
+async function readBody(
+  message: IncomingMessage,
+  limit: number,
+  server: string,
+  sink: Request['sink'],
+): Promise<Uint8Array> {
   const tooLarge = () => new PostError('ANSWER_TOO_LARGE', `${server} answered more than ${limit} bytes`);
   const encoding = message.headers['content-encoding'] ?? 'identity';
   const decoder = encoding === 'gzip' ? createGunzip() : encoding === 'zstd' ? createZstdDecompress() : undefined;
@@ -186,7 +197,8 @@ async function readBody(message: IncomingMessage, limit: number, server: string)
   for await (const chunk of stream as AsyncIterable<Buffer>) {
     bytes += chunk.length;
     if (bytes > limit) throw tooLarge();
-    chunks.push(chunk);
+    if (sink === undefined) chunks.push(chunk);
+    else sink(chunk);
   }
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
 }

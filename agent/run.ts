@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto';
 import { formatInstant, parseInstant, type Clock, type Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
-import type { FileManifest, ManifestHeader } from '#src/manifest/header.ts';
+import type { ManifestHeader } from '#src/manifest/header.ts';
 import type { FullReport, Report } from '#src/report/report.ts';
 import { fitReport, sameInstead } from '#src/report/seal.ts';
 import { parsePublicKey, type Signer } from '#src/signing/ed25519.ts';
@@ -13,7 +13,7 @@ import { EXIT, type Exit } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig } from './config.ts';
 import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
-import { Manifests } from './manifests.ts';
+import { Manifests, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
 import { Outbox, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
@@ -142,7 +142,7 @@ async function compare(
   outbox: Outbox,
   observed: Observed,
 ): Promise<Compared> {
-  const scan = (expected?: FileManifest) =>
+  const scan = (expected?: Expected) =>
     deps.scan({
       root: config.root,
       mounts: observed.mounts,
@@ -183,7 +183,7 @@ function fits({ trees }: ManifestHeader, scan: Scan): boolean {
 
 type Found = {
   readonly headers: readonly ManifestHeader[];
-  readonly load: (header: ManifestHeader) => Promise<FileManifest | { readonly none: string }>;
+  readonly load: (header: ManifestHeader) => Promise<Expected | { readonly none: string }>;
 };
 
 async function findManifest(
@@ -217,19 +217,22 @@ async function findManifest(
     headers: found.headers,
     load: async (header) => {
       const loaded = await manifests.manifest(header);
-      return loaded.kind === 'none' ? { none: loaded.why } : loaded.manifest;
+      return loaded.kind === 'none' ? { none: loaded.why } : loaded;
     },
   };
 }
 
+/**
+ * As PROTOCOL 7, save that a report which did not arrive is *could not tell* whatever it says: nearly every host differs somewhere, and
+ * whoever watches the unit must see that the server was not told.
+ */
 function exitOf({ scan, with: compared }: Compared, delivery: FlushResult | null): Exit {
-  const differs =
-    scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same');
-  if ((differs && !('none' in compared)) || (delivery?.refused.length ?? 0) > 0) return EXIT.different;
-  const told =
-    !('none' in compared) &&
-    [scan.trees.usr, scan.trees.etc].every(({ main, extra }) => main !== null && extra !== null);
-  return told && (delivery === null || delivery.waiting === 0) ? EXIT.ok : EXIT.unknown;
+  if (delivery !== null && (delivery.waiting > 0 || delivery.refused.length > 0)) return EXIT.unknown;
+  if ('none' in compared) return EXIT.unknown;
+  if (scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same'))
+    return EXIT.different;
+  const { usr, etc } = scan.trees;
+  return [usr.main, usr.extra, etc.main, etc.extra].includes(null) ? EXIT.unknown : EXIT.ok;
 }
 
 /** The server's time, within what it may ask (docs/report.md 4.3); without one, our own interval with jitter. */

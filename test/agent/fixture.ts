@@ -4,7 +4,9 @@ import { hash } from 'node:crypto';
 import { formatInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { accept, checkReport, openReport, type HostState, type Outcome } from '#src/report/accept.ts';
-import type { FullReport } from '#src/report/report.ts';
+import { checkConsistency, readContents, type Consistency, type KnownManifest } from '#src/report/contradict.ts';
+import type { Refused } from '#src/report/refusal.ts';
+import type { FullReport, Report } from '#src/report/report.ts';
 import { stateDigest } from '#src/report/seal.ts';
 import { EMPTY_CHAIN } from '#src/report/sequence.ts';
 import { verifyInPool } from '#src/signing/node.ts';
@@ -57,6 +59,10 @@ export class ModelServer {
   readonly stated = new Set<number>();
   readonly outcomes: Outcome[] = [];
   posts = 0;
+  /** What it has built. */
+  manifests: KnownManifest[] = [];
+  /** Every report that was taken as new, in the order of arrival. */
+  readonly reports: Report[] = [];
 
   async post(envelope: Uint8Array): Promise<Posted> {
     this.posts++;
@@ -68,12 +74,13 @@ export class ModelServer {
     assert.ok(checked.kind === 'checked', JSON.stringify(checked));
     const { report } = checked;
     const kept = this.taken.get(report.seq) ?? null;
-    const outcome = accept(checked, null, { ...this.state, kept });
+    const outcome = accept(checked, await this.#consistency(report), { ...this.state, kept });
     this.outcomes.push(outcome);
     if (outcome.kind === 'refused')
       return { kind: 'refused', problem: problem(outcome.code, outcome.message, { check: outcome.check }) };
     if (outcome.effect !== 'replay') {
       this.taken.set(report.seq, checked.digest);
+      this.reports.push(report);
       for (const { from, to } of report.dropped) for (let seq = from; seq <= to; seq++) this.stated.add(seq);
     }
     if (outcome.effect === 'advance')
@@ -85,6 +92,17 @@ export class ModelServer {
       };
     else this.state = { ...this.state, chain: outcome.chain };
     return { kind: 'accepted', answer: this.answer(report.seq, outcome.effect, outcome.want) };
+  }
+
+  /** Check 7 of a full report, against `manifests`. */
+  async #consistency(report: Report): Promise<Consistency | Refused | null> {
+    if (report.kind === 'same') return null;
+    const contents = readContents(report);
+    if (contents.kind === 'refused') return contents;
+    const manifest = this.manifests.find(
+      ({ header }) => header.rule === report.manifest?.rule && header.image === report.manifest.image,
+    );
+    return checkConsistency(report, contents, { manifest, booted: undefined }, sha256);
   }
 
   answer(seq: number, effect: Answer['effect'], want: Answer['want'] = 'same'): Answer {

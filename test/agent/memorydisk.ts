@@ -68,6 +68,24 @@ export class MemoryDisk implements Disk {
     return file && { bytes: file.bytes.length, mode: file.mode };
   }
 
+  pieces(path: string): Iterable<Uint8Array> {
+    return { [Symbol.iterator]: () => this.#pieces(path) };
+  }
+
+  *#pieces(path: string): Generator<Uint8Array> {
+    const bytes = this.read(path, Infinity) ?? new Uint8Array();
+    // Small, so that lines are cut in their middle.
+    for (let at = 0; at < bytes.length; at += 100) yield bytes.subarray(at, at + 100);
+  }
+
+  writer(path: string, mode: number): { write(bytes: Uint8Array): void; end(): void } {
+    const pieces: Uint8Array[] = [];
+    return {
+      write: (bytes) => void pieces.push(bytes.slice()),
+      end: () => this.create(path, Buffer.concat(pieces), mode),
+    };
+  }
+
   create(path: string, bytes: Uint8Array, mode: number): void {
     if (this.#names().has(path)) throw errno('EEXIST', path);
     const file: File = { bytes: bytes.slice(), synced: false, mode };
