@@ -1,16 +1,20 @@
 /** How time grows with input, for parsers of hostile texts: the exponent is fitted, seconds are never judged. */
 
-/** Fits y = c·n^k over sizes and gives k; the best of several runs each, so that a busy machine does not matter. */
+const ROUNDS = 15;
+
+/**
+ * Fits y = c·n^k over sizes and gives k. Each size counts with the best of many runs, one of every size in turn: a machine that is
+ * busy for a while slows all sizes alike, and some run of each fits between two turns of the scheduler if it is short.
+ */
 export function exponent(run: (n: number) => void, sizes: readonly number[]): number {
-  const points = sizes.map((n) => {
-    let best = Infinity;
-    for (let i = 0; i < 7; i++) {
+  const best = new Map(sizes.map((n) => [n, Infinity]));
+  for (let round = 0; round < ROUNDS; round++)
+    for (const n of sizes) {
       const start = performance.now();
       run(n);
-      best = Math.min(best, performance.now() - start);
+      best.set(n, Math.min(best.get(n)!, performance.now() - start));
     }
-    return [Math.log(n), Math.log(best)] as const;
-  });
+  const points = [...best].map(([n, time]) => [Math.log(n), Math.log(time)] as const);
   const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
   const mx = mean(points.map(([x]) => x));
   const my = mean(points.map(([, y]) => y));
