@@ -6,13 +6,15 @@ import { createHash, hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 
-/** Where a worker puts its answers: `slots` times `BATCH` records in one shared buffer, and what each shall do. */
-export type WorkerData = { readonly answers: SharedArrayBuffer; readonly sparseMax: number };
-/** A batch: access paths joined by NUL (a byte a character), and a letter for each: how to look at it. */
+/** What is shared with the workers: slots, each a batch's records and paths; how many bytes of a file may be holes. */
+export type WorkerData = { readonly slots: SharedArrayBuffer; readonly sparseMax: number };
+/** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
   readonly seq: number;
   readonly slot: number;
-  readonly paths: string;
+  /** Of the access paths in the slot, joined by NUL, a byte a character; or the text itself where it does not fit there. */
+  readonly length: number;
+  readonly text: string | null;
   readonly kinds: string;
   /** The tree's device; files on another one are mounted over. Null where files may have devices of their own (overlayfs). */
   readonly dev: number | null;
@@ -26,6 +28,10 @@ export type Answer =
 export const BATCH = 128;
 /** Doubles in a record: code, mode, uid, gid, size, rdev, then 64 bytes of hex. */
 export const RECORD = 14;
+/** Behind its records a slot has room for paths: 128 of 128 bytes; those of real trees have 70. */
+export const TEXT_AT = BATCH * RECORD * 8;
+export const TEXT_BYTES = 16 * 1024;
+export const SLOT_BYTES = TEXT_AT + TEXT_BYTES;
 /** Codes below HOLE are types, in the order of TYPES. */
 export const TYPES = ['dir', 'file', 'symlink', 'char', 'block', 'fifo', 'socket'] as const;
 /** Codes of holes: HOLE + index in `unreadable unstable mount`. */
@@ -190,10 +196,10 @@ function inspect(path: string, kind: string, { dev }: Task, sparseMax: number, x
   }
 }
 
-async function serve({ answers, sparseMax }: WorkerData): Promise<void> {
+async function serve({ slots, sparseMax }: WorkerData): Promise<void> {
   const port = parentPort!;
-  const numbers = new Float64Array(answers);
-  const bytes = Buffer.from(answers);
+  const numbers = new Float64Array(slots);
+  const bytes = Buffer.from(slots);
   let xattr: Xattr | undefined;
   let noXattr: string | null = null;
   try {
@@ -204,10 +210,11 @@ async function serve({ answers, sparseMax }: WorkerData): Promise<void> {
   port.on('message', (task: Task) => {
     const texts: string[] = [];
     bytesRead = 0;
-    const paths = task.paths.split('\0');
+    const from = task.slot * SLOT_BYTES + TEXT_AT;
+    const paths = (task.text ?? bytes.toString('latin1', from, from + task.length)).split('\0');
     for (let i = 0; i < paths.length; i++) {
       inspect(paths[i]!, task.kinds[i]!, task, sparseMax, xattr);
-      const at = (task.slot * BATCH + i) * RECORD;
+      const at = (task.slot * SLOT_BYTES) / 8 + i * RECORD;
       const { stat, text } = seen;
       numbers[at] = seen.code + (text === undefined ? 0 : WITH_TEXT);
       if (text !== undefined) texts.push(text);
@@ -224,4 +231,4 @@ async function serve({ answers, sparseMax }: WorkerData): Promise<void> {
   port.postMessage({ seq: -1, noXattr } satisfies Answer);
 }
 
-if (parentPort !== null && workerData?.answers instanceof SharedArrayBuffer) await serve(workerData as WorkerData);
+if (parentPort !== null && workerData?.slots instanceof SharedArrayBuffer) await serve(workerData as WorkerData);

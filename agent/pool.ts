@@ -2,16 +2,29 @@
 import { readFileSync } from 'node:fs';
 import { getCompileCacheDir, stripTypeScriptTypes } from 'node:module';
 import { Worker } from 'node:worker_threads';
-import { BATCH, HOLE, RECORD, TYPES, WITH_TEXT, type Answer, type Task, type WorkerData } from './hashworker.ts';
+import {
+  BATCH,
+  HOLE,
+  RECORD,
+  SLOT_BYTES,
+  TEXT_AT,
+  TEXT_BYTES,
+  TYPES,
+  WITH_TEXT,
+  type Answer,
+  type Task,
+  type WorkerData,
+} from './hashworker.ts';
 import { SPARSE_BYTES_MAX } from '#src/limits.ts';
-import { HOLE_KINDS, type HoleKind } from '#src/drift/drift.ts';
+import { HOLE_KINDS, type Hole } from '#src/drift/drift.ts';
 import type { ByteString } from '#src/bytes.ts';
 import type { Entry } from '#src/manifest/entry.ts';
+import type { Found } from './walk.ts';
 
 export { BATCH };
 
-/** What a worker saw at one path. Of a folder only the capability; the walk knows the rest. */
-export type Seen = { readonly hole: HoleKind; readonly detail: string } | Entry;
+/** What a worker saw at one path. */
+export type Seen = { readonly hole: Hole } | Entry;
 
 /** Batches that may be under way: while one worker reads a huge file, the other needs this many to go on with. */
 const WINDOW = 96;
@@ -20,19 +33,33 @@ const AHEAD = 3;
 // The heaps hold a batch's paths and little else; left alone they grow to fill what is there.
 const HEAP = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 48 };
 
-/** A batch as the scan gives it. */
-export type Job = { readonly paths: readonly string[]; readonly kinds: string; readonly dev: number | null };
-/** A batch's end: how many bytes were read, and what was seen at each of its paths. Valid until the next `take`. */
-export type Batch = { readonly bytes: number; next(path: ByteString): Seen };
+/** A batch's end: how many bytes were read, and then what was seen at each of its `count` paths. Valid until the next `take`. */
+export type Batch = { readonly bytes: number; readonly count: number; next(): Seen };
+
+/**
+ * A batch that a worker has. Thousands of paths are under way at a time; as strings they would leave the young heap and stay
+ * as garbage until a collection that a scan hardly sees, so they wait as bytes in the batch's slot.
+ */
+type Waiting = {
+  readonly count: number;
+  readonly length: number;
+  /** The access paths, where the slot is too small for them. */
+  readonly text: string | undefined;
+  /** The paths, where they are not simply the access paths without the root. */
+  readonly paths: readonly ByteString[] | undefined;
+  bytes: number;
+  texts: readonly string[] | undefined;
+};
 
 type Member = { readonly worker: Worker; busy: number };
 
 export class HashPool {
-  readonly #answers = new SharedArrayBuffer(WINDOW * BATCH * RECORD * 8);
-  readonly #numbers = new Float64Array(this.#answers);
-  readonly #bytes = Buffer.from(this.#answers);
+  readonly #root: ByteString;
+  readonly #slots = new SharedArrayBuffer(WINDOW * SLOT_BYTES);
+  readonly #numbers = new Float64Array(this.#slots);
+  readonly #bytes = Buffer.from(this.#slots);
   readonly #members: Member[];
-  readonly #done = new Map<number, { readonly bytes: number; readonly texts: readonly string[] }>();
+  readonly #waiting = new Map<number, Waiting>();
   #starting: number;
   #sent = 0;
   #taken = 0;
@@ -41,9 +68,11 @@ export class HashPool {
   /** Why capabilities cannot be read; null if they can. Known once `ready` resolved. */
   noXattr: string | null = null;
 
-  constructor(workers: number) {
+  /** `root`: what stands before every path in its access path, as far as the walk has no shorter way. */
+  constructor(workers: number, root: ByteString) {
+    this.#root = root;
     const url = workerUrl();
-    const workerData: WorkerData = { answers: this.#answers, sparseMax: SPARSE_BYTES_MAX };
+    const workerData: WorkerData = { slots: this.#slots, sparseMax: SPARSE_BYTES_MAX };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {
       const member: Member = { worker: new Worker(url, { workerData, resourceLimits: HEAP }), busy: 0 };
@@ -69,34 +98,59 @@ export class HashPool {
     return this.#sent > this.#taken;
   }
 
-  give({ paths, kinds, dev }: Job): void {
+  /** `dev`: the tree's device; null where its files may have others. */
+  give(found: readonly Found[], dev: number | null): void {
     const seq = this.#sent++;
-    if (paths.length === 0) {
-      this.#done.set(seq, { bytes: 0, texts: [] });
-      return;
+    const slot = seq % WINDOW;
+    const text = found.map(({ access }) => access).join('\0');
+    const fits = text.length <= TEXT_BYTES;
+    const straight = found.every(({ access, path }) => access.length === this.#root.length + path.length);
+    this.#waiting.set(seq, {
+      count: found.length,
+      length: text.length,
+      text: fits ? undefined : text,
+      paths: straight ? undefined : found.map(({ path }) => path),
+      bytes: 0,
+      texts: found.length === 0 ? [] : undefined,
+    });
+    if (found.length === 0) return;
+    if (fits) this.#bytes.write(text, slot * SLOT_BYTES + TEXT_AT, 'latin1');
+    let kinds = '';
+    for (const [i, { kind, stat }] of found.entries()) {
+      kinds += kind;
+      if (stat === undefined) continue;
+      const at = (slot * SLOT_BYTES) / 8 + i * RECORD;
+      this.#numbers[at + 1] = stat.mode & 0o7777;
+      this.#numbers[at + 2] = stat.uid;
+      this.#numbers[at + 3] = stat.gid;
     }
     const member = this.#members.reduce((a, b) => (b.busy < a.busy ? b : a));
     member.busy++;
+    const task: Task = { seq, slot, length: text.length, text: fits ? null : text, kinds, dev };
     // eslint-disable-next-line unicorn/require-post-message-target-origin
-    member.worker.postMessage({ seq, slot: seq % WINDOW, paths: paths.join('\0'), kinds, dev } satisfies Task);
+    member.worker.postMessage(task);
   }
 
   /** The oldest batch, if it is done. */
   take(): Batch | undefined {
     const seq = this.#taken;
-    const answer = this.#done.get(seq);
-    if (answer === undefined) return undefined;
-    this.#done.delete(seq);
+    const batch = this.#waiting.get(seq);
+    if (batch?.texts === undefined) return undefined;
+    this.#waiting.delete(seq);
     this.#taken++;
-    let record = (seq % WINDOW) * BATCH * RECORD;
+    const { texts } = batch;
+    const slot = (seq % WINDOW) * SLOT_BYTES;
+    const from = slot + TEXT_AT;
+    const access = (batch.text ?? this.#bytes.toString('latin1', from, from + batch.length)).split('\0');
+    let index = 0;
     let text = 0;
-    const next = (path: ByteString): Seen => {
-      const code = this.#numbers[record]!;
-      const seen = this.#decode(path, record, code >= WITH_TEXT ? answer.texts[text++] : undefined);
-      record += RECORD;
-      return seen;
+    const next = (): Seen => {
+      const record = slot / 8 + index * RECORD;
+      const path = batch.paths === undefined ? access[index]!.slice(this.#root.length) : batch.paths[index]!;
+      index++;
+      return this.#decode(path, record, this.#numbers[record]! >= WITH_TEXT ? texts[text++] : undefined);
     };
-    return { bytes: answer.bytes, next };
+    return { bytes: batch.bytes, count: batch.count, next };
   }
 
   /** Resolves when a worker has answered. */
@@ -127,7 +181,9 @@ export class HashPool {
       this.noXattr ??= 'noXattr' in answer ? answer.noXattr : null;
     } else if ('texts' in answer) {
       member.busy--;
-      this.#done.set(answer.seq, answer);
+      const batch = this.#waiting.get(answer.seq)!;
+      batch.bytes = answer.bytes;
+      batch.texts = answer.texts;
     }
     this.#wake?.();
   }
@@ -141,7 +197,7 @@ export class HashPool {
   #decode(path: ByteString, record: number, text: string | undefined): Seen {
     const numbers = this.#numbers;
     const code = numbers[record]! % WITH_TEXT;
-    if (code >= HOLE) return { hole: HOLE_KINDS[code - HOLE]!, detail: text ?? '' };
+    if (code >= HOLE) return { hole: { path, kind: HOLE_KINDS[code - HOLE]!, detail: text ?? '' } };
     const type = TYPES[code]!;
     const mode = numbers[record + 1]!;
     const uid = numbers[record + 2]!;
@@ -173,9 +229,9 @@ export function device(rdev: number): string {
  * source at hand; without one we strip it, once for all threads: each that did so itself would take 17 MB and 50 ms.
  */
 function workerUrl(): URL {
-  if (!import.meta.url.endsWith('.ts')) return new URL('./hashworker.js', import.meta.url);
-  const url = new URL('./hashworker.ts', import.meta.url);
-  if (getCompileCacheDir() !== undefined) return url;
+  const built = !import.meta.url.endsWith('.ts');
+  const url = new URL(built ? './hashworker.js' : './hashworker.ts', import.meta.url);
+  if (built || getCompileCacheDir() !== undefined) return url;
   const source = stripTypeScriptTypes(readFileSync(url, 'utf8'));
   return new URL(`data:text/javascript,${encodeURIComponent(source)}`);
 }

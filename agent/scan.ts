@@ -15,8 +15,8 @@ import type { Drift, Hole, Secret } from '#src/drift/drift.ts';
 import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import { readAccounts, type Accounts } from './accounts.ts';
-import { BATCH, HashPool, type Batch, type Job } from './pool.ts';
-import { release, walkTree, type Step } from './walk.ts';
+import { BATCH, HashPool, type Batch } from './pool.ts';
+import { release, walkTree, type Found, type Step } from './walk.ts';
 
 export class ScanError extends BootproofError<'ROOT_UNREADABLE'> {}
 
@@ -75,7 +75,7 @@ export async function scan(options: ScanOptions): Promise<Scan> {
   const started = performance.now();
   const root = rootOf(options.root);
   options.signal?.throwIfAborted();
-  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2));
+  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2), root);
   const abort = () => pool.abort(options.signal!.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
@@ -134,42 +134,44 @@ class Run {
       }),
     );
     const steps = walk.steps[Symbol.iterator]();
-    const batches: Steps[] = []; // given to the pool and not yet taken
+    const between: Between[] = []; // of the batches that were given to the pool and not yet taken
     let more = true;
     while (more || this.#pool.pending) {
       while (more && this.#pool.hasRoom) {
-        const { job, batch } = nextBatch(steps, walk.dev);
-        more = batch.length > 0;
+        const batch = nextBatch(steps);
+        more = batch.found.length + batch.between.length > 0;
         if (!more) break;
-        batches.push(batch);
-        this.#pool.give(job);
+        between.push(batch.between);
+        this.#pool.give(batch.found, walk.dev);
       }
       for (let done = this.#pool.take(); done !== undefined; done = this.#pool.take())
-        this.#took(batches.shift()!, done, sink);
+        this.#took(between.shift()!, done, sink);
       if (this.#pool.pending) await this.#pool.change();
     }
     this.#trees.set(tree, sink.end(this.#pool.noXattr === null));
     if (sink.entries === 0 && sink.holes.length === 0) this.#absent(tree);
   }
 
-  #took(batch: Steps, done: Batch, sink: TreeSink): void {
+  #took(between: Between, done: Batch, sink: TreeSink): void {
     this.#bytes += done.bytes;
     let last: ByteString | undefined;
-    for (const step of batch) {
-      if (typeof step === 'object' && 'done' in step) release(step.done);
-      else if (typeof step === 'object' && 'hole' in step) sink.hole(step.hole);
+    let taken = 0;
+    let at = 0;
+    for (; at < between.length || taken < done.count;) {
+      const other = between[at];
+      if (other !== undefined && other.after === taken) {
+        if ('done' in other.step) release(other.step.done);
+        else sink.hole(other.step.hole);
+        at++;
+        continue;
+      }
+      const seen = done.next();
+      taken++;
+      if ('hole' in seen) sink.hole(seen.hole);
       else {
-        const path = typeof step === 'string' ? step : step.path;
-        const seen = done.next(path);
-        last = path;
-        if ('hole' in seen) sink.hole({ path, kind: seen.hole, detail: seen.detail });
-        else if (typeof step === 'object' && step.stat !== undefined) {
-          const { mode, uid, gid } = step.stat;
-          sink.entry({ ...seen, mode: mode & 0o7777, uid, gid });
-        } else {
-          if (seen.type === 'file') this.#files++;
-          sink.entry(seen);
-        }
+        if (seen.type === 'file') this.#files++;
+        last = seen.path;
+        sink.entry(seen);
       }
     }
     sink.flush();
@@ -206,26 +208,19 @@ class Run {
   }
 }
 
-/**
- * A batch while it is under way. Thousands of paths wait at a time, so of most steps only the path is kept: what lives
- * long enough to leave the young heap stays as garbage until a collection that a scan never sees.
- */
-type Steps = (ByteString | Step)[];
+/** What a batch has besides paths to look at: holes, and descriptors to close, each after so many of its paths. */
+type Between = { readonly after: number; readonly step: Exclude<Step, Found> }[];
 
-function nextBatch(steps: Iterator<Step>, dev: number | null): { job: Job; batch: Steps } {
-  const batch: Steps = [];
-  const paths: string[] = [];
-  let kinds = '';
-  while (batch.length < BATCH) {
+function nextBatch(steps: Iterator<Step>): { found: Found[]; between: Between } {
+  const found: Found[] = [];
+  const between: Between = [];
+  while (found.length + between.length < BATCH) {
     const { done, value } = steps.next();
     if (done === true) break;
-    if ('kind' in value) {
-      paths.push(value.access);
-      kinds += value.kind;
-      batch.push(value.stat === undefined ? value.path : value);
-    } else batch.push(value);
+    if ('kind' in value) found.push(value);
+    else between.push({ after: found.length, step: value });
   }
-  return { job: { paths, kinds, dev }, batch };
+  return { found, between };
 }
 
 /** One tree's lines on their way into comparison and digests. */
@@ -280,7 +275,7 @@ class TreeSink {
 
 /** What can be compared where capabilities cannot be read. */
 function withoutCapabilities({ main, extra }: ExpectedTree): ExpectedTree {
-  return { main, extra: extra.replace(/^.*\tsecurity\.capability=.*\n/gm, '') };
+  return { main, extra: extra && extra.replace(/^.*\tsecurity\.capability=.*\n/gm, '') };
 }
 
 /** At most as many as a report takes: those that drift does not tell go first. */

@@ -12,7 +12,11 @@ import { attributesOf, driftJson, type Drift, type Secret } from './drift.ts';
 import { comparisonEntry, isSecret } from './redact.ts';
 
 /** What a tree must be; a large main text may come in pieces, cut anywhere, and is then never held as a whole. */
-export type ExpectedTree = { readonly main: string | Iterable<string>; readonly extra: string };
+export type ExpectedTree = {
+  readonly main: string | Iterable<string>;
+  /** Null where it is not known: capabilities and device numbers are then left out of the comparison. */
+  readonly extra: string | null;
+};
 
 /** Where a comparison puts what it finds, in `comparePaths` order. */
 export type Findings = { drift(drift: Drift): void; secret(secret: Secret): void };
@@ -23,12 +27,14 @@ export type Findings = { drift(drift: Drift): void; secret(secret: Secret): void
  */
 export class TreeComparison {
   readonly #expected: Cursor | undefined;
+  readonly #extraKnown: boolean;
   readonly #added: readonly string[];
   readonly #findings: Findings;
 
   /** `secretPaths`: the site's own globs (`parseSecretPath`). */
   constructor(expected: ExpectedTree | undefined, secretPaths: readonly string[], findings: Findings) {
-    this.#expected = expected && new Cursor(expected);
+    this.#expected = expected && new Cursor(expected.main, expected.extra ?? '');
+    this.#extraKnown = expected?.extra !== null;
     this.#added = secretPaths;
     this.#findings = findings;
   }
@@ -41,8 +47,9 @@ export class TreeComparison {
   lines(main: string, extra: string): string {
     // Secrets must be told even where they are the same, and only /etc has them.
     const secrets = main.startsWith('./etc');
-    if (!secrets && (this.#expected === undefined || this.#expected.skip(main, extra))) return main;
-    const extras = readExtra(extra);
+    const known = this.#extraKnown ? extra : '';
+    if (!secrets && (this.#expected === undefined || this.#expected.skip(main, known))) return main;
+    const extras = readExtra(known);
     let out = '';
     for (let start = 0; start < main.length;) {
       const end = main.indexOf('\n', start) + 1;
@@ -227,7 +234,7 @@ class Cursor {
   /** The last line passed, or the text that ends with it. */
   #last = '';
 
-  constructor({ main, extra }: ExpectedTree) {
+  constructor(main: string | Iterable<string>, extra: string) {
     this.#pieces = (typeof main === 'string' ? [main] : main)[Symbol.iterator]();
     this.#extra = extra;
     this.#extras = readExtra(extra);

@@ -1,0 +1,91 @@
+/** `bootproof agent …`, and the agent's own entry: argv → subcommand, each imported only when it is called. */
+import { setFlagsFromString } from 'node:v8';
+import { BootproofError } from '#src/error.ts';
+import { EXIT, printableText, UsageError, type Exit, type Io, type Stream } from '#src/terminal.ts';
+
+/** A subcommand: the words after its name, and its exit code. It prints its own results; refusals it throws. */
+export type AgentCommand = (args: readonly string[], io: Io) => Promise<Exit>;
+
+const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promise<AgentCommand> }>> = {
+  scan: {
+    about: 'read all of /usr and /etc, and say what is not as the image says',
+    load: async () => (await import('./scancommand.ts')).scanCommand,
+  },
+  enroll: {
+    about: "make this host's key, and have the server take it",
+    load: async () => (await import('./commands.ts')).enrollCommand,
+  },
+  run: {
+    about: 'look at the host once, or every so often, and report to the server',
+    load: async () => (await import('./commands.ts')).runCommand,
+  },
+  status: {
+    about: 'who this host is to its server, and what waits',
+    load: async () => (await import('./commands.ts')).statusCommand,
+  },
+};
+
+const HELP = `bootproof agent: the part of Bootproof that runs on each host
+
+${Object.entries(COMMANDS)
+  .map(([name, { about }]) => `  bootproof agent ${name.padEnd(8)} ${about}`)
+  .join('\n')}
+
+Each takes --help.
+`;
+
+/** Runs a subcommand. `own` are those that the whole command does in its own way. @throws what the subcommand throws. */
+export async function main(
+  args: readonly string[],
+  io: Io,
+  own: Readonly<Record<string, AgentCommand>> = {},
+): Promise<Exit> {
+  // The young generation may grow to 48 MB and stays so: on a host that is memory without a gain in time.
+  setFlagsFromString('--semi-space-growth-factor=1');
+  const [name, ...rest] = args;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    await (name === undefined ? io.stderr : io.stdout).write(HELP);
+    return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined)
+    throw new UsageError(`no command agent ${JSON.stringify(name)}; 'bootproof agent help' lists them`);
+  const act = Object.hasOwn(own, name) ? own[name]! : await command.load();
+  return act(rest, io);
+}
+
+function stream(out: NodeJS.WriteStream): Stream {
+  return {
+    isTTY: out.isTTY,
+    columns: out.columns ?? 100,
+    write: (text) =>
+      new Promise((resolve, reject) => {
+        out.write(text, (error) => (error ? reject(error) : resolve()));
+      }),
+  };
+}
+
+/** The exit code of a refusal, said on standard error. */
+async function refusal(error: unknown, io: Io): Promise<Exit> {
+  const [exit, text] =
+    error instanceof UsageError
+      ? [EXIT.usage, printableText(error.message)]
+      : error instanceof BootproofError
+        ? [EXIT.unknown, `${printableText(error.message)} [${error.code}]`]
+        : [EXIT.fault, `our own fault, please report it: ${error instanceof Error ? error.stack : String(error)}`];
+  await io.stderr.write(`bootproof: ${text}\n`);
+  return exit;
+}
+
+if (import.meta.main) {
+  const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
+  // A reader that went away (`| head`) is no fault of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.fault),
+  );
+  try {
+    process.exitCode = await main(process.argv.slice(2), io);
+  } catch (error) {
+    process.exitCode = await refusal(error, io);
+  }
+}

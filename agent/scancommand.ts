@@ -1,0 +1,182 @@
+/** `agent scan`: a root held against a manifest, here and now; nothing is sent. */
+import { realpathSync } from 'node:fs';
+import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
+import { fromBytes } from '#src/bytes.ts';
+import { BootproofError } from '#src/error.ts';
+import { EXIT, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { Look } from './look.ts';
+import { openManifest, type Expected } from './manifestfile.ts';
+import { lookAtMounts } from './mounts.ts';
+import { isComplete, isDifferent, painter, scanJson, scanText, sizeText } from './present.ts';
+import { scan, ScanError, type Progress, type Scan } from './scan.ts';
+
+/** What the whole command adds: a manifest made from an image. The agent alone cannot read images. */
+export type ImageOption = {
+  readonly options: ParseArgsOptionsConfig;
+  readonly help: string;
+  /** The manifest that the options name; undefined if they name none. */
+  load(values: Readonly<Record<string, unknown>>): Promise<Expected | undefined>;
+};
+
+const OPTIONS = {
+  root: { type: 'string', default: '/' },
+  manifest: { type: 'string' },
+  'manifest-extra': { type: 'string' },
+  workers: { type: 'string' },
+  all: { type: 'boolean' },
+  json: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const satisfies ParseArgsOptionsConfig;
+
+const help = (
+  image: string,
+) => `bootproof agent scan: reads all of /usr and /etc, and says what is not as the image says
+
+  --root DIR             the root to scan: / by default, or the folder of a deployment
+  --manifest FILE        hold it against this main text, as 'bootproof manifest build --format mtree' writes it
+  --manifest-extra FILE  with this second text (--extra FILE there); without it capabilities and device numbers
+                         are not compared
+${image}  --all                  list every path that came or went with its folder, too
+  --json                 one JSON document on standard output
+  --workers N            threads that read and hash (default: 2, or 1 on a single core)
+
+Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 4) are compared here; of
+them neither size nor digest is shown.
+
+Exit codes: 0 as the image says, 1 a difference was seen, 2 none was seen but something could not be told (a path that
+could not be read, no manifest), 64 wrong use, 70 our own fault.
+`;
+
+/** @throws {UsageError}; {BootproofError} for a root, image or manifest that is refused, unless `--json` tells of it. */
+export async function scanCommand(args: readonly string[], io: Io, image?: ImageOption): Promise<Exit> {
+  const values = parse(args, image);
+  if (values['help'] === true) {
+    await io.stdout.write(help(image?.help ?? ''));
+    return EXIT.ok;
+  }
+  const json = values['json'] === true;
+  try {
+    return await run(values, json, io, image);
+  } catch (error) {
+    if (!json || !(error instanceof BootproofError) || error instanceof UsageError) throw error;
+    await io.stdout.write(`${JSON.stringify({ code: error.code, message: error.message })}\n`);
+    await io.stderr.write(`bootproof: ${printableText(error.message)} [${error.code}]\n`);
+    return EXIT.unknown;
+  }
+}
+
+type Values = Readonly<Record<string, unknown>>;
+
+function parse(args: readonly string[], image: ImageOption | undefined): Values {
+  try {
+    return parseArgs({ args: [...args], options: { ...OPTIONS, ...image?.options }, strict: true }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message.split('\n')[0]!);
+  }
+}
+
+async function run(values: Values, json: boolean, io: Io, image: ImageOption | undefined): Promise<Exit> {
+  const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
+  const workers = workersOf(text('workers'));
+  const root = realRoot(text('root')!);
+  const expected = await expectedOf(text('manifest'), text('manifest-extra'), values, image);
+  const look = new Look('/');
+  const { masks } = await lookAtMounts(look, fromBytes(root));
+  const progress = new ProgressLine(io);
+  let found: Scan;
+  try {
+    found = await scan({
+      root: root.toString(),
+      ...(expected === undefined ? {} : { expected }),
+      ...(workers === undefined ? {} : { workers }),
+      mounts: masks,
+      onProgress: (state) => progress.show(state),
+    });
+  } finally {
+    await progress.clear();
+  }
+  const lacksExtra = expected !== undefined && expected.trees.usr.extra === null;
+  const notes = [
+    ...look.words,
+    ...found.notes,
+    ...(lacksExtra ? ['no --manifest-extra: capabilities and device numbers were not compared'] : []),
+  ];
+  const told = { ...found, notes };
+  for (const note of notes) await io.stderr.write(`note: ${printableText(note)}\n`);
+  if (json) await io.stdout.write(`${JSON.stringify(scanJson(told, expected))}\n`);
+  else await writeLines(scanText(told, expected, values['all'] === true, painter(io.stdout, io.env)), io);
+  if (isDifferent(found)) return EXIT.different;
+  return isComplete(found, expected) ? EXIT.ok : EXIT.unknown;
+}
+
+function workersOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9][0-9]?$/.test(text)) throw new UsageError('--workers is a number from 1 to 99');
+  return Number(text);
+}
+
+/** As the kernel names it: mounts are told by real paths. */
+function realRoot(given: string): Buffer {
+  try {
+    return realpathSync(given, 'buffer');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    throw new ScanError('ROOT_UNREADABLE', `${given} cannot be entered: ${code}`, { cause });
+  }
+}
+
+async function expectedOf(
+  main: string | undefined,
+  extra: string | undefined,
+  values: Values,
+  image: ImageOption | undefined,
+): Promise<Expected | undefined> {
+  if (main === undefined && extra !== undefined) throw new UsageError('--manifest-extra needs --manifest');
+  const built = await image?.load(values);
+  if (main !== undefined && built !== undefined) throw new UsageError('--manifest and --image do not go together');
+  return main === undefined ? built : openManifest(main, extra);
+}
+
+/** In pieces that respect a slow reader, and are not one system call a line. */
+async function writeLines(lines: Iterable<string>, io: Io): Promise<void> {
+  let piece = '';
+  for (const line of lines) {
+    piece += line;
+    if (piece.length < 64 * 1024) continue;
+    await io.stdout.write(piece);
+    piece = '';
+  }
+  if (piece !== '') await io.stdout.write(piece);
+}
+
+const REDRAW_MS = 100;
+
+/** Where the scan is, on standard error if that is a terminal. */
+class ProgressLine {
+  readonly #io: Io;
+  #drawn = 0;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(io: Io) {
+    this.#io = io;
+  }
+
+  show({ path, files, bytes }: Progress): void {
+    const { stderr } = this.#io;
+    const now = performance.now();
+    if (!stderr.isTTY || now - this.#drawn < REDRAW_MS) return;
+    this.#drawn = now;
+    this.#write(`\r\u001b[K${`${files} files, ${sizeText(bytes)}  ${printable(path)}`.slice(0, stderr.columns - 1)}`);
+  }
+
+  async clear(): Promise<void> {
+    if (this.#drawn > 0) this.#write('\r\u001b[K');
+    await this.#last;
+  }
+
+  #write(text: string): void {
+    this.#last = this.#last.then(() => this.#io.stderr.write(text));
+    // Whoever clears the line learns of it; until then it must not end the process.
+    this.#last.catch(() => {});
+  }
+}
