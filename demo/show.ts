@@ -46,8 +46,9 @@ export function fleetTable(hosts: readonly FleetHost[]): string {
   for (const [index, host] of inOrder(hosts).entries()) {
     out += line(rows[index]!);
     out += `  ${printableText(host.sentence)}\n`;
-    for (const { text } of host.reasons.slice(0, REASONS_SHOWN)) out += `  - ${printableText(text)}\n`;
-    if (host.reasons.length > REASONS_SHOWN) out += `  - and ${host.reasons.length - REASONS_SHOWN} more\n`;
+    const reasons = host.reasons.filter(({ text }) => !host.sentence.includes(text));
+    for (const { text } of reasons.slice(0, REASONS_SHOWN)) out += `  - ${printableText(text)}\n`;
+    if (reasons.length > REASONS_SHOWN) out += `  - and ${reasons.length - REASONS_SHOWN} more\n`;
   }
   return out;
 }
