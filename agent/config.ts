@@ -11,9 +11,7 @@ import { parseSecretPath, SECRET_PATHS_ID, SecretPathError } from '#src/drift/re
 import { canonicalJson } from '#src/signing/canonical.ts';
 import type { Disk } from './disk.ts';
 
-export class ConfigError extends BootproofError<
-  'CONFIG_SYNTAX' | 'CONFIG_SETTING' | 'CONFIG_DURATION' | 'CONFIG_MISSING'
-> {}
+export class ConfigError extends BootproofError<'SETTINGS_SYNTAX' | 'SETTING_UNKNOWN' | 'SETTING_TIME'> {}
 
 /** This agent's version, in reports and in the `User-Agent`. */
 export const AGENT_VERSION = '0.1.0';
@@ -106,7 +104,7 @@ function fromEnvironment(env: Readonly<Record<string, string | undefined>>): Fla
   for (const [name, value] of Object.entries(env)) {
     if (!name.startsWith('BOOTPROOF_AGENT_') || value === undefined) continue;
     if (!Object.hasOwn(VARIABLES, name))
-      throw new ConfigError('CONFIG_SETTING', `${name} is no setting; there are ${Object.keys(VARIABLES).join(', ')}`);
+      throw new ConfigError('SETTING_UNKNOWN', `${name} is no setting; there are ${Object.keys(VARIABLES).join(', ')}`);
     out[VARIABLES[name as keyof typeof VARIABLES]] = value;
   }
   return out;
@@ -123,7 +121,7 @@ function readSettings(disk: Disk, file: string, schema: typeof ImageSettings | t
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new ConfigError('CONFIG_SYNTAX', `${file} is not JSON`, { cause });
+    throw new ConfigError('SETTINGS_SYNTAX', `${file} is not JSON`, { cause });
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
@@ -131,15 +129,15 @@ function readSettings(disk: Disk, file: string, schema: typeof ImageSettings | t
   const imageOnly = unknown.filter((key) => schema === EtcSettings && Object.hasOwn(ImageSettings.shape, key));
   if (imageOnly.length > 0)
     throw new ConfigError(
-      'CONFIG_SETTING',
+      'SETTING_UNKNOWN',
       `${file}: ${imageOnly.join(', ')} can be set only inside the image, in ${IMAGE_CONFIG}`,
     );
   if (unknown.length > 0)
     throw new ConfigError(
-      'CONFIG_SETTING',
+      'SETTING_UNKNOWN',
       `${file}: ${unknown.join(', ')}: no such setting; there are ${Object.keys(schema.shape).join(', ')}`,
     );
-  throw new ConfigError('CONFIG_SYNTAX', `${file}: ${z.prettifyError(parsed.error)}`, { cause: parsed.error });
+  throw new ConfigError('SETTINGS_SYNTAX', `${file}: ${z.prettifyError(parsed.error)}`, { cause: parsed.error });
 }
 
 function secretPath(text: string, file: string): string {
@@ -147,7 +145,7 @@ function secretPath(text: string, file: string): string {
     return parseSecretPath(text);
   } catch (cause) {
     if (!(cause instanceof SecretPathError)) throw cause;
-    throw new ConfigError('CONFIG_SYNTAX', `${file}: secretPaths: ${cause.message}`, { cause });
+    throw new ConfigError('SETTINGS_SYNTAX', `${file}: secretPaths: ${cause.message}`, { cause });
   }
 }
 
@@ -158,7 +156,7 @@ export function parseDuration(text: string): number {
   const ms = Number(match?.[1]) * unit;
   if (!(ms >= INTERVAL_MS_MIN && ms <= INTERVAL_MS_MAX))
     throw new ConfigError(
-      'CONFIG_DURATION',
+      'SETTING_TIME',
       `expected a time such as 15m, from 1s to 7d; got ${JSON.stringify(text.slice(0, 40))}`,
     );
   return ms;

@@ -4,6 +4,7 @@
  */
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { X509Certificate } from 'node:crypto';
 import { getCACertificates } from 'node:tls';
 import { createGunzip, createZstdDecompress, gzipSync } from 'node:zlib';
 import { type Instant } from '#src/clock.ts';
@@ -63,14 +64,18 @@ export class Server {
   readonly #options: ServerOptions;
   readonly #agent: HttpAgent;
 
-  /** @throws {PostError} URL_SYNTAX; URL_INSECURE for plain http to anything but loopback. */
+  /** @throws {PostError} URL_SYNTAX; URL_INSECURE for plain http to anything but loopback; CA_SYNTAX. */
   constructor(options: ServerOptions) {
     this.#base = parseServerUrl(options.url);
     this.#options = options;
     const shared = { keepAlive: true, maxSockets: 1, proxyEnv: { ...options.env } };
     this.#agent =
       this.#base.protocol === 'https:'
-        ? new HttpsAgent({ ...shared, ca: options.ca ?? authorities(), minVersion: 'TLSv1.2' })
+        ? new HttpsAgent({
+            ...shared,
+            ca: options.ca === undefined ? authorities() : checkedAuthorities(options.ca),
+            minVersion: 'TLSv1.2',
+          })
         : new HttpAgent(shared);
   }
 
@@ -173,6 +178,22 @@ export function parseServerUrl(text: string): URL {
   if (url.protocol === 'http:' && !/^(?:localhost|127(?:\.[0-9]+){3}|\[::1\])$/.test(url.hostname))
     throw new PostError('URL_INSECURE', `plain http is spoken to this machine alone; ${url.host} needs https`);
   return url;
+}
+
+/** Node takes a file without a single certificate for a list of none, and then says only that nobody can be believed. */
+function checkedAuthorities(pem: string): string {
+  const found = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
+  try {
+    if (found.length === 0) throw new Error('there is no certificate in it');
+    for (const certificate of found) new X509Certificate(certificate); // eslint-disable-line no-new
+    return pem;
+  } catch (cause) {
+    throw new PostError(
+      'CA_SYNTAX',
+      `the file of authorities holds no certificates in PEM: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
 }
 
 function authorities(): string[] {

@@ -71,43 +71,43 @@ const refused: [string, () => unknown, string, RegExp][] = [
   [
     'a secret path outside the image',
     () => readConfig(disk({ secretPaths: [] }), {}, {}),
-    'CONFIG_SETTING',
+    'SETTING_UNKNOWN',
     /secretPaths can be set only inside the image/,
   ],
   [
     'an unknown setting in /etc',
     () => readConfig(disk({ exclude: ['/usr'] }), {}, {}),
-    'CONFIG_SETTING',
+    'SETTING_UNKNOWN',
     /exclude: no such setting/,
   ],
   [
     'an unknown setting in the image',
     () => readConfig(diskWith({ [IMAGE_CONFIG]: '{"exclude":[]}' }), {}, {}),
-    'CONFIG_SETTING',
+    'SETTING_UNKNOWN',
     /exclude/,
   ],
   [
     'an unknown variable',
     () => readConfig(disk(), { BOOTPROOF_AGENT_EXCLUDE: '/usr' }, {}),
-    'CONFIG_SETTING',
+    'SETTING_UNKNOWN',
     /BOOTPROOF_AGENT_EXCLUDE/,
   ],
   [
     'what is no JSON',
     () => readConfig(diskWith({ [ETC_CONFIG]: '{' }), {}, {}),
-    'CONFIG_SYNTAX',
+    'SETTINGS_SYNTAX',
     /agent\.json is not JSON/,
   ],
-  ['what is no object', () => readConfig(diskWith({ [ETC_CONFIG]: '[]' }), {}, {}), 'CONFIG_SYNTAX', /agent\.json/],
-  ['a number as address', () => readConfig(disk({ url: 1 }), {}, {}), 'CONFIG_SYNTAX', /url/],
-  ['an authority by relative path', () => readConfig(disk({ ca: 'ca.pem' }), {}, {}), 'CONFIG_SYNTAX', /ca/],
+  ['what is no object', () => readConfig(diskWith({ [ETC_CONFIG]: '[]' }), {}, {}), 'SETTINGS_SYNTAX', /agent\.json/],
+  ['a number as address', () => readConfig(disk({ url: 1 }), {}, {}), 'SETTINGS_SYNTAX', /url/],
+  ['an authority by relative path', () => readConfig(disk({ ca: 'ca.pem' }), {}, {}), 'SETTINGS_SYNTAX', /ca/],
   [
     'a secret path outside /etc',
     () => readConfig(diskWith({ [IMAGE_CONFIG]: '{"secretPaths":["/usr/bin/*"]}' }), {}, {}),
-    'CONFIG_SYNTAX',
+    'SETTINGS_SYNTAX',
     /secretPaths/,
   ],
-  ['an interval without unit', () => readConfig(disk({ interval: '15' }), {}, {}), 'CONFIG_DURATION', /15m/],
+  ['an interval without unit', () => readConfig(disk({ interval: '15' }), {}, {}), 'SETTING_TIME', /15m/],
 ];
 for (const [name, act, code, words] of refused)
   test(`refuses ${name}, by name`, () => {
@@ -133,6 +133,6 @@ const durations: [string, number | null][] = [
 ];
 for (const [text, ms] of durations)
   test(`the time ${JSON.stringify(text)} is ${ms ?? 'refused'}`, () => {
-    if (ms === null) throwsCode(() => parseDuration(text), ConfigError, 'CONFIG_DURATION');
+    if (ms === null) throwsCode(() => parseDuration(text), ConfigError, 'SETTING_TIME');
     else assert.equal(parseDuration(text), ms);
   });

@@ -218,6 +218,12 @@ for (const [text, code] of addresses)
     else throwsCode(() => parseServerUrl(text), PostError, code);
   });
 
+test('a file of authorities that holds none is refused by name, not as a server that cannot be believed', () => {
+  const make = (ca: string) => () => new Server({ url: 'https://bootproof.example', ca });
+  for (const ca of ['', 'junk', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'])
+    throwsCode(make(ca), PostError, 'CA_SYNTAX');
+});
+
 test('a server below a path is asked below it', async () => {
   await using http = await serve(() => json(answer));
   const server = new Server({ url: `${http.url}/below/` });
