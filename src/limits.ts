@@ -284,3 +284,50 @@ export const BUILD_HEAP_MB = 1536;
 
 /** Ports tried after a taken default one. */
 export const LISTEN_PORTS_TRIED = 50;
+
+/** Signatures and attestations of one image that are looked at: re-signing appends, a release signs with a few identities. */
+export const SIGNATURES_MAX = 64;
+
+/** A manifest that holds signatures: certificates, chains and log entries of all of them lie in its annotations. */
+export const SIGNATURE_MANIFEST_BYTES_MAX = 2 ** 20;
+
+/** A simple signing payload: 250 bytes, and what `-a` adds. */
+export const SIMPLE_SIGNING_BYTES_MAX = 64 * 1024;
+
+/** A bundle or envelope: SBOMs of whole distributions are statements too. */
+export const STATEMENT_BYTES_MAX = 16 * 2 ** 20;
+
+/** Bytes of all signatures of one image together. */
+export const SIGNATURES_BYTES_MAX = 64 * 2 ** 20;
+
+/** In one bundle (sigstore-go's own bounds): log entries, timestamps, certificates of a chain, subjects, digests a subject. */
+export const LOG_ENTRIES_MAX = 32;
+export const TIMESTAMPS_MAX = 32;
+export const CHAIN_CERTIFICATES_MAX = 10;
+export const SUBJECTS_MAX = 1024;
+export const SUBJECT_DIGESTS_MAX = 32;
+
+/** A certificate, key or timestamp token in DER: ten times what real ones have. */
+export const SIGNATURE_DER_BYTES_MAX = 64 * 1024;
+
+/** Nesting of foreign signed JSON: provenance and SBOMs stay below 20. */
+export const SIGNED_JSON_DEPTH_MAX = 128;
+
+/** Referrers of one image that are opened, and pages in which a registry may list them. */
+export const REFERRERS_MAX = 256;
+export const REFERRER_PAGES_MAX = 32;
+
+/** Blobs of a layout that are opened in search of referrers that no index names (cosign save). */
+export const LAYOUT_BLOBS_SCANNED_MAX = 2_000;
+
+/** A trusted_root.json: the public one has 7 KB, after years of rotation. */
+export const TRUST_ROOT_BYTES_MAX = 2 ** 20;
+
+/** A name in a certificate, and a regular expression over it: URLs of workflows have a hundred characters. */
+export const IDENTITY_CHARS_MAX = 2048;
+
+/** How far a signing time may lie ahead of our clock: two machines that keep time differ by less. */
+export const SIGNING_TIME_SKEW_MS = 5 * 60 * 1000;
+
+/** Hosts read in one go for intake: beyond some tens nothing is gained. */
+export const HOST_READS_MAX = 200;
