@@ -27,7 +27,12 @@ function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
-type Load = { readonly hosts: TestHost[]; readonly server: TestServer; readonly pid: number; stop(): Promise<void> };
+type Load = {
+  readonly hosts: TestHost[];
+  readonly server: TestServer;
+  readonly pid: number;
+  readonly stop: () => Promise<void>;
+};
 
 async function start(storeUrl: string, count: number): Promise<Load> {
   const child = spawn(
@@ -108,7 +113,7 @@ function fullOf(
 ): FullReport {
   const os = image('bench', []);
   return {
-    ...(host.common() as ReturnType<TestHost['common']>),
+    ...host.common(),
     kind: 'full',
     previous,
     agent: { version: '0.1.0', executable: null, config: digestOf('config', nodeSha256) },
@@ -128,7 +133,7 @@ function fullOf(
 function sameOf(host: TestHost, full: FullReport, digest: Digest, count: number): SameReport {
   const digests = ({ main, extra }: FullReport['trees']['usr']) => ({ main, extra });
   return {
-    ...(host.common() as ReturnType<TestHost['common']>),
+    ...host.common(),
     kind: 'same',
     full: digest,
     count,

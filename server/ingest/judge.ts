@@ -23,7 +23,13 @@ import {
   type ReportFlag,
   type Weight,
 } from '#src/policy/judgement.ts';
-import { checkConsistency, readContents, type Consistency, type Contents } from '#src/report/contradict.ts';
+import {
+  checkConsistency,
+  readContents,
+  withoutCapabilities,
+  type Consistency,
+  type Contents,
+} from '#src/report/contradict.ts';
 import type { Refused } from '#src/report/refusal.ts';
 import type { FullReport } from '#src/report/report.ts';
 import { CLOCK_SKEW_MS } from '#src/limits.ts';
@@ -191,10 +197,11 @@ function waiting(image: ReadyImage, code: string, detail: string): Basis {
   return { state: { state: 'pending', image: image.digest, code, detail }, drift: [], rule: null };
 }
 
+/** Whether a tree is the manifest's to the byte. Where nobody could read capabilities (docs/report.md 1.6) the rest decides. */
 function isTree(report: FullReport, tree: 'usr' | 'etc', header: Ruled['header']): boolean {
   const said = report.trees[tree];
   const { main, extra } = header.trees[tree];
-  return said.main === main.comparison && said.extra === extra;
+  return said.main === main.comparison && (said.extra === null || said.extra === extra);
 }
 
 /** The host's trees as manifest and drift give them, compared with another rule's manifest. */
@@ -203,15 +210,16 @@ async function restate(report: FullReport, contents: Contents, from: Ruled, to: 
   const { added } = report.secretPaths;
   for (const tree of TREES) {
     const source = await from.texts(tree);
+    const seen = (extra: string) => (report.trees[tree].extra === null ? withoutCapabilities(extra) : extra);
     const claim = {
       tree,
       drift: contents.drift.filter(({ path }) => treeOf(path) === tree),
       secrets: contents.secrets.filter(({ path }) => treeOf(path) === tree),
       secretPaths: added,
     };
-    const actual = applyDrift({ main: comparisonText(source.main, added), extra: source.extra }, claim);
+    const actual = applyDrift({ main: comparisonText(source.main, added), extra: seen(source.extra) }, claim);
     const target = await to.texts(tree);
-    const expected = { main: comparisonText(target.main, added), extra: target.extra };
+    const expected = { main: comparisonText(target.main, added), extra: seen(target.extra) };
     out.push(...compareTexts(expected, actual, added).drift);
   }
   return out;

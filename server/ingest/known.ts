@@ -8,6 +8,7 @@ import type { Instant } from '#src/clock.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { compareTexts } from '#src/drift/compare.ts';
 import type { Drift } from '#src/drift/drift.ts';
+import { comparisonText } from '#src/drift/redact.ts';
 import { BACKENDS, rulesOf } from '#src/image/backend.ts';
 import {
   HOST_IMAGES_BURST,
@@ -51,6 +52,7 @@ export class KnownImages {
   /** By whatever a host calls it. */
   readonly #ready = new Lru<string, ReadyImage>(KNOWN_IMAGES_MAX);
   readonly #texts = new Lru<string, string>(KNOWN_TEXT_BYTES_MAX);
+  readonly #making = new Map<string, Promise<string>>();
   readonly #variants = new Lru<string, ReadonlyMap<string, Drift>>(KNOWN_IMAGES_MAX);
   readonly #noted = new Lru<string, true>(KNOWN_IMAGES_MAX * 10);
   readonly #shares = new Shares({ burst: HOST_IMAGES_BURST, perSecond: HOST_IMAGES_PER_SECOND });
@@ -114,6 +116,7 @@ export class KnownImages {
         record,
         header: headerOf(record),
         texts: (tree) => this.#treeTexts(record, tree),
+        comparison: (tree) => this.#comparison(record, tree),
       }))
       .sort((a, b) => RULE_ORDER.indexOf(a.header.rule) - RULE_ORDER.indexOf(b.header.rule));
     return { digest: image.digest as Digest, manifests };
@@ -124,14 +127,36 @@ export class KnownImages {
     return { main: await this.#text(mainBlob), extra: await this.#text(extraBlob) };
   }
 
-  async #text(key: string): Promise<string> {
+  #comparison(record: Manifest, tree: TreeName): Promise<string> {
+    const { mainBlob } = record.trees[tree];
+    // Secrets lie below /etc alone (docs/manifest.md, rule 4).
+    if (tree === 'usr') return this.#text(mainBlob);
+    return this.#once(`comparison ${mainBlob}`, async () => comparisonText(await this.#text(mainBlob)));
+  }
+
+  #text(key: string): Promise<string> {
+    return this.#once(key, async () => {
+      const blob = await this.#store.blobs.get(key);
+      if (blob === undefined) throw new Error(`the store has a manifest but not its text ${key}`);
+      return (await decodeBlob(blob)).toString('latin1');
+    });
+  }
+
+  /** A text from memory, or made once however many reports wait for it. */
+  async #once(key: string, make: () => Promise<string>): Promise<string> {
     const known = this.#texts.get(key);
     if (known !== undefined) return known;
-    const blob = await this.#store.blobs.get(key);
-    if (blob === undefined) throw new Error(`the store has a manifest but not its text ${key}`);
-    const text = (await decodeBlob(blob)).toString('latin1');
-    this.#texts.set(key, text, text.length);
-    return text;
+    const begun = this.#making.get(key);
+    if (begun !== undefined) return begun;
+    const making = make();
+    this.#making.set(key, making);
+    try {
+      const made = await making;
+      this.#texts.set(key, made, made.length);
+      return made;
+    } finally {
+      this.#making.delete(key);
+    }
   }
 }
 

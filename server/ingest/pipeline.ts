@@ -27,6 +27,7 @@ import type { Chain, Freshness, Host, ReportFacts, ReportKind } from '#server/st
 import type { HostWrite } from '#server/store/store.ts';
 import type { Answers, Want } from './answers.ts';
 import type { Batch } from './batch.ts';
+import { HostReads } from './hostreads.ts';
 import { examine, isSkewed, judge, type Doubts, type Examined } from './judge.ts';
 import type { KnownImages } from './known.ts';
 import { lastFull } from './rejudge.ts';
@@ -60,9 +61,11 @@ export type PipelineDeps = Deps & {
 
 export class Pipeline {
   readonly #deps: PipelineDeps;
+  readonly #hosts: HostReads;
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
+    this.#hosts = new HostReads(deps.store);
   }
 
   /**
@@ -71,11 +74,11 @@ export class Pipeline {
    * @throws {ReportError} with the check that refused it; {StoreError} where the store cannot say.
    */
   async take(bytes: Uint8Array, carried = false): Promise<string> {
-    const { store, clock, refusals, shares } = this.#deps;
+    const { clock, refusals, shares } = this.#deps;
     const receivedAt = clock();
     const opened = openReport(bytes, sha256);
     if (opened.kind === 'refused') throw this.#refused('', opened, receivedAt);
-    const host = await store.hosts.get(opened.host);
+    const host = await this.#hosts.get(opened.host);
     const record = host && {
       publicKey: parsePublicKey(host.publicKey),
       state: host.state,

@@ -329,7 +329,7 @@ export class TestHost {
       secrets.push(...found.secrets.map(({ path, state }) => ({ ...nameJson('path', path), state })));
     }
     return {
-      ...(this.common() as ReturnType<TestHost['common']>),
+      ...this.common(),
       kind: 'full',
       previous: this.full?.digest ?? null,
       agent: { version: '0.1.0', executable: null, config: digestOf('config', nodeSha256) },
@@ -353,7 +353,7 @@ export class TestHost {
     const { report, digest } = this.full!;
     const digests = ({ main, extra }: FullReport['trees']['usr']) => ({ main, extra });
     return {
-      ...(this.common() as ReturnType<TestHost['common']>),
+      ...this.common(),
       kind: 'same',
       full: digest,
       count: ++this.count,
