@@ -30,7 +30,7 @@ import type { Batch } from './batch.ts';
 import { HostReads } from './hostreads.ts';
 import { examine, isSkewed, judge, type Doubts, type Examined } from './judge.ts';
 import type { KnownImages } from './known.ts';
-import { lastFull } from './rejudge.ts';
+import { lastFull, rejudgeJob } from './rejudge.ts';
 import type { Shares } from './quota.ts';
 import type { Refusals } from './refusals.ts';
 
@@ -232,7 +232,9 @@ export class Pipeline {
     const want: Want =
       outcome.gap !== null ? 'full' : wantOf(compared, examined.known.kind === 'ready', pendingOf(examined));
     const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'advance', want });
-    return this.#commit(taken, host, 'full', answer, { ...write, ...judged, images, facts: factsOf(report), at });
+    // Judged without its manifest, which may be ready by the time this is committed: looked at once more after that.
+    const jobs = pendingOf(examined) ? [rejudgeJob(images.booted!, at)] : [];
+    return this.#commit(taken, host, 'full', answer, { ...write, ...judged, images, facts: factsOf(report), jobs, at });
   }
 
   #advance(taken: Taken, outcome: Accepted, flags: Chain['flags']): Partial<HostWrite> {

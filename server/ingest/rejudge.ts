@@ -3,13 +3,14 @@
  * full report that is kept; the host is read anew until no other write comes between.
  */
 import { hash } from 'node:crypto';
+import type { Instant } from '#src/clock.ts';
 import { INTAKE_ATTEMPTS_MAX } from '#src/limits.ts';
 import type { Cause } from '#src/finding/lifecycle.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { openReport } from '#src/report/accept.ts';
 import type { FullReport } from '#src/report/report.ts';
 import type { Deps } from '#server/deps.ts';
-import type { Act, Chain, Host } from '#server/store/records.ts';
+import type { Act, Chain, Host, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { toldOf } from '#server/standing.ts';
 import type { Batch } from './batch.ts';
@@ -50,12 +51,15 @@ export async function rejudge(
     readonly cause: Cause;
     readonly flags?: (flags: Chain['flags']) => Chain['flags'];
     readonly audit?: { readonly by: Act; readonly action: string };
+    /** Hosts that need no new judgement. */
+    readonly unless?: (host: Host) => boolean;
   },
   deps: RejudgeDeps,
 ): Promise<Rejudged> {
   for (let attempt = 0; attempt < INTAKE_ATTEMPTS_MAX; attempt++) {
     const host = await deps.store.hosts.get(hostId);
     if (host === undefined || host.state === 'retired') return 'gone';
+    if (change.unless?.(host) === true) return 'done';
     const flags = change.flags?.(host.chain.flags) ?? host.chain.flags;
     const examined = await lastFull(host, deps);
     if (examined === undefined && change.audit === undefined) return 'nothing-to-judge';
@@ -85,6 +89,14 @@ export async function rejudge(
     if (result.kind === 'unknown-host') return 'gone';
   }
   return 'busy';
+}
+
+/** Kind of the job that judges every host on an image again. */
+export const REJUDGE_JOB = 'rejudge';
+
+/** Asks for every host that booted `image`, by whatever name, to be judged again. */
+export function rejudgeJob(image: string, runAt: Instant): NewJob {
+  return { kind: REJUDGE_JOB, dedupeKey: `${REJUDGE_JOB}:${image}`, runAt, payload: { image } };
 }
 
 /** Whether the host was last judged under another policy than this one. */

@@ -11,7 +11,7 @@ import type { Deps } from '#server/deps.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
 import type { AliasKind, Image, Manifest, ManifestTreeRecord, Reason } from '#server/store/records.ts';
 import type { AllowedSource, Build, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
-import { REJUDGE_JOB } from './rejudge.ts';
+import { rejudgeJob } from '#server/ingest/rejudge.ts';
 import type { Outcome, Work } from './runner.ts';
 
 /** As the store enqueues it for each new image. */
@@ -56,6 +56,7 @@ async function run(asked: string, deps: ManifestDeps, signal: AbortSignal): Prom
         : notAllowed(image, []);
     // A source that is allowed makes it due again.
     await store.images.failed(image.digest, { reasons: [reason], nextTry: null });
+    await askToJudge(image.digest, deps);
     return { kind: 'done' };
   }
   await store.images.building(image.digest, clock());
@@ -113,9 +114,7 @@ function reasonsOf(image: Image, sources: readonly AllowedSource[], reasons: rea
 }
 
 async function askToJudge(image: string, { store, clock }: ManifestDeps): Promise<void> {
-  await store.jobs.enqueue([
-    { kind: REJUDGE_JOB, dedupeKey: `${REJUDGE_JOB}:${image}`, runAt: clock(), payload: { image } },
-  ]);
+  await store.jobs.enqueue([rejudgeJob(image, clock())]);
 }
 
 async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' }>, deps: ManifestDeps): Promise<void> {

@@ -1,10 +1,11 @@
 /** Hosts whose last report can be judged better now: their image's manifest came or failed, or the policy is another one. */
 import { z } from 'zod';
-import { isStale, rejudge, type RejudgeDeps } from '#server/ingest/rejudge.ts';
+import { isStale, rejudge, REJUDGE_JOB, type RejudgeDeps } from '#server/ingest/rejudge.ts';
+import { toldOf } from '#server/standing.ts';
+import type { Host } from '#server/store/records.ts';
 import type { HostCursor } from '#server/store/store.ts';
 import type { Outcome, Work } from './runner.ts';
 
-export const REJUDGE_JOB = 'rejudge';
 export const POLICY_JOB = 'policy';
 
 const LEASE_MS = 120_000;
@@ -20,9 +21,14 @@ export function rejudgeWork(deps: RejudgeDeps): Work {
     kind: REJUDGE_JOB,
     leaseMs: LEASE_MS,
     run: async (job, signal): Promise<Outcome> => {
-      const { image } = Payload.parse(job.payload);
-      const aliases = await deps.store.read.aliases(image);
-      const names = [image, ...aliases.map(({ alias }) => alias)];
+      const { image: named } = Payload.parse(job.payload);
+      const found = await deps.store.images.find(named);
+      // What is still being made asks for this once more when it is done.
+      if (found === undefined || found.image.state === 'pending' || found.image.state === 'building')
+        return { kind: 'done' };
+      const { digest } = found.image;
+      const aliases = await deps.store.read.aliases(digest);
+      const names = [digest, ...aliases.map(({ alias }) => alias)];
       let cursor: { readonly id: string } | null = null;
       do {
         const page: Awaited<ReturnType<typeof deps.store.read.hostsOnImage>> = await deps.store.read.hostsOnImage(
@@ -31,13 +37,18 @@ export function rejudgeWork(deps: RejudgeDeps): Work {
           { cursor, limit: PAGE },
         );
         await inTurns(page.items, signal, async (id) => {
-          await rejudge(id, { cause: { kind: 'report', imageChanged: false } }, deps);
+          await rejudge(id, { cause: { kind: 'report', imageChanged: false }, unless: isJudgedWithManifest }, deps);
         });
         cursor = page.next;
       } while (cursor !== null && !signal.aborted);
       return { kind: 'done' };
     },
   };
+}
+
+/** Nothing that came of the image makes such a host's judgement another. */
+function isJudgedWithManifest(host: Host): boolean {
+  return toldOf(host)?.facts?.manifest.state === 'ready';
 }
 
 /** After the policy changed: every host that was judged under another one. */
