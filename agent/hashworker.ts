@@ -22,7 +22,7 @@ export type Task = {
 /** Ready for work, with the reason if capabilities cannot be read; or a batch is done: texts for those records that have one. */
 export type Answer =
   | { readonly seq: -1; readonly noXattr: string | null }
-  | { readonly seq: number; readonly bytes: number; readonly texts: readonly string[] };
+  | { readonly seq: number; readonly texts: readonly string[] };
 
 /** Records in a batch. */
 export const BATCH = 128;
@@ -108,18 +108,9 @@ function open(path: string | Buffer): number {
   }
 }
 
-/** Bytes read since the batch began. */
-let bytesRead = 0;
-
-function read(fd: number): number {
-  const length = readSync(fd, buffer);
-  bytesRead += length;
-  return length;
-}
-
 /** The digest of an open file of `size` bytes, or undefined if it has more or fewer. */
 function digest(fd: number, size: number): string | undefined {
-  let length = read(fd);
+  let length = readSync(fd, buffer);
   // A read that returns less than it may is the end of a regular file; the second fstat guards it.
   if (length === size && length < buffer.length) return hash('sha256', buffer.subarray(0, length), 'hex');
   const sum = createHash('sha256');
@@ -128,7 +119,7 @@ function digest(fd: number, size: number): string | undefined {
     total += length;
     if (total > size) return undefined; // a file that grows as fast as we read would have no end
     sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
-    length = read(fd);
+    length = readSync(fd, buffer);
   }
   return total === size ? sum.digest('hex') : undefined;
 }
@@ -209,7 +200,6 @@ async function serve({ slots, sparseMax }: WorkerData): Promise<void> {
   }
   port.on('message', (task: Task) => {
     const texts: string[] = [];
-    bytesRead = 0;
     const from = task.slot * SLOT_BYTES + TEXT_AT;
     const paths = (task.text ?? bytes.toString('latin1', from, from + task.length)).split('\0');
     for (let i = 0; i < paths.length; i++) {
@@ -226,7 +216,7 @@ async function serve({ slots, sparseMax }: WorkerData): Promise<void> {
       numbers[at + 5] = stat.rdev;
       if (seen.code === 1) bytes.write(seen.sha256, (at + 6) * 8, 'latin1');
     }
-    port.postMessage({ seq: task.seq, bytes: bytesRead, texts } satisfies Answer);
+    port.postMessage({ seq: task.seq, texts } satisfies Answer);
   });
   port.postMessage({ seq: -1, noXattr } satisfies Answer);
 }

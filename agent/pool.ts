@@ -33,8 +33,8 @@ const AHEAD = 3;
 // The heaps hold a batch's paths and little else; left alone they grow to fill what is there.
 const HEAP = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 48 };
 
-/** A batch's end: how many bytes were read, and then what was seen at each of its `count` paths. Valid until the next `take`. */
-export type Batch = { readonly bytes: number; readonly count: number; next(): Seen };
+/** A batch that is done: what was seen at each of its `count` paths. Valid until the next `take`. */
+export type Batch = { readonly count: number; next(): Seen };
 
 /**
  * A batch that a worker has. Thousands of paths are under way at a time; as strings they would leave the young heap and stay
@@ -47,7 +47,6 @@ type Waiting = {
   readonly text: string | undefined;
   /** The paths, where they are not simply the access paths without the root. */
   readonly paths: readonly ByteString[] | undefined;
-  bytes: number;
   texts: readonly string[] | undefined;
 };
 
@@ -110,7 +109,6 @@ export class HashPool {
       length: text.length,
       text: fits ? undefined : text,
       paths: straight ? undefined : found.map(({ path }) => path),
-      bytes: 0,
       texts: found.length === 0 ? [] : undefined,
     });
     if (found.length === 0) return;
@@ -150,7 +148,7 @@ export class HashPool {
       index++;
       return this.#decode(path, record, this.#numbers[record]! >= WITH_TEXT ? texts[text++] : undefined);
     };
-    return { bytes: batch.bytes, count: batch.count, next };
+    return { count: batch.count, next };
   }
 
   /** Resolves when a worker has answered. */
@@ -181,9 +179,7 @@ export class HashPool {
       this.noXattr ??= 'noXattr' in answer ? answer.noXattr : null;
     } else if ('texts' in answer) {
       member.busy--;
-      const batch = this.#waiting.get(answer.seq)!;
-      batch.bytes = answer.bytes;
-      batch.texts = answer.texts;
+      this.#waiting.get(answer.seq)!.texts = answer.texts;
     }
     this.#wake?.();
   }

@@ -57,6 +57,7 @@ export type Scan = {
   readonly notes: readonly string[];
   readonly stats: {
     readonly files: number;
+    /** Sizes of all files but the secrets. */
     readonly bytes: number;
     readonly seconds: number;
     readonly peakRssBytes: number;
@@ -127,12 +128,11 @@ class Run {
     const walk = walkTree(this.#root, tree, new Set(mounts));
     const texts =
       expected && (this.#pool.noXattr === null ? expected.trees[tree] : withoutCapabilities(expected.trees[tree]));
-    const sink = new TreeSink(
-      new TreeComparison(texts, secretPathsAdded, {
-        drift: (drift) => this.#drift.add(drift),
-        secret: (secret) => this.#secrets.push(secret),
-      }),
-    );
+    const comparison = new TreeComparison(texts, secretPathsAdded, {
+      drift: (drift) => this.#drift.add(drift),
+      secret: (secret) => this.#secrets.push(secret),
+    });
+    const sink = new TreeSink(comparison);
     const steps = walk.steps[Symbol.iterator]();
     const between: Between[] = []; // of the batches that were given to the pool and not yet taken
     let more = true;
@@ -148,12 +148,13 @@ class Run {
         this.#took(between.shift()!, done, sink);
       if (this.#pool.pending) await this.#pool.change();
     }
+    // A sum over all files but one known apart would tell that one's size.
+    this.#bytes -= comparison.secretBytes;
     this.#trees.set(tree, sink.end(this.#pool.noXattr === null));
     if (sink.entries === 0 && sink.holes.length === 0) this.#absent(tree);
   }
 
   #took(between: Between, done: Batch, sink: TreeSink): void {
-    this.#bytes += done.bytes;
     let last: ByteString | undefined;
     let taken = 0;
     let at = 0;
@@ -170,6 +171,7 @@ class Run {
       if ('hole' in seen) sink.hole(seen.hole);
       else {
         if (seen.type === 'file') this.#files++;
+        this.#bytes += seen.size ?? 0;
         last = seen.path;
         sink.entry(seen);
       }

@@ -30,6 +30,8 @@ export class TreeComparison {
   readonly #extraKnown: boolean;
   readonly #added: readonly string[];
   readonly #findings: Findings;
+  /** Sizes of the scanned secrets together: what must be left out of any sum that leaves the host. */
+  secretBytes = 0;
 
   /** `secretPaths`: the site's own globs (`parseSecretPath`). */
   constructor(expected: ExpectedTree | undefined, secretPaths: readonly string[], findings: Findings) {
@@ -57,7 +59,9 @@ export class TreeComparison {
       const key = keyOf(line);
       const actual = new Line(line, key, extras.get(key) ?? NO_EXTRA);
       const secret = secrets && line.startsWith(' type=file ', key.length + 1) && isSecret(actual.path, this.#added);
-      out += secret ? line.replace(CONTENT, '') : line;
+      const content = secret ? CONTENT.exec(line) : null;
+      this.secretBytes += Number(content?.[1] ?? 0);
+      out += content === null ? line : `${line.slice(0, content.index)}\n`;
       if (this.#expected !== undefined) this.#meet(this.#expected, actual, secret);
       start = end;
     }
@@ -161,7 +165,7 @@ export function compareTexts(
   return { drift, secrets };
 }
 
-const CONTENT = / size=[0-9]+ sha256digest=[0-9a-f]{64}(?=\n$)/;
+const CONTENT = / size=([0-9]+) sha256digest=[0-9a-f]{64}\n$/;
 
 /** Whether `path` is `top` or below it. */
 export function isWithin(path: ByteString, top: ByteString): boolean {
