@@ -1,7 +1,7 @@
 /** The machine's side of src/source: HTTP by undici, folders and archives on disk, trusted certificates, proxies, credentials. */
 import { X509Certificate } from 'node:crypto';
 import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
-import { open, readFile, stat, type FileHandle } from 'node:fs/promises';
+import { open, opendir, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import type { Dispatcher } from 'undici';
@@ -13,7 +13,7 @@ import { parseCredentials, type CredentialFile, type FoundCredentials } from '#s
 import type { Answer, Fetch } from '#src/source/http.ts';
 import { layoutSource, type Directory } from '#src/source/layout.ts';
 import { registrySource } from '#src/source/registry.ts';
-import { SourceError, type Source } from '#src/source/source.ts';
+import { SourceError, type SignatureSource } from '#src/source/source.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -31,7 +31,7 @@ export type SourceOptions = {
 };
 
 /** A source with what it holds open. */
-export type OpenSource = { readonly source: Source; readonly close: () => Promise<void> };
+export type OpenSource = { readonly source: SignatureSource; readonly close: () => Promise<void> };
 
 const CONNECT_TIMEOUT_MS = 15_000;
 // A registry may take its time to answer, and a store to go on, but a minute of silence is a dead connection.
@@ -246,6 +246,13 @@ export function folder(path: string): Directory {
       } catch (error) {
         if (isAbsent(error)) return undefined;
         throw fileFault(error, join(path, name));
+      }
+    },
+    async *list(name) {
+      try {
+        for await (const entry of await opendir(join(path, name))) if (entry.isFile()) yield entry.name;
+      } catch (error) {
+        if (!isAbsent(error)) throw fileFault(error, join(path, name));
       }
     },
     async *read(name) {

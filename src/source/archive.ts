@@ -37,6 +37,9 @@ export async function archiveDirectory(file: RandomAccess, name: string): Promis
       const place = places.get(member);
       return place && { size: place.size };
     },
+    async *list(folder) {
+      for (const member of places.keys()) if (member.startsWith(`${folder}/`)) yield member.slice(folder.length + 1);
+    },
     async *read(member) {
       const place = places.get(member);
       if (place === undefined) throw new SourceError('SOURCE_NOT_FOUND', `${name}: no ${member} in the archive`);

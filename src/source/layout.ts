@@ -9,7 +9,8 @@ import {
   type IndexEntry,
 } from '#src/image/ocimanifest.ts';
 import { MANIFEST_BYTES_MAX } from '#src/limits.ts';
-import { SourceError, type FoundManifest, type Source } from './source.ts';
+import { layoutReferrers } from './layoutreferrers.ts';
+import { SourceError, type FoundManifest, type SignatureSource } from './source.ts';
 import { readBounded } from './verified.ts';
 
 /** Files by name; names are relative, of the layout's own making: `index.json`, `blobs/sha256/<hex>`. */
@@ -18,12 +19,14 @@ export interface Directory {
   stat(name: string): Promise<{ readonly size: number } | undefined>;
   /** A file's bytes, opened when the reading begins. Each chunk belongs to who reads it. */
   read(name: string): AsyncIterable<Uint8Array>;
+  /** Names of the files in a folder, in any order; without it no blob is found that no index names. */
+  list?(folder: string): AsyncIterable<string>;
 }
 
 const LAYOUT_FILE_BYTES_MAX = 4096;
 
 /** The source over a layout; `name` is for messages, `oci:/srv/layout`. */
-export function layoutSource(directory: Directory, name: string): Source {
+export function layoutSource(directory: Directory, name: string): SignatureSource {
   return {
     name,
     kind: 'layout',
@@ -49,6 +52,10 @@ export function layoutSource(directory: Directory, name: string): Source {
       if (found.size !== size)
         throw new SourceError('BLOB_SIZE', `${name}: ${file} has ${found.size} bytes, its descriptor says ${size}`);
       yield* directory.read(file);
+    },
+    async referrers(digest) {
+      const { bytes } = await readIndex(directory, name);
+      return layoutReferrers(directory, bytes, digest, name);
     },
   };
 }

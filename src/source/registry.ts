@@ -2,14 +2,23 @@
  * A registry (OCI distribution-spec 1.1, pull) over a fetch that is handed in. Credentials go to the registry itself and to the
  * token server that it names, never along a redirect; what it says of digests and sizes is not believed (PROTOCOL 2.6).
  */
-import { MANIFEST_TYPES } from '#src/image/ocimanifest.ts';
+import type { Digest } from '#src/digest.ts';
+import { MANIFEST_TYPES, OCI_INDEX } from '#src/image/ocimanifest.ts';
 import type { RegistryReference } from '#src/image/reference.ts';
-import { MANIFEST_BYTES_MAX, REDIRECTS_MAX } from '#src/limits.ts';
+import { MANIFEST_BYTES_MAX, REDIRECTS_MAX, REFERRER_PAGES_MAX, REFERRERS_MAX } from '#src/limits.ts';
 import { addressClass, reaches, type Reach } from './address.ts';
 import type { FoundCredentials } from './credentials.ts';
 import { answerFault, followed, type Answer, type Fetch, type Request } from './http.ts';
 import { basicAuthorization, chooseChallenge, tokenRequest, tokenFrom } from './registryauth.ts';
-import { SourceError, type Descriptor, type FoundManifest, type Source } from './source.ts';
+import { nextPage, parseReferrers } from './referrers.ts';
+import {
+  SourceError,
+  type Descriptor,
+  type FoundManifest,
+  type ListedReferrer,
+  type Referrers,
+  type SignatureSource,
+} from './source.ts';
 import { readBounded, tooLong } from './verified.ts';
 
 export type RegistryOptions = {
@@ -29,7 +38,7 @@ export type RegistryOptions = {
 export function registrySource(
   { registry, repository }: Pick<RegistryReference, 'registry' | 'repository'>,
   options: RegistryOptions,
-): Source {
+): SignatureSource {
   const name = `docker://${registry}/${repository}`;
   const client = new Client(name, registry, repository, options);
   return {
@@ -48,7 +57,41 @@ export function registrySource(
       return { bytes, mediaType, claimed: undefined };
     },
     blob: (descriptor) => client.blob(descriptor, `${name}: blob ${descriptor.digest}`),
+    referrers: (digest) => readReferrers(client, digest, `${name}: referrers of ${digest}`),
   };
+}
+
+/** What registries without the API answer: 404 by the specification, the others by habit. */
+const NO_REFERRERS = [400, 404, 405, 406, 501];
+
+/** No artifactType is asked for: what registries tell of it is often not the manifest's own. */
+async function readReferrers(client: Client, digest: Digest, what: string): Promise<Referrers> {
+  const listed = new Map<Digest, ListedReferrer>();
+  const seen = new Set<string>();
+  let complete = true;
+  for (let query: string | undefined = ''; query !== undefined;) {
+    // A registry that sends back to a page it had, or on and on, is left.
+    if (seen.has(query) || seen.size === REFERRER_PAGES_MAX || listed.size > REFERRERS_MAX) {
+      complete = false;
+      break;
+    }
+    const answer = await client.get(`referrers/${digest}${query}`, { accept: OCI_INDEX }, what, NO_REFERRERS);
+    const type = answer.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+    if (answer.status !== 200 || type !== OCI_INDEX) {
+      answer.cancel();
+      // Only the first page tells what is supported; a later one that fails is a list cut off.
+      if (seen.size === 0) return { supported: false, listed: [], attached: [], complete: true };
+      complete = false;
+      break;
+    }
+    seen.add(query);
+    const bytes = await client.reading(what, () => readBounded(answer.body, MANIFEST_BYTES_MAX, what));
+    const page = parseReferrers(bytes, what);
+    for (const entry of page.listed) listed.set(entry.digest, entry);
+    complete &&= page.complete;
+    query = nextPage(answer.header('link'));
+  }
+  return { supported: true, listed: [...listed.values()], attached: [], complete };
 }
 
 class Client {
@@ -80,8 +123,13 @@ class Client {
       );
   }
 
-  /** A 200 or 206 answer of the registry, or of where it redirected to. */
-  async get(path: string, headers: Readonly<Record<string, string>>, what: string): Promise<Answer> {
+  /** A 200 or 206 answer of the registry, or of where it redirected to; or one of `also`, where they are answers too. */
+  async get(
+    path: string,
+    headers: Readonly<Record<string, string>>,
+    what: string,
+    also: readonly number[] = [],
+  ): Promise<Answer> {
     const origin = await (this.#origin ??= this.#chooseOrigin());
     const url = `${origin}/v2/${this.#repository}/${path}`;
     let used = this.#authorization;
@@ -108,7 +156,7 @@ class Client {
         );
       }
     }
-    if (answer.status === 200 || answer.status === 206) return answer;
+    if (answer.status === 200 || answer.status === 206 || also.includes(answer.status)) return answer;
     throw await answerFault(answer, what, this.#hint);
   }
 

@@ -29,6 +29,26 @@ export interface Source {
   blob(descriptor: Pick<Descriptor, 'digest' | 'size'>): AsyncIterable<Uint8Array>;
 }
 
+/** What a source says refers to a manifest (image-spec, `subject`). Hints: each is opened, checked, and its subject compared. */
+export type Referrers = {
+  /** Whether the source can be asked so; a registry without the API keeps a tag instead (distribution-spec, referrers tag schema). */
+  readonly supported: boolean;
+  readonly listed: readonly ListedReferrer[];
+  /** Manifests that stand beside the image and are about it without saying so: what `cosign save` marks as signatures. */
+  readonly attached: readonly ListedReferrer[];
+  /** False where there were more than are looked at. */
+  readonly complete: boolean;
+};
+export type ListedReferrer = Pick<Descriptor, 'digest' | 'size'> & {
+  /** Some registries tell the configuration's type here, some nothing: good for an order, never for a choice. */
+  readonly artifactType: string | undefined;
+};
+
+/** A source that can also be asked what refers to a manifest. */
+export interface SignatureSource extends Source {
+  referrers(digest: Digest): Promise<Referrers>;
+}
+
 /** What a source refused, or what it answered and should not have. Codes: docs/errors.md, "Source refusals". */
 export class SourceError extends BootproofError<
   | 'SOURCE_NOT_FOUND'

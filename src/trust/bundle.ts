@@ -1,5 +1,5 @@
 /** Sigstore bundles v0.1 to v0.3 (protobuf-specs, sigstore_bundle.proto) → material. Strict, bounded, nothing verified (docs/trust.md 2.2). */
-import { bundleFromJSON } from '@sigstore/bundle';
+import { bundleFromJSON, ValidationError } from '@sigstore/bundle';
 import { z } from 'zod';
 import { fromBase64, toHex } from '#src/bytes.ts';
 import {
@@ -9,7 +9,15 @@ import {
   STATEMENT_BYTES_MAX,
   TIMESTAMPS_MAX,
 } from '#src/limits.ts';
-import { TrustError, type Material, type Signed, type SignedBy } from './material.ts';
+import {
+  orFailed,
+  TrustError,
+  type Material,
+  type Place,
+  type Signed,
+  type SignedBy,
+  type SignedEntity,
+} from './material.ts';
 import { readStatement } from './statement.ts';
 import { quote, strictObject } from './strictjson.ts';
 
@@ -91,7 +99,7 @@ const BundleJson = z.looseObject({
     .looseObject({
       payload: Base64,
       payloadType: z.string().max(256),
-      signatures: z.array(z.looseObject({ sig: Short, keyid: z.string().max(4096).optional() })).length(1),
+      signatures: z.tuple([z.looseObject({ sig: Short, keyid: z.string().max(4096).optional() })]),
     })
     .optional(),
 });
@@ -102,6 +110,13 @@ const MESSAGE_DIGESTS = new Map([
   ['SHA2_512', 'sha512'],
 ]);
 
+/** A bundle in a file of its own, as `--bundle` takes it. Bytes that are none become an entity that says so. */
+export function bundleFile(bytes: Uint8Array, name: string): SignedEntity {
+  const place: Place = { source: name, by: 'file', tag: undefined, of: undefined, manifest: undefined, layer: 0 };
+  const content = orFailed('the bundle', () => readBundle(bytes));
+  return { format: 'bundle', place, raw: { manifest: undefined, blob: bytes }, content };
+}
+
 /** @throws {TrustError} MALFORMED, TOO_MANY; others that the library throws mean malformed too. */
 export function readBundle(bytes: Uint8Array): Material {
   if (bytes.length > BUNDLE_BYTES_MAX)
@@ -111,7 +126,7 @@ export function readBundle(bytes: Uint8Array): Material {
   if (!checked.success) {
     const issue = checked.error.issues[0]!;
     throw new TrustError(
-      issue.code === 'too_big' ? 'TOO_MANY' : 'MALFORMED',
+      issue.code === 'too_big' && issue.path.at(-1) !== 'signatures' ? 'TOO_MANY' : 'MALFORMED',
       `the bundle: ${quote(issue.path.join('.'))}: ${issue.message}`,
     );
   }
@@ -119,7 +134,7 @@ export function readBundle(bytes: Uint8Array): Material {
   const { publicKey, certificate, x509CertificateChain } = verificationMaterial;
   exactlyOne([messageSignature, dsseEnvelope], 'messageSignature, dsseEnvelope');
   exactlyOne([publicKey, certificate, x509CertificateChain], 'publicKey, certificate, x509CertificateChain');
-  const bundle = bundleFromJSON(json);
+  const bundle = fromJson(json);
   return {
     signed: signedOf(bundle.content),
     signature: Uint8Array.from(
@@ -159,6 +174,17 @@ export function readBundle(bytes: Uint8Array): Material {
         // Only the leaf is taken from the bundle: issuers come from the trust root.
         return { kind: 'certificate', der: Uint8Array.from(content.x509CertificateChain.certificates[0]!.rawBytes) };
     }
+  }
+}
+
+function fromJson(json: unknown): ReturnType<typeof bundleFromJSON> {
+  try {
+    return bundleFromJSON(json);
+  } catch (cause) {
+    const fields = cause instanceof ValidationError ? cause.fields?.map(quote).join(', ') : undefined;
+    throw new TrustError('MALFORMED', `the bundle lacks what its version demands: ${fields ?? 'a readable field'}`, {
+      cause,
+    });
   }
 }
 

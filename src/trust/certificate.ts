@@ -1,6 +1,6 @@
 /** What a certificate allows, and what it says of itself: checks that the library leaves to us (docs/trust.md 3.5). */
 import { X509Certificate } from 'node:crypto';
-import { X509Certificate as CoreCertificate } from '@sigstore/core';
+import { ASN1Obj, X509Certificate as CoreCertificate } from '@sigstore/core';
 import { toHex } from '#src/bytes.ts';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { TrustError } from './material.ts';
@@ -37,7 +37,7 @@ export function readCertificate(der: Uint8Array): SigningCertificate {
 export function allowsUsage(certificate: CoreCertificate, usage: string, { explicit }: { explicit: boolean }): boolean {
   const extension = certificate.extension(EXTENDED_KEY_USAGE);
   if (extension === undefined) return !explicit;
-  const usages = extension.valueObj.subs.map((sub) => sub.toOID());
+  const usages = ASN1Obj.parseBuffer(Buffer.from(extension.value)).subs.map((sub) => sub.toOID());
   return usages.includes(usage) || (!explicit && usages.includes(ANY_USAGE));
 }
 

@@ -30,7 +30,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /** @throws {TrustError} MALFORMED, WRONG_ISSUER where the certificate names two issuers */
 export function identityOf({ core }: SigningCertificate): CertificateIdentity {
   const v1 = core.extension(ISSUER_V1)?.value;
-  const v2 = core.extension(ISSUER_V2)?.valueObj;
+  const v2 = inside(core.extension(ISSUER_V2));
   if (v2 !== undefined && !(v2.tag.isUniversal() && v2.tag.number === UTF8_STRING))
     throw new TrustError('MALFORMED', 'the issuer in the certificate is no UTF8String');
   const issuers = [v2?.value, v1].filter((bytes) => bytes !== undefined).map((bytes) => plain(bytes, 'issuer'));
@@ -39,8 +39,13 @@ export function identityOf({ core }: SigningCertificate): CertificateIdentity {
     throw new TrustError('WRONG_ISSUER', 'the certificate does not say who vouched for its subject');
   if (issuers.some((other) => other !== issuer))
     throw new TrustError('WRONG_ISSUER', `the certificate names two issuers: ${issuers.map(quote).join(' and ')}`);
-  const names = core.extension(SUBJECT_ALT_NAME)?.valueObj.subs ?? [];
+  const names = inside(core.extension(SUBJECT_ALT_NAME))?.subs ?? [];
   return { issuer, subjects: names.flatMap(subjectOf) };
+}
+
+/** What an extension's octet string spells in DER. */
+function inside(extension: { readonly value: Uint8Array } | undefined): ASN1Obj | undefined {
+  return extension && ASN1Obj.parseBuffer(Buffer.from(extension.value));
 }
 
 /** GeneralName (RFC 5280 4.2.1.6). */

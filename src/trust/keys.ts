@@ -43,7 +43,7 @@ const RSA_BITS_MIN = 2048;
 /** One public key in PEM. @throws {KeyError} KEY_SYNTAX, KEY_ALGORITHM */
 export function readKey(pem: string): Key {
   const blocks = pem.match(/-----BEGIN [A-Z0-9 ]+-----/g) ?? [];
-  if (blocks.length !== 1 || !/^-----BEGIN (?:RSA )?PUBLIC KEY-----$/.test(blocks[0]!))
+  if (blocks.length !== 1 || !/^-----BEGIN (?:RSA )?PUBLIC KEY-----$/.test(blocks[0]))
     throw new KeyError(
       'KEY_SYNTAX',
       `expected one PEM block PUBLIC KEY or RSA PUBLIC KEY, got ${blocks.length === 0 ? 'none' : blocks.slice(0, 3).join(' ')}`,

@@ -86,6 +86,7 @@ export type TrustCode =
   | 'WRONG_HASH'
   | 'BAD_SIGNATURE'
   | 'UNSUPPORTED_ALGORITHM'
+  | 'UNUSABLE_KEY'
   | 'NO_TRUST_ROOT'
   | 'NO_CERTIFICATE'
   | 'UNTRUSTED_CHAIN'

@@ -73,7 +73,7 @@ function repositoryOf(reference: string): string {
   return parsed.transport === 'docker' ? `${parsed.registry}/${parsed.repository}` : '';
 }
 
-/** The digest of the target that was signed. @throws {TrustError} WRONG_DIGEST, WRONG_REFERENCE, with both sides */
+/** The digest of the target that was signed. @throws {TrustError} WRONG_DIGEST, with both sides */
 export function mustCover(signed: Signed, target: Target): TargetDigest {
   const claimed: readonly SubjectDigest[] =
     signed.kind === 'simple-signing'
@@ -86,16 +86,16 @@ export function mustCover(signed: Signed, target: Target): TargetDigest {
   );
   if (match === undefined)
     throw new TrustError('WRONG_DIGEST', `signed is ${show(claimed)}; this image is ${show(target.digests)}`);
-  if (signed.kind === 'simple-signing') mustName(signed.claims.dockerReference, target.repositories);
   return match;
 }
 
 /**
- * One key signs many products: without the name a signature made for one is good for all that have the same bytes. Tags are not compared:
- * they move, and cosign writes none. Bundles sign no name at all.
+ * The name that was signed must be one of the target's. One key signs many products: without the name a signature made for one is good for all that have the same bytes. Tags are not compared:
+ * they move, and cosign writes none. Bundles sign no name at all. @throws {TrustError} WRONG_REFERENCE, with both sides
  */
-function mustName(dockerReference: string, repositories: readonly string[]): void {
-  if (repositories.length === 0) return;
+export function mustName(signed: Signed, { repositories }: Target): void {
+  if (signed.kind !== 'simple-signing' || repositories.length === 0) return;
+  const { dockerReference } = signed.claims;
   let name: string | undefined;
   try {
     name = repositoryOf(dockerReference);

@@ -11,7 +11,7 @@ import { mustBeValidAt, mustSignCode, readCertificate, type SigningCertificate }
 import { checkMaterial, libraryContent } from './content.ts';
 import { deniedBy, type DenyEntry } from './deny.ts';
 import { identityOf, mustMatch, type CertificateIdentity } from './identity.ts';
-import { keyOf, readKey, usualHashes, type Algorithm, type Key } from './keys.ts';
+import { KeyError, keyOf, readKey, usualHashes, type Algorithm, type Key } from './keys.ts';
 import {
   failedBy,
   isMaterial,
@@ -28,7 +28,7 @@ import { mustBind } from './rekor.ts';
 import type { HashAlgorithm, KeyAuthority, KeylessAuthority, Requirement, TrustRootName, What } from './requirement.ts';
 import { COSIGN_SIGN } from './statement.ts';
 import { quote } from './strictjson.ts';
-import { mustCover, type Target, type TargetDigest } from './target.ts';
+import { mustCover, mustName, type Target, type TargetDigest } from './target.ts';
 import { mustBePast, promisedTime, tokensOf } from './time.ts';
 import type { TrustRoot, TrustRoots } from './trustroot.ts';
 
@@ -115,6 +115,7 @@ function verifyMaterial(
     identity = identityOf(signer.certificate);
     subject = mustMatch(identity, authority.identities);
   }
+  mustName(material.signed, target);
   const entries = (scope.logs === undefined ? [] : material.entries).map((entry) => provenEntry(entry, scope));
   const signs = `${covered.algorithm}:${covered.hex}`;
   const denied = deniedBy(
@@ -232,7 +233,11 @@ function signerOfKeys(material: Material, { bytes }: TargetDigest, { keys, hashA
   const hashes = [hashAlgorithm];
   const reasons: TrustError[] = [];
   for (const pem of keys) {
-    const key = readKey(pem);
+    const key = usableKey(pem);
+    if (key instanceof TrustError) {
+      reasons.push(key);
+      continue;
+    }
     const check = checkMaterial(material, bytes, key.object, hashes);
     switch (check.kind) {
       case 'good':
@@ -268,6 +273,16 @@ function signerOfKeys(material: Material, { bytes }: TargetDigest, { keys, hashA
     reasons[0] ??
     new TrustError('WRONG_KEY', 'the policy names no key')
   );
+}
+
+/** A key of the policy; one that cannot be read is told, and does not keep the others from counting. */
+function usableKey(pem: string): Key | TrustError {
+  try {
+    return readKey(pem);
+  } catch (error) {
+    if (!(error instanceof KeyError)) throw error;
+    return new TrustError('UNUSABLE_KEY', `a key of the policy: ${error.message}`, { cause: error });
+  }
 }
 
 /** docs/trust.md 3.4 for a certificate. That the certificate is to be trusted comes after: identities of strangers mean nothing. */

@@ -1,0 +1,78 @@
+/**
+ * Whether hosts that enforce containers policy (policy.json, sigstoreSigned) could read a signature at all (docs/trust.md 6). containers/image
+ * up to 5.42 looks for the `.sig` tag of the pulled platform's own manifest in the same repository, and for nothing else: signed for us
+ * and accepted there are two findings.
+ */
+import type { Digest } from '#src/digest.ts';
+import { isMaterial, type Place, type SignedEntity } from './material.ts';
+import type { Verified } from './verify.ts';
+
+export type HostPolicy = {
+  readonly readable: boolean;
+  readonly code:
+    | 'READABLE'
+    /** Readable only with `"signedIdentity": {"type": "matchRepository"}`: cosign signs the name without a tag. */
+    | 'READABLE_BY_REPOSITORY'
+    | 'NO_SIGNATURE'
+    | 'BUNDLE_ONLY'
+    | 'INDEX_ONLY'
+    | 'OTHER_PLACE'
+    | 'OTHER_ALGORITHM'
+    | 'MALFORMED';
+  readonly reason: string;
+};
+
+/** containers/image takes SHA-256 and pure Ed25519 (signature/sigstore, LoadVerifier). */
+const HOST_ALGORITHMS = /^(?:ecdsa-p(?:256|384|521)-sha256|rsa-pkcs1-sha256|ed25519)$/;
+
+/**
+ * `isOwn`: the place is where the host pulls from, under a tag without a prefix. `verified`: what verified, where anything did; then only
+ * that counts, since a host would refuse the rest as we do.
+ */
+export function hostPolicy(
+  entities: readonly SignedEntity[],
+  { digest, isIndex }: { readonly digest: Digest; readonly isIndex: boolean },
+  isOwn: (place: Place) => boolean,
+  verified: readonly Verified[] = [],
+): HostPolicy {
+  const legacy = entities.filter(({ format }) => format === 'cosign-signature');
+  if (legacy.length === 0)
+    return entities.some(({ format }) => format === 'bundle' || format === 'cosign-oci11')
+      ? no('BUNDLE_ONLY', 'signed only in the form of bundles or referrers, which hosts do not look for')
+      : no('NO_SIGNATURE', 'no signature under a tag that hosts look for');
+  const own = legacy.filter(({ place }) => isOwn(place));
+  if (own.length === 0) return no('OTHER_PLACE', 'signed only in another repository or under a prefixed tag');
+  const direct = own.filter(({ place }) => !isIndex && place.of === digest);
+  if (direct.length === 0)
+    return no(
+      'INDEX_ONLY',
+      'only the index is signed; hosts ask for the manifest of their platform (cosign sign --recursive)',
+    );
+  const names = direct.flatMap(({ content }) =>
+    isMaterial(content) && content.signed.kind === 'simple-signing' && content.signed.claims.digest === digest
+      ? [content.signed.claims.dockerReference]
+      : [],
+  );
+  if (names.length === 0) return no('MALFORMED', 'no signature under the tag says of this image what hosts read');
+  const counted = verified.filter(
+    ({ format, place }) => format === 'cosign-signature' && isOwn(place) && place.of === digest,
+  );
+  const takes = counted.filter(({ algorithm }) => HOST_ALGORITHMS.test(algorithm));
+  if (counted.length > 0 && takes.length === 0)
+    return no('OTHER_ALGORITHM', `signed with ${counted[0]!.algorithm}; hosts verify SHA-256 and pure Ed25519 only`);
+  const signedNames = takes.length === 0 ? names : takes.flatMap(({ dockerReference }) => dockerReference ?? []);
+  return signedNames.some(hasTagOrDigest)
+    ? { readable: true, code: 'READABLE', reason: 'signed under the tag that hosts look for' }
+    : {
+        readable: true,
+        code: 'READABLE_BY_REPOSITORY',
+        reason: 'signed by repository name alone: hosts need signedIdentity matchRepository, their default refuses it',
+      };
+}
+
+const no = (code: HostPolicy['code'], reason: string): HostPolicy => ({ readable: false, code, reason });
+
+/** A colon after the last slash is a tag's; before it, a port's. */
+function hasTagOrDigest(name: string): boolean {
+  return name.includes('@') || name.lastIndexOf(':') > name.lastIndexOf('/');
+}
