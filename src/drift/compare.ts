@@ -4,7 +4,7 @@
  */
 import type { ByteString } from '#src/bytes.ts';
 import { DRIFT_BYTES_MAX, DRIFT_LINES_MAX } from '#src/limits.ts';
-import { comparePaths, type Entry, type Facts } from '#src/manifest/entry.ts';
+import { comparePaths, treeOf, type Entry, type Facts } from '#src/manifest/entry.ts';
 import type { TreeTexts } from '#src/manifest/header.ts';
 import { extraText, mainLine, mainText, MtreeError, parseMainLine } from '#src/manifest/mtree.ts';
 import { unvis } from '#src/manifest/vis.ts';
@@ -216,7 +216,7 @@ class Line {
 
   entry(): Entry {
     const entry = parseMainLine(this.text.slice(0, -1));
-    if (entry === undefined || mainLine(entry) !== this.text)
+    if (entry === undefined || treeOf(entry.path) === undefined || mainLine(entry) !== this.text)
       throw new MtreeError('MTREE_SYNTAX', `line is not canonical: ${JSON.stringify(this.text.slice(0, 200))}`);
     return { ...entry, ...this.extra };
   }
