@@ -4,7 +4,7 @@
  * and accepted there are two findings.
  */
 import type { Digest } from '#src/digest.ts';
-import { isMaterial, type Place, type SignedEntity } from './material.ts';
+import { isMaterial, type Failed, type Place, type SignedEntity, type TrustCode } from './material.ts';
 import type { Verified } from './verify.ts';
 
 export type HostPolicy = {
@@ -18,24 +18,38 @@ export type HostPolicy = {
     | 'INDEX_ONLY'
     | 'OTHER_PLACE'
     | 'OTHER_ALGORITHM'
-    | 'MALFORMED';
+    | 'REFUSED';
   readonly reason: string;
 };
 
 /** containers/image takes SHA-256 and pure Ed25519 (signature/sigstore, LoadVerifier). */
 const HOST_ALGORITHMS = /^(?:ecdsa-p(?:256|384|521)-sha256|rsa-pkcs1-sha256|ed25519)$/;
 
+const OTHER_HASH: ReadonlySet<TrustCode> = new Set<TrustCode>(['WRONG_HASH', 'UNSUPPORTED_ALGORITHM']);
+
+/** Why a host refuses a signature as we do, whatever else its policy asks for. */
+const REFUSED: ReadonlySet<TrustCode> = new Set<TrustCode>([
+  'MALFORMED',
+  'TOO_MANY',
+  'WRONG_DIGEST',
+  'WRONG_REFERENCE',
+  'WRONG_KEY',
+  'BAD_SIGNATURE',
+  'CERTIFICATE_USAGE',
+]);
+
 /**
- * `isOwn`: the place is where the host pulls from, under a tag without a prefix. `verified`: what verified, where anything did; then only
- * that counts, since a host would refuse the rest as we do.
+ * `isOwn`: the place is where the host pulls from, under a tag without a prefix. `outcomes`: what verification said of each entity, in
+ * their order, the best of several authorities; without them the form alone decides.
  */
 export function hostPolicy(
   entities: readonly SignedEntity[],
   { digest, isIndex }: { readonly digest: Digest; readonly isIndex: boolean },
   isOwn: (place: Place) => boolean,
-  verified: readonly Verified[] = [],
+  outcomes: readonly (Verified | Failed)[] = [],
 ): HostPolicy {
-  const legacy = entities.filter(({ format }) => format === 'cosign-signature');
+  const all = entities.map((entity, index) => ({ ...entity, outcome: outcomes[index] }));
+  const legacy = all.filter(({ format }) => format === 'cosign-signature');
   if (legacy.length === 0)
     return entities.some(({ format }) => format === 'bundle' || format === 'cosign-oci11')
       ? no('BUNDLE_ONLY', 'signed only in the form of bundles or referrers, which hosts do not look for')
@@ -48,20 +62,26 @@ export function hostPolicy(
       'INDEX_ONLY',
       'only the index is signed; hosts ask for the manifest of their platform (cosign sign --recursive)',
     );
-  const names = direct.flatMap(({ content }) =>
-    isMaterial(content) && content.signed.kind === 'simple-signing' && content.signed.claims.digest === digest
-      ? [content.signed.claims.dockerReference]
+  const sound = direct.flatMap(({ content, outcome }) =>
+    isMaterial(content) &&
+    content.signed.kind === 'simple-signing' &&
+    content.signed.claims.digest === digest &&
+    !(outcome?.kind === 'failed' && REFUSED.has(outcome.code))
+      ? [{ name: content.signed.claims.dockerReference, outcome }]
       : [],
   );
-  if (names.length === 0) return no('MALFORMED', 'no signature under the tag says of this image what hosts read');
-  const counted = verified.filter(
-    ({ format, place }) => format === 'cosign-signature' && isOwn(place) && place.of === digest,
+  if (sound.length === 0) return no('REFUSED', 'what lies under the tag that hosts look for is refused by them too');
+  const taken = sound.filter(({ outcome }) =>
+    outcome?.kind === 'verified'
+      ? HOST_ALGORITHMS.test(outcome.algorithm)
+      : !OTHER_HASH.has(outcome?.code ?? 'NO_SIGNATURE'),
   );
-  const takes = counted.filter(({ algorithm }) => HOST_ALGORITHMS.test(algorithm));
-  if (counted.length > 0 && takes.length === 0)
-    return no('OTHER_ALGORITHM', `signed with ${counted[0]!.algorithm}; hosts verify SHA-256 and pure Ed25519 only`);
-  const signedNames = takes.length === 0 ? names : takes.flatMap(({ dockerReference }) => dockerReference ?? []);
-  return signedNames.some(hasTagOrDigest)
+  if (taken.length === 0)
+    return no(
+      'OTHER_ALGORITHM',
+      'signed with an algorithm that hosts do not verify: they take SHA-256 and pure Ed25519',
+    );
+  return taken.some(({ name }) => hasTagOrDigest(name))
     ? { readable: true, code: 'READABLE', reason: 'signed under the tag that hosts look for' }
     : {
         readable: true,
