@@ -38,7 +38,7 @@ export const ZSTD_WINDOW_LOG_MAX = 23;
 export type ImageLimits = {
   /** Decompressed bytes of one layer. */
   readonly layerBytes: number;
-  /** Decompressed over compressed bytes of one layer, looked at once 64 MiB have come out. */
+  /** Decompressed over compressed bytes of one layer, looked at from `LAYER_RATIO_FROM` on. */
   readonly layerRatio: number;
   /** Entries of one layer. */
   readonly layerEntries: number;
@@ -75,6 +75,12 @@ export const IMAGE_LIMITS: ImageLimits = {
   // Names of 4,095 bytes that share nothing make 2,000 parents each: bytes of paths, not of names, are what a tree costs.
   treePathBytes: 512 * 2 ** 20,
 };
+
+/** Decompressed bytes of a layer below which its ratio says nothing, and costs nothing. */
+export const LAYER_RATIO_FROM = 64 * 2 ** 20;
+
+/** Of a prepare-root.conf that is looked at: real ones have ten lines, and every object of a base this small is searched for being one. */
+export const PREPARE_ROOT_BYTES_MAX = 4096;
 
 /** Warnings of one code and layer that are told one by one; the rest is counted in one more. */
 export const WARNINGS_OF_A_KIND_MAX = 20;

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { BootproofError } from '#src/error.ts';
 import type { Digest } from '#src/digest.ts';
-import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
+import { IMAGE_LIMITS, LAYER_RATIO_FROM, type ImageLimits } from '#src/limits.ts';
 import { decompress, DecompressError, type Compression } from './decompress.ts';
 import { TarReader } from './tar.ts';
 import type { TarEntry } from './tarentry.ts';
@@ -68,9 +68,6 @@ const MEDIA_TYPES = new Map<string, Compression>([
   ['application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', 'gzip'],
 ]);
 
-// The ratio of a short layer says nothing, and costs nothing.
-const RATIO_FROM = 64 * 2 ** 20;
-
 /**
  * Reads a layer's blob to its end. The caller verifies digest and size of `blob` (src/source/verified.ts): an error that the
  * iterable throws passes through. Memory does not grow with the size of files, only with the number of entries.
@@ -109,7 +106,7 @@ export async function readLayer(
       bytes += chunk.length;
       if (bytes > limits.layerBytes)
         throw refuse('LIMIT_BYTES', `more than ${limits.layerBytes} bytes when decompressed`);
-      if (bytes > RATIO_FROM && bytes > compressed * limits.layerRatio)
+      if (bytes > LAYER_RATIO_FROM && bytes > compressed * limits.layerRatio)
         throw refuse(
           'LIMIT_RATIO',
           `${compressed} bytes became ${bytes}: more than ${limits.layerRatio} times as many`,

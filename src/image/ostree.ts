@@ -38,7 +38,13 @@ export function deployOstree(
   let nonUsr = true; // "for generic images we assume they're using composefs"
   if (baseCount > 0) {
     root = baseTree(layers.slice(0, baseCount), warnings, budget);
-    nonUsr = composefsEnabled(root) ?? false;
+    const enabled = composefsEnabled(root) ?? false;
+    if (enabled === 'unreadable')
+      throw new BackendError(
+        'PREPARE_ROOT_SYNTAX',
+        'the base: /usr/lib/ostree/prepare-root.conf is not a key file that ostree-ext reads',
+      );
+    nonUsr = enabled;
   }
   for (const layer of layers.slice(baseCount)) {
     const entries = readable(layer, ['gzip'], warnings);
@@ -134,22 +140,14 @@ function place(
   dir.children.set(name, leaf);
 }
 
-/**
- * What the image's prepare-root.conf says of composefs; undefined where it has none.
- * @throws {BackendError} PREPARE_ROOT_SYNTAX
- */
-function composefsEnabled(root: Dir): boolean | undefined {
+/** What the tree's prepare-root.conf says of composefs; undefined where it has none. */
+function composefsEnabled(root: Dir): boolean | 'unreadable' | undefined {
   let node: Node | undefined = root;
   for (const name of ['usr', 'lib', 'ostree', 'prepare-root.conf'])
     node = node instanceof Dir ? node.children.get(name) : undefined;
   if (node === undefined) return undefined;
-  const enabled = node instanceof Dir || node.type !== 'file' ? undefined : enablesComposefs(node.text ?? '');
-  if (enabled === undefined)
-    throw new BackendError(
-      'PREPARE_ROOT_SYNTAX',
-      '/usr/lib/ostree/prepare-root.conf is not a key file that ostree-ext reads',
-    );
-  return enabled;
+  if (node instanceof Dir || node.type !== 'file') return 'unreadable';
+  return enablesComposefs(node.text ?? '') ?? 'unreadable';
 }
 
 const MARKER = '.wh.';
@@ -247,7 +245,7 @@ function finish(root: Dir, variant: OstreeVariant, warnings: Warnings): Dir {
   if (isLeaf(usr)) throw new BackendError('USR_NOT_DIRECTORY', `layer ${usr.layer}: /usr is a ${usr.type}`);
   if (usr === undefined || [...usr.children.keys()].every((name) => name === 'etc'))
     throw new BackendError('USR_MISSING', 'the image has no /usr');
-  const composefs = composefsEnabled(root) ?? true;
+  const composefs = composefsEnabled(root) !== false;
   const etc = root.children.get('etc');
   let usrEtc = usr.children.get('etc');
   if (isLeaf(etc) || isLeaf(usrEtc)) throw new BackendError('ETC_NOT_DIRECTORY', '/etc is not a directory');

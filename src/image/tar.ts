@@ -5,7 +5,7 @@
  */
 import { createHash, hash, type Hash } from 'node:crypto';
 import type { ByteString } from '#src/bytes.ts';
-import { PATH_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
+import { PATH_BYTES_MAX, PREPARE_ROOT_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
 import { printable } from '#src/terminal.ts';
 import { parsePax, type Pax } from './pax.ts';
 import { checkMap, gnuExtension, gnuPieces, MapReader, SparseHash, type SparseMap } from './sparse.ts';
@@ -13,7 +13,6 @@ import { FLAG, OBJECTS, type TarEntry, type TarType } from './tarentry.ts';
 import { BLOCK, isZero, parseDevice, parseHeader, TarError, type Header } from './tarheader.ts';
 
 const EMPTY_SHA256 = hash('sha256', '');
-const CONF_BYTES_MAX = 4096;
 
 type Extension = 'pax' | 'name' | 'link' | 'global';
 type Draft = { -readonly [K in keyof TarEntry]: TarEntry[K] };
@@ -142,7 +141,11 @@ export class TarReader {
   #header(header: Header, block: Buffer, at: number): void {
     const extension = EXTENSIONS.get(header.typeflag);
     if (extension !== undefined) return this.#startExtension(extension, header);
+    const pax = this.#pax;
+    const name = this.#choose('name', this.#longName, pax?.path, header.name);
+    this.#current = name;
     const type = TYPES.get(header.typeflag) ?? 'file';
+    const size = pax?.size ?? header.size;
     if (REFUSED_TYPES.has(header.typeflag) || (header.typeflag === 0x53 && header.format !== 'gnu'))
       throw new TarError(
         'TAR_TYPE',
@@ -150,10 +153,6 @@ export class TarReader {
       );
     if (this.entries.length >= this.#limits.layerEntries)
       throw new TarError('LIMIT_ENTRIES', `more than ${this.#limits.layerEntries} entries`);
-    const pax = this.#pax;
-    const size = pax?.size ?? header.size;
-    const name = this.#choose('name', this.#longName, pax?.path, header.name);
-    this.#current = name;
     const entry: Draft = {
       layer: this.#layer,
       type,
@@ -188,7 +187,7 @@ export class TarReader {
     this.#state = 'body';
     if (this.#left === 0) return this.#endBody(entry);
     if (
-      entry.size <= CONF_BYTES_MAX &&
+      entry.size <= PREPARE_ROOT_BYTES_MAX &&
       entry.type === 'file' &&
       (entry.name.startsWith(OBJECTS) || entry.name.endsWith('/prepare-root.conf'))
     )

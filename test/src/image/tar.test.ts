@@ -483,4 +483,8 @@ for (const [name, archive, code] of limited)
   test(`holds the limit of ${name}, as it is handed in`, async () => {
     await read(archive);
     await rejectsCode(() => read(archive, { limits: small }), ImageError, code);
+    await assert.rejects(
+      read(archive, { limits: small }),
+      /^ImageError: layer 0 \(sha256:[0-9a-f]{64}\): entry [0-9]+/,
+    );
   });
