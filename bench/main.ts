@@ -1,0 +1,57 @@
+/** `npm run bench [scan|manifest|intake …]`: runs the benches and writes their tables into bench/RESULTS.md. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
+import { join } from 'node:path';
+
+const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
+const BENCHES: Record<string, (folder: string) => Promise<string>> = {
+  scan: async (folder) => (await import('./scan.ts')).benchScan(folder, '/', ROUNDS),
+  manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
+};
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => !Object.hasOwn(BENCHES, name));
+if (unknown.length > 0) throw new Error(`no bench ${unknown.join(', ')}; there are ${Object.keys(BENCHES).join(', ')}`);
+
+const sections = new Map<string, string>();
+const file = join(import.meta.dirname, 'RESULTS.md');
+for (const name of wanted.length > 0 ? wanted : Object.keys(BENCHES)) {
+  const folder = mkdtempSync(join(tmpdir(), 'bootproof-bench-'));
+  try {
+    process.stderr.write(`${name} …\n`);
+    sections.set(name, `<!-- ${name} -->\n${await BENCHES[name]!(folder)}\n${machine()}\n<!-- /${name} -->\n`);
+    process.stdout.write(sections.get(name)!);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+writeFileSync(file, merged(sections));
+
+/** Where and when; a load above the number of cores says that others worked too. */
+function machine(): string {
+  const [load = 0] = loadavg();
+  const memory = (totalmem() / 2 ** 30).toFixed(0);
+  return `${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${memory} GiB, Linux ${release()}, Node ${process.versions.node}, ${new Date().toISOString().slice(0, 10)}; load at the end ${load.toFixed(1)}.\n`;
+}
+
+/** The file with the new sections in their places; what was not run stays. */
+function merged(fresh: ReadonlyMap<string, string>): string {
+  const head =
+    '# What was measured\n\nEach table from one run of `npm run bench`: rivals in turn, medians, in brackets the least and the most. Trust ratios, not seconds.\n\n';
+  let before = '';
+  try {
+    before = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  return (
+    head +
+    Object.keys(BENCHES)
+      .map(
+        (name) =>
+          fresh.get(name) ?? new RegExp(`<!-- ${name} -->[\\s\\S]*?<!-- /${name} -->\\n`).exec(before)?.[0] ?? '',
+      )
+      .filter((text) => text !== '')
+      .join('\n')
+  );
+}
