@@ -1,6 +1,8 @@
 /** The policy document (docs/policy.md): YAML text → a policy, or errors with file, line, column and what was meant. */
 import type { z } from 'zod';
 import { digestOf, type Digest } from '#src/digest.ts';
+import { problemOf } from '#src/document/shape.ts';
+import { DocumentError, readYaml, type Problem, type YamlDocument } from '#src/document/yaml.ts';
 import type { Effect, Severity, Weight } from './judgement.ts';
 import type { Glob } from './paths.ts';
 import {
@@ -12,7 +14,6 @@ import {
   type Saying,
   type StateSubject,
 } from './schema.ts';
-import { DocumentError, readYaml, type Problem, type YamlDocument } from './yaml.ts';
 
 /** What every rule has; severity and verdict count only where the effect is `forbidden`. */
 type RuleBase = {
@@ -228,15 +229,6 @@ function freshnessOf(
   if (freshness.silentAfter <= freshness.lateAfter)
     problems.push({ ...place, message: 'silentAfter must be longer than lateAfter' });
   return freshness;
-}
-
-function problemOf(issue: z.core.$ZodIssue, yaml: YamlDocument): Problem {
-  if (issue.code === 'unrecognized_keys')
-    return { ...yaml.placeOfKey(issue.path, issue.keys[0]!), message: issue.message };
-  const key = issue.path.at(-1);
-  if (issue.input === undefined && typeof key === 'string')
-    return { ...yaml.placeOf(issue.path.slice(0, -1)), message: `${key} is missing: ${issue.message}` };
-  return { ...yaml.placeOf(issue.path), message: issue.message };
 }
 
 const quote = (text: string): string => JSON.stringify(text.slice(0, 100));

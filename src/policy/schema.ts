@@ -1,11 +1,12 @@
 /** What may stand in a policy document (docs/policy.md, sections 1 to 5), as schemas that say what was meant. */
 import { z } from 'zod';
 import { Overlay } from '#src/deployment/state.ts';
+import { record, word } from '#src/document/shape.ts';
+import { nearest } from '#src/document/spelling.ts';
 import { HOLE_KINDS } from '#src/drift/drift.ts';
 import { POLICY_RULES_MAX } from '#src/limits.ts';
 import { EFFECTS, REPORT_FLAGS, SEVERITIES, WEIGHTS, type Effect, type Severity, type Weight } from './judgement.ts';
 import { GlobError, parseGlob, type Glob, type GlobKind } from './paths.ts';
-import { nearest } from './spelling.ts';
 
 export const POLICY_FORMAT = 'bootproof.policy/1';
 
@@ -28,32 +29,6 @@ export type PolicyAttribute = (typeof POLICY_ATTRIBUTES)[number];
 const CHANGES = ['added', 'removed', 'modified'] as const;
 const TYPES = ['dir', 'file', 'symlink', 'char', 'block', 'fifo', 'socket'] as const;
 const MANIFEST_STATES = ['pending', 'failed', 'unknown', 'not-allowed'] as const;
-
-/** An object of ours: an unknown key is refused, and the error says which one was meant. */
-function record<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
-  const known = Object.keys(shape);
-  return z.strictObject(shape, {
-    error: (issue) => {
-      if (issue.code === 'invalid_type') return `expected keys with values: ${known.join(', ')}`;
-      if (issue.code !== 'unrecognized_keys') return undefined;
-      const told = issue.keys.map((key) => {
-        const meant = nearest(key, known);
-        return `unknown key ${quote(key)}${meant === undefined ? '' : `, did you mean ${meant}?`}`;
-      });
-      return `${told.join('; ')}${told.some((t) => !t.endsWith('?')) ? `; here may stand ${known.join(', ')}` : ''}`;
-    },
-  });
-}
-
-/** One of a closed list of words. */
-function word<const Words extends readonly [string, ...string[]]>(words: Words) {
-  return z.enum(words, {
-    error: (issue) => {
-      const meant = typeof issue.input === 'string' ? nearest(issue.input, words) : undefined;
-      return meant === undefined ? `expected one of ${words.join(', ')}` : `did you mean ${meant}?`;
-    },
-  });
-}
 
 const list = <Item extends z.ZodType>(item: Item) => z.array(item, 'expected a list, as in [a, b]').min(1).max(1000);
 
@@ -235,5 +210,3 @@ export const PolicyDocument = record({
   state: z.array(StateRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
 });
 export type PolicyDocument = z.infer<typeof PolicyDocument>;
-
-const quote = (text: string): string => JSON.stringify(text.slice(0, 100));

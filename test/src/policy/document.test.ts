@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { canonicalText, parsePolicy } from '#src/policy/document.ts';
 import { POLICY_FORMAT } from '#src/policy/schema.ts';
-import { nearest } from '#src/policy/spelling.ts';
-import { DocumentError } from '#src/policy/yaml.ts';
+import { nearest } from '#src/document/spelling.ts';
+import { DocumentError } from '#src/document/yaml.ts';
 import { throwsCode } from '#test/throws.ts';
 import { DEFAULT, DEFAULT_TEXT, policyOf } from './evidence.ts';
 

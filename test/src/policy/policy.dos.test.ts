@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parsePolicy } from '#src/policy/document.ts';
 import { matchesGlob, parseGlob } from '#src/policy/paths.ts';
-import { DocumentError } from '#src/policy/yaml.ts';
+import { DocumentError } from '#src/document/yaml.ts';
 import { exponent } from '#test/exponent.ts';
 
 const SIZES = [4_000, 8_000, 16_000, 32_000, 64_000];
