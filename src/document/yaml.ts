@@ -1,8 +1,18 @@
 /**
- * YAML as our documents use it (docs/policy.md, section 1): one document, string keys, no anchors, no tags, no directives, each
+ * YAML as our documents use it (docs/policy.md, section 1): string keys, no anchors, no tags, no directives, each
  * key once; everything that YAML only warns of is an error. What is left is JSON with comments, and every value knows its place.
  */
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node } from 'yaml';
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  parseDocument,
+  type Document,
+  type Node,
+} from 'yaml';
 import { BootproofError } from '#src/error.ts';
 import { YAML_BYTES_MAX, YAML_DEPTH_MAX } from '#src/limits.ts';
 
@@ -34,8 +44,27 @@ export type YamlDocument = {
 
 const START: Place = { line: 1, column: 1 };
 
-/** @throws {DocumentError} DOCUMENT_SYNTAX or DOCUMENT_LIMIT. */
+/** A text that is one document. @throws {DocumentError} DOCUMENT_SYNTAX or DOCUMENT_LIMIT. */
 export function readYaml(text: string, file: string): YamlDocument {
+  return read(text, file, (lineCounter) => [parseDocument(text, { ...OPTIONS, lineCounter })])[0]!;
+}
+
+/**
+ * A text of any number of documents with `---` between them; those in which nothing stands, like a licence before the first `---`, are
+ * left out. @throws {DocumentError} DOCUMENT_SYNTAX or DOCUMENT_LIMIT.
+ */
+export function readYamlDocuments(text: string, file: string): YamlDocument[] {
+  const all = read(text, file, (lineCounter) => {
+    const parsed = parseAllDocuments(text, { ...OPTIONS, lineCounter });
+    return 'empty' in parsed ? [] : parsed;
+  });
+  return all.filter(({ value }) => value !== null);
+}
+
+// The parser's own check of unique keys compares each with each; ours below is linear.
+const OPTIONS = { uniqueKeys: false, stringKeys: true, prettyErrors: false } as const;
+
+function read(text: string, file: string, parse: (lines: LineCounter) => readonly Document[]): YamlDocument[] {
   if (text.length > YAML_BYTES_MAX)
     throw new DocumentError('DOCUMENT_LIMIT', file, [
       { ...START, message: `${text.length} characters; the limit is ${YAML_BYTES_MAX}` },
@@ -45,16 +74,24 @@ export function readYaml(text: string, file: string): YamlDocument {
     const { line, col } = lines.linePos(offset);
     return line === 0 ? START : { line, column: col };
   };
-  // The parser's own check of unique keys compares each with each; ours below is linear.
-  const document = parse(text, file, lines);
-  const problems: Problem[] = [...document.errors, ...document.warnings].map((error) => ({
-    ...place(error.pos[0]),
-    message: DEEP.test(error.message) ? 'nested too deeply' : error.message,
-  }));
-  if (document.directives?.yaml.explicit) problems.push({ ...START, message: 'a %YAML directive has no place here' });
-  if (problems.length === 0) inspect(document.contents, place, problems);
+  const problems: Problem[] = [];
+  const documents = withoutOverflow(file, () => parse(lines));
+  for (const document of documents) {
+    const before = problems.length;
+    problems.push(
+      ...[...document.errors, ...document.warnings].map((error) => ({
+        ...place(error.pos[0]),
+        message: DEEP.test(error.message) ? 'nested too deeply' : error.message,
+      })),
+    );
+    if (document.directives?.yaml.explicit) problems.push({ ...START, message: 'a %YAML directive has no place here' });
+    if (problems.length === before) inspect(document.contents, place, problems);
+  }
   if (problems.length > 0) throw new DocumentError('DOCUMENT_SYNTAX', file, problems);
+  return documents.map((document) => placed(document, place));
+}
 
+function placed(document: Document, place: (offset: number) => Place): YamlDocument {
   const nodeAt = (path: readonly PropertyKey[]): Node | null => {
     let node: Node | null = document.contents;
     for (const step of path) {
@@ -80,9 +117,9 @@ const DEEP = /call stack/;
 
 const isNode = (value: unknown): value is Node => isMap(value) || isSeq(value) || isScalar(value);
 
-function parse(text: string, file: string, lineCounter: LineCounter) {
+function withoutOverflow<T>(file: string, parse: () => T): T {
   try {
-    return parseDocument(text, { lineCounter, uniqueKeys: false, stringKeys: true, prettyErrors: false });
+    return parse();
   } catch (cause) {
     // The parser descends by recursion, and does not catch an overflow everywhere.
     if (!(cause instanceof RangeError)) throw cause;
