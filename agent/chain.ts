@@ -86,6 +86,15 @@ export function refused(chain: AgentChain, seq: number): AgentChain {
   return { ...chain, unanswered: chain.unanswered.filter((full) => full.seq !== seq) };
 }
 
+/**
+ * The chain after reports went to a file. No answer will ever name them, and what the server leans on then cannot be known here: after a full
+ * report the next one is full again.
+ */
+export function carriedAway(chain: AgentChain, seqs: readonly number[]): AgentChain {
+  const unanswered = chain.unanswered.filter(({ seq }) => !seqs.includes(seq));
+  return { ...chain, unanswered, accepted: unanswered.length === chain.unanswered.length ? chain.accepted : null };
+}
+
 /** The chain after reports were given up: dropped from a full spool, or no longer readable. */
 export function givenUp(chain: AgentChain, seqs: readonly number[]): AgentChain {
   const numbers = [...new Set(seqs)].sort((a, b) => a - b).map((seq) => ({ from: seq, to: seq }));

@@ -13,7 +13,17 @@ import { DsseError, envelopeBytesMax, envelopeDigest, parseEnvelope, verifyEnvel
 import type { Signer, Verify } from '#src/signing/ed25519.ts';
 import type { Answer } from '#src/wire/answer.ts';
 import type { Problem } from '#src/wire/problem.ts';
-import { AgentChain, answered, givenUp, isDropped, NEW_CHAIN, refused, sealed, withRule } from './chain.ts';
+import {
+  AgentChain,
+  answered,
+  carriedAway,
+  givenUp,
+  isDropped,
+  NEW_CHAIN,
+  refused,
+  sealed,
+  withRule,
+} from './chain.ts';
 import { DiskError, save, type Disk } from './disk.ts';
 import { Spool, SPOOL_LIMITS, type SpoolLimits, type Waiting } from './spool.ts';
 
@@ -178,6 +188,12 @@ export class Outbox {
       envelopes.push(found.envelope);
     }
     write(envelopes);
+    this.#keep(
+      carriedAway(
+        this.#chain,
+        handed.map(({ seq }) => seq),
+      ),
+    );
     this.#spool.remove(handed);
     return handed.length;
   }

@@ -19,6 +19,8 @@ const errno = (code: string, path: string) => Object.assign(new Error(`${code}: 
 export class MemoryDisk implements Disk {
   #durable: Names = new Map();
   #changes: Change[] = [];
+  /** What a running process sees: all of it, durable or not. */
+  #seen: Names = new Map();
   /** Acts so far. */
   acts = 0;
   /** The act at which power goes, and whether it is still done. */
@@ -39,32 +41,41 @@ export class MemoryDisk implements Disk {
           synced: true,
           bytes: file.bytes.slice(0, Math.floor(chance() * (file.bytes.length + 1))),
         });
+    this.#seen = new Map(this.#durable);
     this.#dead = false;
     this.cutAt = Infinity;
     this.failAt = Infinity;
   }
 
+  /** A backup, or a clone: another disk with what a running process sees on this one. */
+  copy(): MemoryDisk {
+    const disk = new MemoryDisk();
+    disk.#durable = new Map([...this.#seen].map(([path, file]) => [path, { ...file, synced: true }]));
+    disk.#seen = new Map(disk.#durable);
+    return disk;
+  }
+
   /** Every path with its content, as a running process sees it. */
   files(): Map<string, Uint8Array> {
-    return new Map([...this.#names()].map(([path, { bytes }]) => [path, bytes]));
+    return new Map([...this.#seen].map(([path, { bytes }]) => [path, bytes]));
   }
 
   list(folder: string): string[] {
     this.#act(() => {});
-    const below = [...this.#names().keys()].filter((path) => path.startsWith(`${folder}/`));
+    const below = [...this.#seen.keys()].filter((path) => path.startsWith(`${folder}/`));
     return [...new Set(below.map((path) => path.slice(folder.length + 1).split('/')[0]!))].reverse();
   }
 
   read(path: string, limit: number): Uint8Array | undefined {
     this.#act(() => {});
-    const file = this.#names().get(path);
+    const file = this.#seen.get(path);
     assert.ok((file?.bytes.length ?? 0) <= limit);
     return file?.bytes.slice();
   }
 
   stat(path: string): { bytes: number; mode: number } | undefined {
     this.#act(() => {});
-    const file = this.#names().get(path);
+    const file = this.#seen.get(path);
     return file && { bytes: file.bytes.length, mode: file.mode };
   }
 
@@ -87,7 +98,7 @@ export class MemoryDisk implements Disk {
   }
 
   create(path: string, bytes: Uint8Array, mode: number): void {
-    if (this.#names().has(path)) throw errno('EEXIST', path);
+    if (this.#seen.has(path)) throw errno('EEXIST', path);
     const file: File = { bytes: bytes.slice(), synced: false, mode };
     // Two acts: the name and some bytes, then all of them for certain.
     this.#change([folderOf(path)], (names) => names.set(path, file));
@@ -95,7 +106,7 @@ export class MemoryDisk implements Disk {
   }
 
   link(from: string, to: string): void {
-    const names = this.#names();
+    const names = this.#seen;
     const file = names.get(from);
     if (file === undefined) throw errno('ENOENT', from);
     if (names.has(to)) throw errno('EEXIST', to);
@@ -103,7 +114,7 @@ export class MemoryDisk implements Disk {
   }
 
   rename(from: string, to: string): void {
-    const moved = [...this.#names()].filter(([path]) => path === from || path.startsWith(`${from}/`));
+    const moved = [...this.#seen].filter(([path]) => path === from || path.startsWith(`${from}/`));
     if (moved.length === 0) throw errno('ENOENT', from);
     this.#change([folderOf(from), folderOf(to)], (names) => {
       for (const [path, file] of moved) {
@@ -114,7 +125,7 @@ export class MemoryDisk implements Disk {
   }
 
   unlink(path: string): void {
-    if (this.#names().has(path)) this.#change([folderOf(path)], (names) => names.delete(path));
+    if (this.#seen.has(path)) this.#change([folderOf(path)], (names) => names.delete(path));
   }
 
   syncFolder(folder: string): void {
@@ -129,14 +140,11 @@ export class MemoryDisk implements Disk {
     this.#act(() => {});
   }
 
-  #names(): Names {
-    const names = new Map(this.#durable);
-    for (const change of this.#changes) change.apply(names);
-    return names;
-  }
-
   #change(folders: readonly string[], apply: (names: Names) => void): void {
-    this.#act(() => this.#changes.push({ folders, apply }));
+    this.#act(() => {
+      this.#changes.push({ folders, apply });
+      apply(this.#seen);
+    });
   }
 
   #act(act: () => unknown): void {

@@ -16,7 +16,7 @@ import { EXIT } from '#src/terminal.ts';
 import { readBearer } from '#src/wire/manifests.ts';
 import { ruleInPath } from '#src/wire/paths.ts';
 import { problem } from '#src/wire/problem.ts';
-import { NEW_CHAIN } from '#agent/chain.ts';
+import { AgentChain, NEW_CHAIN } from '#agent/chain.ts';
 import type { AgentConfig } from '#agent/config.ts';
 import type { Identity } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
@@ -474,6 +474,9 @@ test('for hosts without a network: reports go to a file, one envelope a line, an
     w.now += INTERVAL;
   }
   assert.deepEqual(w.asked, []);
+  // No answer will ever name them: what is remembered of them must not grow with each one.
+  const chain = AgentChain.parse(JSON.parse(Buffer.from(w.disk.files().get(`${FOLDER}/chain.json`)!).toString()));
+  assert.deepEqual([chain.seq, chain.unanswered, chain.accepted], [2, [], null]);
   w.model.now = w.now;
   const lines = new TextDecoder().decode(w.disk.files().get('/mnt/reports.jsonl')).split('\n').slice(0, -1);
   assert.equal(lines.length, 2);
