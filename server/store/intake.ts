@@ -118,6 +118,8 @@ class Intake {
   readonly #findings = new FindingDraft();
   /** Highest copy kept under numbers that `history` and `fork` items name; absent: none. */
   readonly #copies = new Map<string, number>();
+  /** The envelopes that stand under those numbers: `host seq digest`. */
+  readonly #kept = new Set<string>();
   readonly #reports: ReportRow[] = [];
   readonly #verdicts: VerdictChangeRow[] = [];
   readonly #jobs: r.NewJob[] = [];
@@ -168,12 +170,13 @@ class Intake {
         named.set(`${hostId} ${report.seq}`, { host_id: hostId, seq: report.seq });
     const rows = await this.#tx.bulk.select(
       'report',
-      ['host_id', 'seq', 'copy'],
+      ['host_id', 'seq', 'copy', 'digest'],
       ['host_id', 'seq'],
       [...named.values()],
     );
-    for (const { host_id, seq, copy } of rows) {
+    for (const { host_id, seq, copy, digest } of rows) {
       const key = `${host_id} ${seq}`;
+      this.#kept.add(`${key} ${digest}`);
       this.#copies.set(key, Math.max(copy, this.#copies.get(key) ?? 0));
     }
   }
@@ -224,10 +227,13 @@ class Intake {
     if (report.kind === 'fork') {
       // Both envelopes are the proof: the first one must not go when the next `same` comes.
       if (report.seq === pulse.same_seq) this.#keepSame(draft);
+      // Posted again because its refusal was lost: what is there already needs no second copy, and would take another's place.
+      if (this.#kept.has(`${key} ${report.digest}`)) return;
       copy = (this.#copies.get(key) ?? 0) + 1;
       if (copy > FORK_COPIES_MAX) return;
     }
     this.#copies.set(key, copy);
+    this.#kept.add(`${key} ${report.digest}`);
     this.#reports.push(rowOfReport(hostId, copy, report));
   }
 

@@ -258,6 +258,13 @@ export function intakes(suite: Suite): void {
       const twin = report({ ...host, chain: { ...host.chain, headSeq: 1 } }, 'same', T0, tag).report!;
       return { hostId: id, expectRevision: host.revision, at: T0, report: { ...twin, kind: 'fork' } };
     };
+    // The same one again, because its refusal was lost on the way: kept once, and nobody's place is taken.
+    for (let n = 0; n < 2; n++) await commit(store, id, (host) => fork(host, 'twin 0'));
+    assert.equal((await store.reports.forks(id, 2)).length, 1);
+    const host = (await store.hosts.get(id))!;
+    const both = [fork(host, 'twin 1'), { ...fork(host, 'twin 1'), expectRevision: host.revision + 1 }];
+    assert.deepEqual(kinds(await store.intake(both)), ['committed', 'committed']);
+    assert.equal((await store.reports.forks(id, 2)).length, 2);
     for (let n = 0; n < FORK_COPIES_MAX + 2; n++) await commit(store, id, (host) => fork(host, `twin ${n}`));
     assert.equal((await store.reports.forks(id, 2)).length, FORK_COPIES_MAX);
     // The first one was the newest `same`: it stays as proof although another one comes on the same day.
