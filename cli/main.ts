@@ -20,6 +20,34 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'take reports, judge hosts, show what was found',
     load: () => import('./server.ts'),
   },
+  hosts: {
+    about: 'list the fleet, and decide about hosts',
+    load: async () => ({ main: (await import('./fleet.ts')).hosts }),
+  },
+  host: {
+    about: 'show one host: its answers, and why',
+    load: async () => ({ main: (await import('./fleet.ts')).host }),
+  },
+  findings: {
+    about: 'list what is open in the fleet',
+    load: async () => ({ main: (await import('./fleet.ts')).findings }),
+  },
+  images: {
+    about: 'list images and the state of their manifests',
+    load: async () => ({ main: (await import('./supply.ts')).images }),
+  },
+  tokens: {
+    about: 'make, list and revoke enrolment tokens',
+    load: async () => ({ main: (await import('./supply.ts')).tokens }),
+  },
+  sources: {
+    about: 'say where images may be fetched from',
+    load: async () => ({ main: (await import('./supply.ts')).sources }),
+  },
+  import: {
+    about: 'take in reports that came by file',
+    load: async () => ({ main: (await import('./supply.ts')).carried }),
+  },
 };
 
 const HELP = `bootproof: is each bootable-container host still the image that its builders signed?

@@ -1,7 +1,8 @@
 /** `/api/v1/findings` and `/api/v1/groups`: what policy found, host by host, and the same finding on many hosts as one. */
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
-import { JUDGEMENT_KINDS, SEVERITIES } from '#src/policy/judgement.ts';
+import { describe } from '#src/finding/describe.ts';
+import { JUDGEMENT_KINDS, SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import type { FindingGroup, FindingWithGroup, Severity as SeverityNumber } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
@@ -22,6 +23,7 @@ export function findingJson(finding: Located, now: Instant): z.infer<typeof Find
     rule: group.rule,
     kind: group.kind,
     subject: group.subject,
+    what: whatOf(group),
     severity: SEVERITIES[severity],
     status: status !== 'resolved' && now >= finding.silentAfter ? 'stale' : status,
     firstSeen: formatInstant(finding.firstSeen),
@@ -34,6 +36,10 @@ export function findingJson(finding: Located, now: Instant): z.infer<typeof Find
   };
 }
 
+function whatOf({ kind, subject, signature }: Pick<FindingGroup, 'kind' | 'subject' | 'signature'>): string {
+  return describe({ kind: kind as JudgementKind, subject, signature: String(signature) });
+}
+
 export function groupJson(group: FindingGroup): z.infer<typeof Group> {
   return {
     id: group.id,
@@ -41,6 +47,7 @@ export function groupJson(group: FindingGroup): z.infer<typeof Group> {
     kind: group.kind,
     subject: group.subject,
     signature: group.signature,
+    what: whatOf(group),
     severity: SEVERITIES[group.severity],
     open: group.isOpen,
     firstSeen: formatInstant(group.firstSeen),

@@ -48,7 +48,7 @@ export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): 
   let out = strings[0]!;
   for (const [index, part] of parts.entries()) {
     const before = strings[index]!;
-    assert.ok(!before.endsWith('='), 'an attribute value must stand in quotes');
+    assert.doesNotMatch(before, /\s[a-zA-Z-]+=\s*$/, 'an attribute value must stand in quotes');
     // Only addresses of this server, as a path or a fragment: no scheme can be smuggled in.
     if (ADDRESS.test(before)) assert.match(render(part), /^(?:\/(?!\/)|#|\?)/);
     out += render(part) + strings[index + 1]!;

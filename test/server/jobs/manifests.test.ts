@@ -332,16 +332,16 @@ test('where no rule fits, a difference that another rule explains is a label and
 test('a build that its process did not end is taken up by the next one', async (t) => {
   const os = image('41');
   const storeUrl = `sqlite:${join(folder(t), 'store.db')}`;
-  let begun = false;
+  const begun = Promise.withResolvers<void>();
   const never: Build = (_request, signal) =>
     new Promise((_resolve, reject) => {
-      begun = true;
+      begun.resolve();
       signal.addEventListener('abort', () => reject(new Error('stopped')));
     });
   const first = await serverFor(t, { storeUrl, build: never, sources: [{ reference: SOURCE }] });
   const host = await enrol(first, os);
   await host.sendFull();
-  while (!begun) await new Promise((resolve) => setTimeout(resolve, 5));
+  await begun.promise;
   await first.server.close();
   const second = await serverFor(t, { storeUrl, images: [os], admin: first.admin });
   await second.settle();

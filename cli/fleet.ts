@@ -1,0 +1,240 @@
+/** `bootproof hosts|host|findings`: the fleet on the command line, as tables or JSON. */
+import { writeFile } from 'node:fs/promises';
+import type { z } from 'zod';
+import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import type * as schemas from '#server/api/schemas.ts';
+import { client, limitOf, limitOption, timeText, type Action } from './client.ts';
+import { readOperand, ServerError, type Connection } from './connection.ts';
+import { writeJson } from './output.ts';
+import { printFacts, printTable, word } from './table.ts';
+
+type Host = z.infer<typeof schemas.Host>;
+type HostDetail = z.infer<typeof schemas.HostDetail>;
+type Finding = z.infer<typeof schemas.Finding>;
+type Group = z.infer<typeof schemas.Group>;
+
+const HOSTS_HELP = `
+Exit codes: 0 all that was listed is compliant, 1 something has drifted or is unsigned, 2 none of that, but something
+cannot be told (unverifiable, silent, new).
+`;
+
+/** As a verdict ends a command (PROTOCOL 7). */
+function exitOf(verdicts: readonly string[]): Exit {
+  if (verdicts.some((verdict) => verdict === 'drifted' || verdict === 'unsigned')) return EXIT.different;
+  return verdicts.every((verdict) => verdict === 'compliant') ? EXIT.ok : EXIT.unknown;
+}
+
+/** `bootproof hosts`. */
+export function hosts(args: readonly string[], io: Io): Promise<Exit> {
+  return client('hosts', 'The fleet, and what people decide about hosts.', args, io, (command, add) => {
+    limitOption(add<HostsOptions>(command, listHosts))
+      .option('--verdict <words>', 'only these, separated by commas')
+      .option('--name <text>', 'only names that begin so')
+      .option('--group <name>', 'only this host group')
+      .option('--label <key=value>', 'only with this label')
+      .option('--image <digest>', 'only hosts that booted this image')
+      .option('--state <words>', 'active, pending, retired (default: active and pending)')
+      .option('--sort <order>', 'attention or name', 'attention')
+      .addHelpText('after', HOSTS_HELP);
+    add(
+      command.command('approve <id-or-file>').description('approve a pending host, or one by its offline request'),
+      approve,
+    ).option('--out <file>', 'where the signed answer to an offline request goes, for the host');
+    add(
+      command.command('retire <id>').description('retire a host: its findings close, its reports are refused'),
+      decide('retire'),
+    );
+    add(
+      command.command('accept-fork <id>').description('what was held against its identity is explained'),
+      decide('accept-fork'),
+    );
+  });
+}
+
+type HostsOptions = {
+  readonly limit: string;
+  readonly verdict?: string;
+  readonly name?: string;
+  readonly group?: string;
+  readonly label?: string;
+  readonly image?: string;
+  readonly state?: string;
+  readonly sort?: string;
+};
+
+const listHosts: Action<HostsOptions> = async (connection, options, _operands, io) => {
+  const { verdict, name, group, label, image, state, sort } = options;
+  const items = await connection.list<Host>(
+    '/api/v1/hosts',
+    { verdict, name, group, label, image, state, sort },
+    limitOf(options),
+  );
+  if (options.json === true) await writeJson({ hosts: items }, io);
+  else if (items.length === 0) await io.stderr.write('no host\n');
+  else
+    await printTable(
+      ['HOST', 'VERDICT', 'IMAGE?', 'OURS?', 'HEARD?', 'REPORT', 'ID', 'WHY'],
+      items.map((host) => [
+        host.state === 'active' ? host.name : `${host.name} (${host.state})`,
+        word(host.verdict),
+        word(host.integrity.state),
+        word(host.provenance.state),
+        word(host.freshness.state),
+        timeText(host.last?.receivedAt ?? null),
+        host.id,
+        host.reasons[0]?.text ?? host.sentence,
+      ]),
+      io,
+    );
+  return exitOf(items.map((host) => host.verdict));
+};
+
+const approve: Action<{ readonly out?: string }> = async (connection, options, [target = ''], io) => {
+  if (/^h_[a-z2-7]{26}$/.test(target)) return decide('approve')(connection, options, [target], io);
+  const request = (await readOperand(target, 256 * 1024)).toString('utf8');
+  const answer = await connection.send('POST', '/api/v1/hosts', request);
+  const { host, enrolment } = JSON.parse(answer) as { host: Host; enrolment: unknown };
+  const carried = `${JSON.stringify({ enrolment })}\n`;
+  if (options.out !== undefined) await writeFile(options.out, carried, { mode: 0o600 });
+  if (options.json === true) await writeJson({ host, enrolment }, io);
+  else await io.stdout.write(`${printableText(host.name)} is ${host.id}\n${options.out === undefined ? carried : ''}`);
+  return EXIT.ok;
+};
+
+const decide =
+  (verb: string): Action<unknown> =>
+  async (connection, options, [id = ''], io) => {
+    const answer = await connection.ask<{ done: boolean }>('POST', `/api/v1/hosts/${encodeURIComponent(id)}/${verb}`);
+    if (options.json === true) await writeJson(answer, io);
+    else await io.stdout.write(answer.done ? 'done\n' : 'it was so already\n');
+    return EXIT.ok;
+  };
+
+/** `bootproof host ID|NAME`. */
+export function host(args: readonly string[], io: Io): Promise<Exit> {
+  return client('host', 'One host: its answers, and why.', args, io, (command, add) => {
+    add(command.argument('<id-or-name>'), showHost).addHelpText(
+      'after',
+      HOSTS_HELP.replace('all that was listed is', 'it is'),
+    );
+  });
+}
+
+const showHost: Action<unknown> = async (connection, options, [target = ''], io) => {
+  const id = /^h_[a-z2-7]{26}$/.test(target) ? target : await hostNamed(connection, target);
+  const [found, findings] = await Promise.all([
+    connection.ask<HostDetail>('GET', `/api/v1/hosts/${id}`),
+    connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, 200),
+  ]);
+  if (options.json === true) {
+    await writeJson({ host: found, findings }, io);
+    return exitOf([found.verdict]);
+  }
+  const { drift, chain, last } = found;
+  await printFacts(
+    [
+      ['host', found.state === 'active' ? found.name : `${found.name} (${found.state})`],
+      ['id', found.id],
+      ['verdict', word(found.verdict)],
+      ['', found.sentence],
+      ['is it the image?', word(found.integrity.state)],
+      ['is the image ours?', word(found.provenance.state)],
+      ['did we hear?', word(found.freshness.state)],
+      [
+        'drift',
+        drift === null ? 'not known' : `${drift.added} added, ${drift.removed} removed, ${drift.modified} modified`,
+      ],
+      ['booted', found.images.booted ?? 'not told'],
+      ['rule', found.rule ?? undefined],
+      [
+        'report',
+        last === null ? 'none yet' : `${last.seq} (${last.kind}, ${last.class}) at ${timeText(last.receivedAt)}`,
+      ],
+      ['missing', chain.gaps.length === 0 ? undefined : chain.gaps.map(({ from, to }) => `${from}-${to}`).join(', ')],
+      ['forked', chain.forkedAt === null ? undefined : `since ${timeText(chain.forkedAt)}`],
+      ['cloned', chain.clonedAt === null ? undefined : `since ${timeText(chain.clonedAt)}`],
+      ...found.refused.map(({ code, count, detail }) => ['refused', `${code} ${count} times: ${detail}`] as const),
+    ],
+    io,
+  );
+  if (findings.length > 0) {
+    await io.stdout.write('\n');
+    await printFindings(findings, io);
+  }
+  return exitOf([found.verdict]);
+};
+
+async function hostNamed(connection: Connection, name: string): Promise<string> {
+  const found = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name' }, 200);
+  const exact = found.filter((host) => host.name === name);
+  const [only, ...others] = exact.length === 0 ? found : exact;
+  if (only === undefined) throw new ServerError('HOST_UNKNOWN', `no host is called ${JSON.stringify(name)}`);
+  if (others.length > 0)
+    throw new UsageError(
+      `${JSON.stringify(name)} may be ${[only, ...others]
+        .map((host) => `${host.name} (${host.id})`)
+        .slice(0, 8)
+        .join(', ')}`,
+    );
+  return only.id;
+}
+
+function printFindings(findings: readonly Finding[], io: Io): Promise<void> {
+  return printTable(
+    ['SEVERITY', 'STATUS', 'SINCE', 'RULE', 'WHAT'],
+    findings.map(({ severity, status, openedAt, rule, what }) => [
+      word(severity),
+      status,
+      timeText(openedAt),
+      rule,
+      what,
+    ]),
+    io,
+  );
+}
+
+/** `bootproof findings`. */
+export function findings(args: readonly string[], io: Io): Promise<Exit> {
+  return client(
+    'findings',
+    'What is open in the fleet, the same change on many hosts as one line.',
+    args,
+    io,
+    (command, add) => {
+      limitOption(add<GroupOptions>(command, listGroups))
+        .option('--severity <words>', 'only these, separated by commas')
+        .option('--rule <id>', 'only findings of this rule')
+        .option('--path <prefix>', 'only subjects that begin so')
+        .option('--all', 'also those that are resolved everywhere');
+    },
+  );
+}
+
+type GroupOptions = {
+  readonly limit: string;
+  readonly severity?: string;
+  readonly rule?: string;
+  readonly path?: string;
+  readonly all?: boolean;
+};
+
+const listGroups: Action<GroupOptions> = async (connection, options, _operands, io) => {
+  const { severity, rule, path: subject, all } = options;
+  const status = all === true ? 'all' : undefined;
+  const items = await connection.list<Group>('/api/v1/groups', { severity, rule, subject, status }, limitOf(options));
+  if (options.json === true) await writeJson({ groups: items }, io);
+  else if (items.length === 0) await io.stderr.write('nothing is open\n');
+  else
+    await printTable(
+      ['SEVERITY', 'HOSTS', 'FIRST SEEN', 'RULE', 'WHAT'],
+      items.map((group) => [
+        word(group.severity),
+        String(group.hosts.open),
+        timeText(group.firstSeen),
+        group.rule,
+        group.what,
+      ]),
+      io,
+    );
+  return items.some(({ open }) => open) ? EXIT.different : EXIT.ok;
+};

@@ -1,0 +1,246 @@
+/** The client commands against a real server: what they print, their exit codes, and that nothing a host sends can act on a terminal. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { carried, images, sources, tokens } from '#cli/supply.ts';
+import { findings, host as hostCommand, hosts } from '#cli/fleet.ts';
+import { ServerError } from '#cli/connection.ts';
+import { fromUtf8 } from '#src/bytes.ts';
+import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
+import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { hostIdFrom } from '#src/wire/hostid.ts';
+import { EnrolAnswer, openEnrolment, sealEnrolRequest } from '#src/wire/enrol.ts';
+import { serverKeys } from '#server/keys.ts';
+import { BASE, enrol, file, image, serverFor, TestHost, type TestServer } from '#test/server/fleet.ts';
+import { rejectsCode } from '#test/throws.ts';
+
+const OS = image('41');
+type Ran = { readonly exit: Exit; readonly out: string; readonly err: string };
+type Main = (args: readonly string[], io: Io) => Promise<Exit>;
+
+/** Runs a command as a person with the admin token; `tty`: on a terminal with colours, 100 columns wide. */
+async function run(server: TestServer, main: Main, args: readonly string[], tty = false): Promise<Ran> {
+  let out = '';
+  let err = '';
+  const stream = (write: (text: string) => void) => ({
+    isTTY: tty,
+    columns: 100,
+    write: async (text: string | Uint8Array) => write(String(text)),
+  });
+  const io: Io = {
+    stdout: stream((text) => (out += text)),
+    stderr: stream((text) => (err += text)),
+    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin, TERM: 'xterm' },
+  };
+  const exit = await main(args, io);
+  return { exit, out, err };
+}
+
+function folder(t: TestContext): string {
+  const made = mkdtempSync(join(tmpdir(), 'bootproof-cli-'));
+  t.after(() => rmSync(made, { recursive: true, force: true }));
+  return made;
+}
+
+async function fleet(t: TestContext): Promise<{ server: TestServer; good: TestHost; bad: TestHost }> {
+  const server = await serverFor(t, { images: [OS] });
+  const [good, bad] = [await enrol(server, OS, { name: 'good' }), await enrol(server, OS, { name: 'bad' })];
+  for (const host of [good, bad]) await host.sendFull();
+  await server.settle();
+  for (const host of [good, bad]) host.compareWith(OS);
+  bad.entries = [...BASE, file('/usr/bin/root-me', 'x', 0o4755)];
+  for (const host of [good, bad]) await host.sendFull();
+  return { server, good, bad };
+}
+
+test('hosts lists the worst first, and its exit code says what was seen', async (t) => {
+  const { server, good } = await fleet(t);
+  const all = await run(server, hosts, []);
+  assert.equal(all.exit, 1);
+  const lines = all.out.split('\n');
+  assert.match(lines[0]!, /^HOST +VERDICT +IMAGE\? +OURS\? +HEARD\?/);
+  assert.match(lines[1]!, /^bad +drifted +drifted +not-assessed +current .*root-me/);
+  assert.match(lines[2]!, /^good +compliant +intact/);
+  assert.equal((await run(server, hosts, ['--verdict', 'compliant'])).exit, 0);
+  const json = await run(server, hosts, ['--json', '--verdict', 'drifted']);
+  assert.deepEqual(
+    JSON.parse(json.out).hosts.map(({ name, drift }: { name: string; drift: unknown }) => [name, drift]),
+    [['bad', { added: 1, removed: 0, modified: 0 }]],
+  );
+  await enrol(server, OS, { name: 'fresh' });
+  assert.equal((await run(server, hosts, ['--name', 'fresh'])).exit, 2, 'new: nothing can be told');
+  assert.equal((await run(server, hosts, ['--label', 'a=b'])).err, 'no host\n');
+  assert.equal((await run(server, hosts, ['retire', good.id])).out, 'done\n');
+  assert.equal((await run(server, hosts, ['retire', good.id])).out, 'it was so already\n');
+  assert.ok(!(await run(server, hosts, [])).out.includes('good'));
+});
+
+test('host shows one, by id or by name', async (t) => {
+  const { server, bad } = await fleet(t);
+  for (const target of ['bad', bad.id]) {
+    const shown = await run(server, hostCommand, [target]);
+    assert.equal(shown.exit, 1);
+    for (const word of [
+      'drifted',
+      'is it the image?',
+      '1 added, 0 removed, 0 modified',
+      OS.digest,
+      'critical',
+      '/usr/bin/root-me: added file',
+    ])
+      assert.ok(shown.out.includes(word), word);
+  }
+  const json = JSON.parse((await run(server, hostCommand, ['good', '--json'])).out);
+  assert.deepEqual([json.host.verdict, json.findings], ['compliant', []]);
+  await rejectsCode(() => run(server, hostCommand, ['nobody']), ServerError, 'HOST_UNKNOWN');
+  await enrol(server, OS, { name: 'bad' });
+  await rejectsCode(() => run(server, hostCommand, ['bad']), UsageError, 'USAGE');
+});
+
+test('findings are grouped; images say their state', async (t) => {
+  const { server } = await fleet(t);
+  const open = await run(server, findings, []);
+  assert.equal(open.exit, 1);
+  assert.match(open.out, /critical +1 .*root-me/);
+  assert.equal((await run(server, findings, ['--severity', 'low'])).err, 'nothing is open\n');
+  assert.match((await run(server, images, [])).out, new RegExp(`^${OS.digest} +ready +2 +0 +0`, 'm'));
+  assert.match((await run(server, images, [OS.config])).out, /ostree\/1 +\/usr sha256:/);
+  await rejectsCode(() => run(server, images, ['sha256:none']), ServerError, 'IMAGE_UNKNOWN');
+});
+
+test('tokens and sources are made, listed and taken back', async (t) => {
+  const server = await serverFor(t);
+  const made = await run(server, tokens, [
+    'create',
+    '--group',
+    'web',
+    '--label',
+    'site=a',
+    '--uses',
+    'any',
+    '--life',
+    '7d',
+  ]);
+  assert.match(made.out, /^bp1\.[a-z2-7]{16}\.[A-Za-z0-9_-]{43}\.[0-9a-f]{64}\n$/, 'the token alone, for a pipe');
+  const id = made.out.split('.')[1]!;
+  assert.match((await run(server, tokens, [])).out, new RegExp(`^${id} +yes +0/any .* web +site=a$`, 'm'));
+  assert.equal((await run(server, tokens, ['revoke', id])).out, 'revoked\n');
+  assert.match((await run(server, sources, [])).err, /no source is allowed/);
+  assert.equal(
+    (await run(server, sources, ['allow', 'docker://registry.example/team/os:latest'])).out,
+    'allowed: docker://registry.example/team/os\n',
+  );
+  assert.match((await run(server, sources, [])).out, /^docker:\/\/registry\.example\/team\/os /m);
+  assert.equal((await run(server, sources, ['forbid', 'docker://registry.example/team/os'])).out, 'forbidden\n');
+  await rejectsCode(() => run(server, sources, ['allow', 'fedora']), ServerError, 'SOURCE_SYNTAX');
+  for (const args of [
+    ['create', '--uses', '0'],
+    ['create', '--life', '1y'],
+    ['create', '--label', 'x'],
+    ['--limit', '0'],
+    ['make'],
+  ])
+    await rejectsCode(() => run(server, tokens, args), UsageError, 'USAGE');
+});
+
+test('a host without network is approved by file, and its reports come in by file', async (t) => {
+  const server = await serverFor(t, { images: [OS] });
+  const at = folder(t);
+  const seed = new Uint8Array(32).fill(7);
+  const signer = nodeSigner(pkcs8OfSeed(seed));
+  const id = hostIdFrom(new Uint8Array(16).fill(9));
+  const request = await sealEnrolRequest(
+    {
+      version: 1,
+      tokenId: null,
+      nonce: null,
+      host: id,
+      publicKey: signer.publicKey,
+      machine: null,
+      hostname: 'island',
+      agentVersion: '0.1.0',
+      writes: [1],
+    },
+    signer,
+    null,
+  );
+  writeFileSync(join(at, 'request'), `${JSON.stringify(request)}\n`);
+  const approved = await run(server, hosts, ['approve', join(at, 'request'), '--out', join(at, 'answer')]);
+  assert.equal(approved.out, `island is ${id}\n`);
+  const { fingerprint } = await serverKeys(server.server.store, () => new Uint8Array(32));
+  const { enrolment } = await openEnrolment(
+    EnrolAnswer.parse(JSON.parse(readFileSync(join(at, 'answer'), 'utf8'))),
+    { serverFingerprint: fingerprint, publicKey: signer.publicKey, nonce: null },
+    verifyInPool,
+  );
+  assert.deepEqual([enrolment.host, enrolment.standing], [id, 'active']);
+  const host = new TestHost(server, signer, { ...enrolment, challenge: enrolment.challenge }, OS);
+  const one = await host.seal(host.fullReport({ challenge: null }));
+  const second = await host.seal(host.fullReport({ challenge: null, previous: one.digest }));
+  writeFileSync(join(at, 'reports'), `${one.text}\n${second.text}\n{}\n`);
+  const taken = await run(server, carried, [join(at, 'reports')]);
+  assert.equal(taken.exit, 1);
+  assert.equal(taken.out, '2 taken, 1 refused\n');
+  assert.match(taken.err, /^line 3: .*\[ENVELOPE_SYNTAX\]$/m);
+  assert.equal((await host.told()).last.class, 'carried');
+});
+
+const HOSTILE = '\u001b]0;owned\u0007\u001b[2J\u202eexe.<b>\u009b31m';
+
+test('nothing that a host sends reaches the terminal as more than text', async (t) => {
+  const { server, good } = await fleet(t);
+  const host = await enrol(server, OS, { name: HOSTILE });
+  host.reference = HOSTILE;
+  host.booted = HOSTILE;
+  await host.sendFull();
+  good.entries = [...BASE, file(fromUtf8(`/usr/bin/${HOSTILE}`), 'x', 0o4755), file('/usr/bin/\xff\x1b', 'x')];
+  good.state = { contradictions: [HOSTILE] };
+  await good.sendFull();
+  await server.settle();
+  const reports = join(folder(t), 'reports');
+  writeFileSync(reports, `${HOSTILE}\n`);
+  for (const [main, args] of [
+    [hosts, []],
+    [hostCommand, ['good']],
+    [hostCommand, [host.id]],
+    [findings, []],
+    [images, []],
+    [images, [HOSTILE]],
+    [carried, [reports]],
+  ] as const)
+    for (const tty of [false, true]) {
+      const { out, err } = await run(server, main, args, tty);
+      // Colours are ours: on a terminal only.
+      // eslint-disable-next-line no-control-regex
+      const plain = tty ? (out + err).replaceAll(/\u001b\[[0-9;]*m/g, '') : out + err;
+      // eslint-disable-next-line no-control-regex
+      assert.doesNotMatch(plain, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/, args.join(' '));
+    }
+});
+
+test('who asks, and where, must be said', async (t) => {
+  const server = await serverFor(t);
+  const io = (env: Record<string, string>): Io => {
+    const stream = { isTTY: false, columns: 80, write: async () => {} };
+    return { stdout: stream, stderr: stream, env };
+  };
+  await rejectsCode(() => hosts([], io({ BOOTPROOF_SERVER: server.server.url })), UsageError, 'USAGE');
+  await rejectsCode(() => hosts(['--server', 'ftp://x'], io({ BOOTPROOF_TOKEN: 'x' })), UsageError, 'USAGE');
+  await rejectsCode(
+    () => hosts(['--server', 'http://registry.example'], io({ BOOTPROOF_TOKEN: 'x' })),
+    UsageError,
+    'USAGE',
+  );
+  await rejectsCode(
+    () => hosts(['--server', server.server.url], io({ BOOTPROOF_TOKEN: 'bp_admin_wrong' })),
+    ServerError,
+    'UNAUTHENTICATED',
+  );
+  await rejectsCode(
+    () => hosts(['--server', 'http://127.0.0.1:9'], io({ BOOTPROOF_TOKEN: 'x' })),
+    ServerError,
+    'SERVER_UNREACHABLE',
+  );
+});
