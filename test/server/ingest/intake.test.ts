@@ -215,7 +215,10 @@ test('two posts of one seq at once: one wins, the other is refused or gets its a
       host.post((await host.seal(report)).text),
     ),
   );
-  assert.deepEqual(rivals.map(({ status }) => status).sort((a, b) => a - b), [200, 409]);
+  assert.deepEqual(
+    rivals.map(({ status }) => status).sort((a, b) => a - b),
+    [200, 409],
+  );
 });
 
 // ── the checks, from outside ─────────────────────────────────────────────────────────────────────────────────────────
