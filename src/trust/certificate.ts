@@ -24,13 +24,28 @@ export type SigningCertificate = {
 export function readCertificate(der: Uint8Array): SigningCertificate {
   const node = new X509Certificate(der);
   if (!node.raw.equals(der)) throw new TrustError('MALFORMED', 'the certificate has bytes after its end');
-  const core = CoreCertificate.parse(Buffer.from(der));
+  const core = rememberDer(CoreCertificate.parse(Buffer.from(der)));
   // Two extensions of one kind: each reader may take another (RFC 5280 4.2 forbids it).
   const kinds = core.extensions.map((extension) => extension.subs[0]!.toOID());
   if (new Set(kinds).size !== kinds.length)
     throw new TrustError('MALFORMED', 'the certificate has two extensions of one kind');
   if (!kinds.includes(SUBJECT_ALT_NAME)) throw new TrustError('MALFORMED', 'the certificate names no subject');
   return { der, node, core, serial: toHex(core.serialNumber).replace(/^(?:00)+(?=.)/, '') };
+}
+
+/**
+ * The library encodes a certificate anew for each comparison and verification, which was nine tenths of the time of one judgement. Parsed
+ * certificates are not written to, so their encodings may be kept.
+ */
+export function rememberDer(certificate: CoreCertificate): CoreCertificate {
+  const { root } = certificate;
+  const tbs = root.subs[0];
+  for (const part of [root, tbs, tbs?.subs[6]]) {
+    if (part === undefined) continue;
+    const der = part.toDER();
+    part.toDER = () => der;
+  }
+  return certificate;
 }
 
 /** Whether the extended key usage allows `usage`. Without the extension everything is allowed, unless it must be `explicit`. */

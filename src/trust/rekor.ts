@@ -123,6 +123,17 @@ export function mustBind(
   }
 }
 
+/**
+ * The proof's own size and root must be those of the checkpoint: the library takes the checkpoint's and lets the others say anything.
+ * @throws {TrustError} BROKEN_INCLUSION
+ */
+export function mustAgree({ inclusionProof }: TransparencyLogEntry): void {
+  if (inclusionProof === undefined) return;
+  const [, size, root] = (inclusionProof.checkpoint?.envelope ?? '').split('\n', 3);
+  if (size !== inclusionProof.treeSize || root !== toBase64(inclusionProof.rootHash))
+    throw new TrustError('BROKEN_INCLUSION', 'the inclusion proof is for another tree than its checkpoint');
+}
+
 /** Rekor v2 writes canonical JSON of nothing but the signature: rebuilt from ours it must be the same bytes (sigstore-go does so). */
 function rebuilt(entry: TransparencyLogEntry, kind: string, part: string, spec: object): void {
   const text = canonicalJson({ apiVersion: '0.0.2', kind, spec: { [part]: spec } });

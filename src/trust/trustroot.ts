@@ -11,7 +11,7 @@ import { fromBase64 } from '#src/bytes.ts';
 import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { TRUST_ROOT_BYTES_MAX } from '#src/limits.ts';
-import { allowsUsage, CODE_SIGNING, TIME_STAMPING, EXTENDED_KEY_USAGE } from './certificate.ts';
+import { allowsUsage, CODE_SIGNING, TIME_STAMPING, EXTENDED_KEY_USAGE, rememberDer } from './certificate.ts';
 import { TrustError } from './material.ts';
 import type { TrustRootName } from './requirement.ts';
 import { quote, strictObject } from './strictjson.ts';
@@ -89,6 +89,8 @@ export function readTrustRoot(name: TrustRootName, bytes: Uint8Array, hash?: Sha
       throw fault(`${path.join('.')}: ${message}`);
     }
     material = toTrustMaterial(TrustedRoot.fromJSON(json));
+    for (const { certChain } of [...material.certificateAuthorities, ...material.timestampAuthorities])
+      for (const certificate of certChain) rememberDer(certificate);
     for (const { publicKey, baseURL } of [...material.tlogs, ...material.ctlogs])
       if (publicKey.asymmetricKeyType === undefined) throw fault(`the key of ${quote(baseURL)} has no type`);
   } catch (error) {

@@ -24,7 +24,7 @@ import {
   type Statement,
   type TrustCode,
 } from './material.ts';
-import { mustBind } from './rekor.ts';
+import { mustAgree, mustBind } from './rekor.ts';
 import type { HashAlgorithm, KeyAuthority, KeylessAuthority, Requirement, TrustRootName, What } from './requirement.ts';
 import { COSIGN_SIGN } from './statement.ts';
 import { quote } from './strictjson.ts';
@@ -125,7 +125,11 @@ function verifyMaterial(
       fingerprint: signer.key.fingerprint,
       identity,
       serial: signer.certificate?.serial,
-      entries,
+      // Both indexes of an entry: whoever takes the promise out of a bundle leaves only the other one proven.
+      entries: entries.flatMap(({ logId, logIndex }, index) => [
+        { logId, logIndex },
+        { logId, logIndex: material.entries[index]!.logIndex },
+      ]),
       times: times.map(({ at }) => at),
     },
     now,
@@ -381,6 +385,7 @@ function verifyEvidence(
   if (certificate !== undefined) mustBeValidAt(certificate, instants);
   const verifier = { key, certificate: certificate?.der };
   for (const entry of entries) {
+    mustAgree(entry);
     mustBind(entry, material, bytes, verifier);
     mustBeLogged(entry, logs!, instants, now);
   }
@@ -411,7 +416,8 @@ function mustBeLogged(
 function provenEntry(entry: TransparencyLogEntry, { logs = [] }: Scope): ProvenEntry {
   return {
     logId: toHex(entry.logId.keyId),
-    logIndex: entry.logIndex,
+    // A promise signs the index of the whole log, a proof that of its shard; what neither covers is the bundle's word.
+    logIndex: (entry.inclusionPromise === undefined ? entry.inclusionProof?.logIndex : undefined) ?? entry.logIndex,
     log: logs.find(({ logID }) => logID.equals(entry.logId.keyId))?.baseURL ?? '',
     at: promisedTime(entry),
   };
