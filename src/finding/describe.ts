@@ -34,6 +34,8 @@ export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 
       return signature === 'silent' ? 'the host is silent' : 'the host is late';
     case 'outdated':
       return signature === 'behind-tag' ? `${subject} is behind its tag` : `${subject} is older than policy allows`;
+    case 'provenance':
+      return `${subject} ${PROVENANCE_TEXT.get(signature) ?? `is not as the image policy demands: ${signature}`}`;
   }
 }
 
@@ -46,6 +48,14 @@ const FLAG_TEXT = new Map([
   ['drift-truncated', 'more drift than a report can list'],
   ['holes-capped', 'more unread paths than a report can list'],
   ['scan-implausible', 'the scan saw far less than the image holds'],
+]);
+
+const PROVENANCE_TEXT = new Map([
+  ['unsigned', 'is not signed'],
+  ['rejected', 'is signed, but not as the image policy demands'],
+  ['unverifiable', 'could not be checked for signatures'],
+  ['host-unreadable', 'is signed in a form that hosts which enforce signatures cannot read'],
+  ['signature-vanished', 'was signed, and its signature is gone from where it lay'],
 ]);
 
 function pathText(subject: string): string {

@@ -81,9 +81,12 @@ const REASONS_MAX = 20;
 
 /** Judges a host at a moment. The answers stand apart; the verdict is the first of `VERDICTS` that applies. */
 export function judgeHost(facts: HostFacts, now: Instant): Standing {
-  const findings = [...facts.findings];
-  const freshness = freshnessOf(facts, now);
   const { provenance } = facts;
+  // The provenance answer says it already; its finding is for grouping and history.
+  const findings = [...facts.findings].filter(
+    ({ kind, signature, waived }) => kind !== 'provenance' || signature !== provenance.state || waived,
+  );
+  const freshness = freshnessOf(facts, now);
   const judged = integrityOf(facts.integrity, findings);
   const rest = { integrity: judged.integrity, provenance, freshness };
   const weighing = findings.filter((finding) => !finding.waived && finding.verdict !== 'none');
@@ -151,7 +154,14 @@ export function freshnessOf(facts: TimeFacts & Pick<HostFacts, 'image'>, now: In
 
 // Their weight is part of the integrity answer; the rest weighs on its own where policy says so.
 const IN_INTEGRITY = new Set<JudgementKind>(['hole', 'manifest']);
-const BESIDE_INTEGRITY = new Set<JudgementKind>(['report', 'contradiction', 'enforcement', 'silence', 'outdated']);
+const BESIDE_INTEGRITY = new Set<JudgementKind>([
+  'report',
+  'contradiction',
+  'enforcement',
+  'silence',
+  'outdated',
+  'provenance',
+]);
 
 type JudgedIntegrity = { readonly integrity: Integrity; readonly weight: Weight; readonly reasons: readonly Reason[] };
 

@@ -81,6 +81,7 @@ const WEIGHT_OF: { readonly [On in StateSubject]: Weight } = {
   report: 'none',
   silence: 'none',
   outdated: 'none',
+  provenance: 'none',
 };
 
 /**

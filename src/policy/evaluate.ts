@@ -15,6 +15,7 @@ import {
   type Judgement,
   type JudgementKind,
   type PathChange,
+  type ProvenanceFault,
   type ReportFlag,
 } from './judgement.ts';
 import {
@@ -27,6 +28,7 @@ import {
   judgeManifest,
   judgement,
   judgeOverlays,
+  judgeProvenance,
   judgeTransientRoot,
   judgeVerity,
   UNNAMED,
@@ -45,6 +47,14 @@ export type ManifestState =
       readonly detail: string | null;
     };
 
+/** What is held against who built the booted image (docs/image-policy.md). */
+export type ProvenanceState = {
+  readonly image: string;
+  /** False while nobody knows: then what was found before stands. */
+  readonly told: boolean;
+  readonly faults: readonly { readonly fault: ProvenanceFault; readonly why: string }[];
+};
+
 /** What one accepted full report, and the server's memory of the host, give to judge. */
 export type Evidence = {
   readonly manifest: ManifestState;
@@ -61,6 +71,8 @@ export type Evidence = {
   readonly live: boolean;
   /** The other importer's rule that explains a difference (PROTOCOL 2.2): a label, not drift. */
   readonly variant?: (drift: Drift) => string | undefined;
+  /** Absent where no image policy is configured. */
+  readonly provenance?: ProvenanceState;
 };
 
 /** What of the host could be told: only this may resolve (PROTOCOL 3.8, 3.9). */
@@ -121,6 +133,7 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
     ...judgeEnforcement(policy, deployment),
     ...judgeHoles(policy, holes),
     ...judgeManifest(policy, manifest),
+    ...judgeProvenance(policy, evidence.provenance),
     ...REPORT_FLAGS.flatMap((flag) => (notes.has(flag) ? (judgeFlag(policy, flag, notes.get(flag)) ?? []) : [])),
   ];
   // A look beneath ends the masking (PROTOCOL 3.9), and a transient /etc hides nothing: unless the walk stopped there.
@@ -206,6 +219,8 @@ function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean):
     ['hole', isWhole && !holesCapped],
     ['manifest', isWhole],
     ['report', isWhole],
+    // Of the image, not of this report: told even where the report was cut.
+    ['provenance', evidence.provenance?.told ?? true],
   ];
   return {
     trees: { usr: tree('usr'), etc: tree('etc') },

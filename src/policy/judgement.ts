@@ -18,7 +18,7 @@ export type Effect = (typeof EFFECTS)[number];
 
 /**
  * What a judgement is about. The subject is: an escaped path (drift, secret, hole, overlay), a package (layered), a kernel
- * argument (karg), words (contradiction), an image digest (manifest, outdated), or `host`.
+ * argument (karg), words (contradiction), an image digest (manifest, outdated, provenance), or `host`.
  */
 export const JUDGEMENT_KINDS = [
   'drift',
@@ -35,6 +35,7 @@ export const JUDGEMENT_KINDS = [
   'report',
   'silence',
   'outdated',
+  'provenance',
 ] as const;
 export type JudgementKind = (typeof JUDGEMENT_KINDS)[number];
 
@@ -54,6 +55,16 @@ export const REPORT_FLAGS = [
   'scan-implausible',
 ] as const satisfies readonly (Flag | 'reports-dropped' | 'holes-capped')[];
 export type ReportFlag = (typeof REPORT_FLAGS)[number] | Flag;
+
+/** What is wrong with who built the booted image; the first three are also answers of provenance (PROTOCOL 5). */
+export const PROVENANCE_FAULTS = [
+  'unsigned',
+  'rejected',
+  'unverifiable',
+  'host-unreadable',
+  'signature-vanished',
+] as const;
+export type ProvenanceFault = (typeof PROVENANCE_FAULTS)[number];
 
 /** Expected beside actual, ready for JSON; which of these is there follows from the kind. */
 export type Detail = {

@@ -5,7 +5,16 @@ import { record, word } from '#src/document/shape.ts';
 import { nearest } from '#src/document/spelling.ts';
 import { HOLE_KINDS } from '#src/drift/drift.ts';
 import { POLICY_RULES_MAX } from '#src/limits.ts';
-import { EFFECTS, REPORT_FLAGS, SEVERITIES, WEIGHTS, type Effect, type Severity, type Weight } from './judgement.ts';
+import {
+  EFFECTS,
+  PROVENANCE_FAULTS,
+  REPORT_FLAGS,
+  SEVERITIES,
+  WEIGHTS,
+  type Effect,
+  type Severity,
+  type Weight,
+} from './judgement.ts';
 import { GlobError, parseGlob, type Glob, type GlobKind } from './paths.ts';
 
 export const POLICY_FORMAT = 'bootproof.policy/1';
@@ -135,6 +144,7 @@ export const ON = {
   report: stateRule('report', { flags: list(word(REPORT_FLAGS)).optional() }),
   silence: stateRule('silence', { states: list(word(['late', 'silent'])).optional() }),
   outdated: stateRule('outdated', { states: list(word(['behind-tag', 'too-old'])).optional() }),
+  provenance: stateRule('provenance', { states: list(word(PROVENANCE_FAULTS)).optional() }),
 } as const;
 type HoleKind = (typeof HOLE_KINDS)[number];
 function Code() {
@@ -161,6 +171,7 @@ const StateRuleDocument = z
       ON.report,
       ON.silence,
       ON.outdated,
+      ON.provenance,
     ],
     {
       error: (issue) => {
@@ -190,7 +201,7 @@ const StateRuleDocument = z
   });
 
 // Policy may rate these, it may not make "could not tell" mean "fine" (DESIGN: not knowing is never compliant).
-const FIXED_WEIGHT = new Set<StateSubject>(['hole', 'manifest']);
+const FIXED_WEIGHT = new Set<StateSubject>(['hole', 'manifest', 'provenance']);
 
 const FreshnessDocument = record({
   reportEvery: Duration.optional(),

@@ -9,7 +9,7 @@ import { treeOf } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { printableText } from '#src/terminal.ts';
 import type { FileRule, Policy, StateRuleOn } from './document.ts';
-import type { ManifestState } from './evaluate.ts';
+import type { ManifestState, ProvenanceState } from './evaluate.ts';
 import type { Detail, Effect, Judgement, JudgementKind, ReportFlag, Severity, Weight } from './judgement.ts';
 import { matchesGlob, type Glob } from './paths.ts';
 import type { StateSubject } from './schema.ts';
@@ -48,6 +48,7 @@ export const UNNAMED = {
   report: unnamed('report', 'medium', 'none', 'Something is odd about the reports of this host.'),
   silence: unnamed('silence', 'medium', 'none', 'The host does not report in time.'),
   outdated: unnamed('outdated', 'medium', 'none', 'The host runs an image that policy holds for outdated.'),
+  provenance: unnamed('provenance', 'high', 'none', 'The image is not signed as the image policy demands.'),
 } as const;
 
 /** Where a host may well be so, policy speaks up or nobody does. */
@@ -207,4 +208,12 @@ export function judgeSilence(policy: Policy, state: 'late' | 'silent'): Judgemen
 export function judgeOutdated(policy: Policy, image: string, state: 'behind-tag' | 'too-old'): Judgement | undefined {
   const rule = ruleOn(policy, 'outdated', (when) => isIn(when.states, state)) ?? UNNAMED.outdated;
   return judgement(rule, 'outdated', printableText(image), state, {});
+}
+
+/** Who built the booted image. Its weight is the provenance answer's own; a finding says it, groups it, and keeps when it began. */
+export function judgeProvenance(policy: Policy, provenance: ProvenanceState | undefined): Judgement[] {
+  return (provenance?.faults ?? []).flatMap(({ fault, why }) => {
+    const rule = ruleOn(policy, 'provenance', (when) => isIn(when.states, fault)) ?? UNNAMED.provenance;
+    return judgement(rule, 'provenance', printableText(provenance!.image), fault, { note: printableText(why) }) ?? [];
+  });
 }

@@ -27,6 +27,7 @@ const cases: [kind: JudgementKind, subject: string, signature: string, text: str
   ['karg', 'fips=1', 'missing', 'kernel argument fips=1 is missing'],
   ['report', 'host', 'cloned', 'reports of two running systems alternate under one identity'],
   ['silence', 'host', 'silent', 'the host is silent'],
+  ['provenance', 'sha256:11', 'unsigned', 'sha256:11 is not signed'],
 ];
 for (const [kind, subject, signature, text] of cases)
   test(`${kind}: ${text}`, () => assert.equal(describe({ kind, subject, signature }), text));

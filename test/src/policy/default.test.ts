@@ -9,6 +9,7 @@ import { isSecret } from '#src/drift/redact.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { fileRuleFor, pathChanges } from '#src/policy/files.ts';
+import type { ProvenanceFault } from '#src/policy/judgement.ts';
 import {
   added,
   DEFAULT,
@@ -17,6 +18,7 @@ import {
   file,
   folder,
   hidden,
+  IMAGE,
   INTACT,
   modified,
   overlay,
@@ -298,7 +300,15 @@ const states: [what: string, evidence: Partial<Evidence>, rules: string[]][] = [
   ['a clock six minutes off', { skewMs: -360_000 }, ['clock-off']],
   ['too much drift', { truncated: { added: 1, removed: 2, modified: 3 } }, ['drift-beyond-limits']],
   ['a small scan', { flags: ['scan-implausible'] }, ['scan-doubtful']],
+  ['an unsigned image', imageFault('unsigned'), ['image-unsigned']],
+  ['a rejected image', imageFault('rejected'), ['image-rejected']],
+  ['an image whose registry is down', imageFault('unverifiable'), ['image-untold']],
+  ['a signature that is gone', imageFault('signature-vanished'), ['image-signature-gone']],
+  ['a signature that hosts cannot read', imageFault('host-unreadable'), ['image-signature-unreadable']],
 ];
+function imageFault(fault: ProvenanceFault): Partial<Evidence> {
+  return { provenance: { image: IMAGE, told: true, faults: [{ fault, why: 'so found' }] } };
+}
 function overlaid(...overlays: (typeof DEPLOYMENT)['overlays']): Partial<Evidence> {
   return { deployment: { ...DEPLOYMENT, overlays } };
 }

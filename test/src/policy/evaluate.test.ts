@@ -452,15 +452,19 @@ test('what was told: a cut or implausible report resolves nothing, unread kinds 
     'hole',
     'manifest',
     'report',
+    'provenance',
   ];
   assert.deepEqual(run({}).seen.kinds, everything);
   for (const cut of [{ truncated: { added: 1, removed: 0, modified: 0 } }, { flags: ['scan-implausible'] as const }]) {
     const { seen } = run(cut);
-    assert.deepEqual(seen.kinds, ['silence']);
+    // Who signed the image is no matter of this report.
+    assert.deepEqual(seen.kinds, ['silence', 'provenance']);
     assert.ok(!seen.trees.usr.told && !seen.trees.etc.told);
   }
   const capped = run({ trees: { ...INTACT.trees, usr: { holes: [], holesCapped: true } } }).seen;
   assert.deepEqual([capped.trees.usr.told, capped.trees.etc.told, capped.kinds.includes('hole')], [false, true, false]);
+  const untold = { provenance: { image: IMAGE, told: false, faults: [] } };
+  assert.ok(!run(untold).seen.kinds.includes('provenance'));
   assert.ok(!run({ live: false }).seen.kinds.includes('silence'));
   assert.ok(run({ deployment: { ...DEPLOYMENT, verity: true } }).seen.kinds.includes('verity'));
   for (const via of ['none', 'option'] as const)
