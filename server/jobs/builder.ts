@@ -31,6 +31,9 @@ export type BuiltManifest = {
 /** What a source, or a backend, said no with. */
 export type BuildReason = { readonly code: string; readonly text: string };
 
+/** What an image keeps of its build for who makes it. */
+export type BuildNotes = { readonly warnings: readonly ManifestWarning[]; readonly refused: readonly BuildReason[] };
+
 export type BuildResult =
   | {
       readonly kind: 'built';

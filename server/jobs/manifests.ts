@@ -10,7 +10,7 @@ import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
 import type { Deps } from '#server/deps.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
 import type { AliasKind, Image, Manifest, ManifestTreeRecord, Reason } from '#server/store/records.ts';
-import type { AllowedSource, Build, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
+import type { AllowedSource, Build, BuildNotes, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
 import { rejudgeJob } from '#server/ingest/rejudge.ts';
 import type { Outcome, Work } from './runner.ts';
 
@@ -140,7 +140,7 @@ async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' 
     aliases: aliasesOf(result),
     repository: result.pattern,
     version: result.version,
-    warnings: { warnings: result.warnings, refused: result.refused },
+    warnings: { warnings: result.warnings, refused: result.refused } satisfies BuildNotes,
     manifests,
     at,
   });

@@ -14,7 +14,7 @@ import { digestHtml, html, pathHtml, type Html } from './html.ts';
 import { waivedNote } from './hosts.ts';
 import { missingPage, page } from './layout.ts';
 import type { WebServices } from './services.ts';
-import { agoHtml, count, plural, severityHtml, timeHtml, verdictHtml } from './words.ts';
+import { agoHtml, besideVerdict, count, plural, severityHtml, timeHtml, verdictHtml } from './words.ts';
 
 /** Rows that a page shows of each list; the API has the rest. */
 const ROWS_MAX = 200;
@@ -36,7 +36,7 @@ export async function hostPage(c: Context, services: WebServices): Promise<Respo
         <a href="/">Hosts</a><span aria-hidden="true">/</span><span>${host.name}</span>
       </nav>
       <h1>${headline(host, view)}</h1>
-      <p>${verdictHtml(view.verdict, waivedNote(view))} ${view.sentence}</p>
+      <p>${verdictHtml(view.verdict, waivedNote(view))} ${besideVerdict(view.sentence, view.verdict)}</p>
     </div>
     <div class="stack">
       ${answers(host, view, now)}
@@ -108,7 +108,7 @@ function reasonsSheet({ reasons }: View): Html | undefined {
     <header><h2>Why</h2></header>
     <div class="pad">
       <ul class="rows">
-        ${reasons.map(({ text, severity }) => html`<li>${severity !== undefined && severityHtml(severity)}<span>${text}</span></li>`)}
+        ${reasons.map(({ text, severity }) => html`<li><div>${severity !== undefined && severityHtml(severity)} ${text}</div></li>`)}
       </ul>
     </div>
   </section>`;
@@ -380,7 +380,9 @@ function identitySheet(host: Host, now: number): Html {
         <dt>Group</dt>
         <dd>${host.group ?? '–'}</dd>
         <dt>Labels</dt>
-        <dd>${Object.entries(host.labels).map(([key, value]) => html`<span class="tag">${key}=${value}</span> `)}</dd>
+        <dd>
+          ${Object.keys(host.labels).length === 0 ? '–' : Object.entries(host.labels).map(([key, value]) => html`<span class="tag">${key}=${value}</span> `)}
+        </dd>
         <dt>Rule</dt>
         <dd>${host.rule ?? '–'}</dd>
         <dt>Agent</dt>

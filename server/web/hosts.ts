@@ -7,7 +7,7 @@ import type { HostCursor, HostFilter } from '#server/store/store.ts';
 import { digestHtml, html, type Html } from './html.ts';
 import { page } from './layout.ts';
 import type { WebServices } from './services.ts';
-import { agoHtml, count, plural, severitiesHtml, verdictHtml } from './words.ts';
+import { agoHtml, besideVerdict, count, plural, severitiesHtml, verdictHtml } from './words.ts';
 
 const PAGE = 50;
 const COUNTED_MAX = 10_000;
@@ -117,7 +117,7 @@ function row(host: Host, view: View, now: number): Html {
           ><a class="go" href="/hosts/${host.id}">${host.name}</a
           >${host.state !== 'active' && html` <span class="tag">${host.state}</span>`}</span
         >
-        <span title="${view.sentence}">${view.sentence}</span>
+        <span title="${view.sentence}">${besideVerdict(view.sentence, view.verdict)}</span>
       </div>
     </td>
     <td>${verdictHtml(view.verdict, waivedNote(view))}</td>

@@ -93,7 +93,7 @@ export function icon(name: string): Html {
 
 /** The symbols that a page's markup uses, once. */
 export function sprite(page: Html): Html {
-  const used = new Set([...page.text.matchAll(/<use href="#([a-z-]+)"\/>/g)].map((match) => match[1]!));
+  const used = new Set([...page.text.matchAll(/<use href="#([a-z-]+)"\s*\/>/g)].map((match) => match[1]!));
   const symbols = [...used].sort().map((name) => {
     const box = name === 'logo' ? 20 : 16;
     return `<symbol id="${name}" viewBox="0 0 ${box} ${box}">${SYMBOLS[name]}</symbol>`;

@@ -1,13 +1,16 @@
 /** `/images`: what hosts boot, whether its manifest is there, why not, and where images may come from. */
 import type { Context, Hono } from 'hono';
 import { allowSource, claimedSource } from '#server/decisions/sources.ts';
-import type { Image, ImageInList, Reason } from '#server/store/records.ts';
+import type { BuildNotes } from '#server/jobs/builder.ts';
+import type { Image, ImageInList, Manifest, Reason } from '#server/store/records.ts';
 import { digestHtml, html, type Html } from './html.ts';
 import { missingPage, page } from './layout.ts';
 import type { WebServices } from './services.ts';
 import { agoHtml, count, plural, timeHtml } from './words.ts';
 
 const PAGE = 50;
+/** Notes of a build that a page shows; the API has all. */
+const NOTES_MAX = 100;
 
 export function imagePages(web: Hono, services: WebServices): void {
   web.get('/images', (c) => listPage(c, services));
@@ -140,37 +143,8 @@ async function imagePage(c: Context, { store, clock }: WebServices): Promise<Res
     </div>
     <div class="cols aside">
       <div class="stack">
-        ${image.reasons.length > 0 && whySheet(image, now)}
-        <section class="sheet">
-          <header>
-            <h2>File manifests</h2>
-            <span class="quiet">${plural(manifests.length, 'rule')}</span>
-          </header>
-          <table class="list flat">
-            <caption class="sr">
-              File manifests by rule
-            </caption>
-            <thead>
-              <tr>
-                <th>Rule</th>
-                <th>/usr</th>
-                <th>/etc</th>
-                <th class="p2 num">Paths</th>
-              </tr>
-            </thead>
-            <tbody>
-              ${manifests.map(
-                ({ rule, trees }) =>
-                  html`<tr>
-                    <td class="main">${rule}</td>
-                    <td>${digestHtml(trees.usr.main.full)}</td>
-                    <td>${digestHtml(trees.etc.main.full)}</td>
-                    <td class="p2 num">${count(trees.usr.entries + trees.etc.entries)}</td>
-                  </tr>`,
-              )}
-            </tbody>
-          </table>
-        </section>
+        ${image.reasons.length > 0 && whySheet(image, now)} ${manifests.length > 0 && manifestsSheet(manifests)}
+        ${warningsSheet(image)}
       </div>
       <aside class="stack">
         <section class="sheet">
@@ -203,6 +177,60 @@ async function imagePage(c: Context, { store, clock }: WebServices): Promise<Res
   return c.html(page({ title: 'Image', section: '/images', now, body }));
 }
 
+function manifestsSheet(manifests: readonly Manifest[]): Html {
+  return html`<section class="sheet">
+    <header>
+      <h2>File manifests</h2>
+      <span class="quiet">${plural(manifests.length, 'rule')}</span>
+    </header>
+    <table class="list flat">
+      <caption class="sr">
+        File manifests by rule
+      </caption>
+      <thead>
+        <tr>
+          <th>Rule</th>
+          <th>/usr</th>
+          <th>/etc</th>
+          <th class="p2 num">Paths</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${manifests.map(
+          ({ rule, trees }) =>
+            html`<tr>
+              <td class="main">${rule}</td>
+              <td>${digestHtml(trees.usr.main.full)}</td>
+              <td>${digestHtml(trees.etc.main.full)}</td>
+              <td class="p2 num">${count(trees.usr.entries + trees.etc.entries)}</td>
+            </tr>`,
+        )}
+      </tbody>
+    </table>
+  </section>`;
+}
+
+/** What a host loses or changes of this image without saying so, and which backends would refuse it. */
+function warningsSheet({ warnings: told }: Image): Html | undefined {
+  const { warnings = [], refused = [] } = (told ?? {}) as Partial<BuildNotes>;
+  if (warnings.length + refused.length === 0) return undefined;
+  return html`<section class="sheet">
+    <header>
+      <h2>For who builds this image</h2>
+      <span class="quiet">${plural(warnings.length + refused.length, 'note')}</span>
+    </header>
+    <div class="pad">
+      <dl class="facts">
+        ${[...refused.map(({ code, text }) => ({ code, message: text })), ...warnings].slice(0, NOTES_MAX).map(
+          ({ code, message }) =>
+            html`<dt><code>${code}</code></dt>
+              <dd>${message}</dd>`,
+        )}
+      </dl>
+    </div>
+  </section>`;
+}
+
 function headline({ state }: Image): string {
   switch (state) {
     case 'ready':
@@ -225,9 +253,13 @@ function whySheet(image: Image, now: number): Html {
       ${image.nextTry !== null && html`<span class="quiet">tried again ${agoHtml(image.nextTry, now)}</span>`}
     </header>
     <div class="pad form">
-      <ul class="rows">
-        ${image.reasons.map(({ code, text }: Reason) => html`<li><code>${code}</code><span class="grow" title="${text}">${text}</span></li>`)}
-      </ul>
+      <dl class="facts">
+        ${image.reasons.map(
+          ({ code, text }: Reason) =>
+            html`<dt><code>${code}</code></dt>
+              <dd>${text}</dd>`,
+        )}
+      </dl>
       ${
         allowable &&
         places.map(

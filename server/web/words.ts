@@ -26,6 +26,13 @@ export function verdictHtml(word: string, note?: string): Html {
   >`;
 }
 
+/** What a standing's sentence says beside its verdict: `2 critical, 1 high` of `drifted (2 critical, 1 high)`. */
+export function besideVerdict(sentence: string, verdict: string): string {
+  const rest =
+    sentence.startsWith(`${verdict} (`) && sentence.endsWith(')') ? sentence.slice(verdict.length + 2, -1) : sentence;
+  return rest === verdict ? '' : rest;
+}
+
 const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 

@@ -6,6 +6,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { formatInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
+import { StoreError } from '#server/store/store.ts';
 import {
   BASE,
   enrol,
@@ -572,3 +573,24 @@ test('next times of a fleet that booted at one moment are spread evenly', async 
     `spread: ${thirds.join(', ')}`,
   );
 });
+
+for (const fault of ['before anything was persisted', 'though all of it was persisted'] as const)
+  test(`a commit that fails ${fault} is no acknowledgement, and the same report again is taken once`, async (t) => {
+    const { server, host } = await settled(t);
+    const { store } = server.server;
+    const intake = store.intake.bind(store);
+    store.intake = async (items) => {
+      store.intake = intake;
+      if (fault.startsWith('though')) await intake(items);
+      throw new StoreError('STORE_UNAVAILABLE', 'this test says so');
+    };
+    const { text, digest } = await host.seal(host.fullReport());
+    const lost = await host.post(text);
+    assert.deepEqual([lost.status, lost.body.code], [503, 'OVERLOADED']);
+    assert.ok(Number(lost.headers.get('retry-after')) > 0);
+    const again = await host.post(text);
+    assert.deepEqual([again.status, again.body.effect], [200, 'advance']);
+    const { items } = (await server.api(`/api/v1/hosts/${host.id}/reports`)).body;
+    assert.deepEqual(items.filter((item: { digest: string }) => item.digest === digest).length, 1);
+    assert.deepEqual(await host.findings(), []);
+  });
