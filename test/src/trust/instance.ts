@@ -49,7 +49,7 @@ const SHA256 = seq(oid('2.16.840.1.101.3.4.2.1'));
 export type Pair = { readonly publicKey: KeyObject; readonly privateKey: KeyObject };
 export const newKey = (): Pair => generateKeyPairSync('ec', { namedCurve: 'P-256' });
 export const spki = ({ publicKey }: Pair): Bytes => publicKey.export({ format: 'der', type: 'spki' });
-export const pemOf = ({ publicKey }: Pair): string => publicKey.export({ format: 'pem', type: 'spki' }).toString();
+export const pemOf = ({ publicKey }: Pair): string => publicKey.export({ format: 'pem', type: 'spki' });
 
 const extension = (id: string, value: Bytes, critical = false) =>
   seq(oid(id), ...(critical ? [bool] : []), octets(value));
