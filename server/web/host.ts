@@ -226,8 +226,8 @@ function driftRow(drift: Drift): Html {
     <td class="main">
       <span class="mark2" title="${drift.change}">${MARKS[drift.change]}</span>${pathHtml(drift.path)}
     </td>
-    <td class="p2 soft">${'expected' in drift ? only(drift.expected) : html`<span class="quiet">–</span>`}</td>
-    <td>${'actual' in drift ? only(drift.actual) : html`<span class="quiet">–</span>`}</td>
+    <td class="p2 soft nowrap">${'expected' in drift ? only(drift.expected) : html`<span class="quiet">–</span>`}</td>
+    <td class="nowrap">${'actual' in drift ? only(drift.actual) : html`<span class="quiet">–</span>`}</td>
   </tr>`;
 }
 
@@ -236,8 +236,8 @@ function factTexts(facts: Facts, only?: readonly string[]): Html {
   const told: (readonly [string, string | undefined])[] = [
     ['type', facts.type],
     ['mode', facts.type === 'symlink' ? undefined : facts.mode.toString(8).padStart(4, '0')],
-    ['uid', `uid ${facts.uid}`],
-    ['gid', `gid ${facts.gid}`],
+    ['uid', only === undefined ? undefined : `uid ${facts.uid}`],
+    ['gid', only === undefined ? `${facts.uid}:${facts.gid}` : `gid ${facts.gid}`],
     ['size', facts.size === undefined ? undefined : `${count(facts.size)} B`],
     ['sha256', facts.sha256?.slice(0, 12)],
     ['link', facts.link === undefined ? undefined : `→ ${printable(facts.link)}`],
@@ -248,7 +248,7 @@ function factTexts(facts: Facts, only?: readonly string[]): Html {
     if (only === undefined) return text === undefined ? [] : [text];
     return only.includes(name) ? [text ?? `no ${name === 'sha256' ? 'content' : name}`] : [];
   });
-  return html`<code>${shown.join(', ')}</code>`;
+  return html`<code>${shown.join(only === undefined ? ' ' : ', ')}</code>`;
 }
 
 function deploymentsSheet(deployment: DeploymentState | undefined): Html | undefined {
@@ -355,15 +355,13 @@ function refusedSheet(refusals: readonly Refusals[], now: number): Html | undefi
   return html`<section class="sheet">
     <header><h2>Refused reports</h2></header>
     <div class="pad">
-      <ul class="rows">
+      <dl class="facts">
         ${refusals.map(
           ({ code, count: n, lastAt, detail }) =>
-            html`<li>
-              <span class="grow" title="${detail}"><code>${code}</code> ${detail}</span
-              ><span>${count(n)}, ${agoHtml(lastAt, now)}</span>
-            </li>`,
+            html`<dt>${count(n)} ×</dt>
+              <dd><code>${code}</code>, the last ${agoHtml(lastAt, now)} ago: ${detail}</dd>`,
         )}
-      </ul>
+      </dl>
     </div>
   </section>`;
 }
