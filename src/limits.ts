@@ -337,3 +337,28 @@ export const SIGNING_TIME_SKEW_MS = 5 * 60 * 1000;
 
 /** Hosts read in one go for intake: beyond some tens nothing is gained. */
 export const HOST_READS_MAX = 200;
+
+/** Image policies that apply together: clusters have tens. */
+export const IMAGE_POLICIES_MAX = 500;
+
+/** Authorities of one image policy: each may verify every signature of an image. */
+export const IMAGE_POLICY_AUTHORITIES_MAX = 32;
+
+/** Globs, identities, attestations, conditions and other lists in one image policy. */
+export const IMAGE_POLICY_LIST_MAX = 256;
+
+/** One text in an image policy: a cue or rego program, or some keys in PEM. */
+export const IMAGE_POLICY_TEXT_MAX = 64 * 1024;
+
+/** Keys in PEM of one authority; each is tried on each signature. */
+export const AUTHORITY_KEYS_MAX = 16;
+
+/** Entries of a deny list: each is held against each signature that verified. */
+export const DENY_ENTRIES_MAX = 10_000;
+
+/** A CEL condition: characters, and how deep loops may stand in each other. */
+export const CONDITION_CHARS_MAX = 2048;
+export const CONDITION_LOOPS_MAX = 3;
+
+/** Elements that one evaluation of a condition may go through: the packages of an SBOM, and some of each. */
+export const CONDITION_STEPS_MAX = 200_000;

@@ -133,7 +133,7 @@ const GRAMMAR: readonly (readonly Edge[])[] = [
     { chars: /\//, to: 3 },
     { chars: /@/, to: 5 },
   ],
-  ...[...'sha256:'].map((char, index) => [{ chars: new RegExp(char), to: 6 + index }]),
+  ...'sha256:'.split('').map((char, index) => [{ chars: new RegExp(char), to: 6 + index }]),
   ...Array.from({ length: 64 }, (_, index) => [{ chars: /[0-9a-f]/, to: 13 + index }]),
   [],
 ];
