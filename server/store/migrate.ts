@@ -2,9 +2,10 @@
 import { sql, type Kysely } from 'kysely';
 import type { Tables } from './tables.ts';
 import { schema0001, type Dialect } from './migrations/0001.ts';
+import { schema0002 } from './migrations/0002.ts';
 import { StoreError } from './store.ts';
 
-const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [schema0001];
+const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [schema0001, schema0002];
 
 /** The schema that this build reads and writes. */
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -16,6 +16,7 @@ import { reportsOn } from './reports.ts';
 import { settingsOn } from './settings.ts';
 import { openSqlite } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
+import { denialsOn, trustOn } from './trust.ts';
 
 /** The store on an engine. */
 export function storeOn(engine: Engine): Store {
@@ -28,6 +29,8 @@ export function storeOn(engine: Engine): Store {
     findings: findingsOn(engine),
     images: imagesOn(engine),
     sources: sourcesOn(engine),
+    trust: trustOn(engine),
+    denials: denialsOn(engine),
     blobs: blobsOn(engine),
     jobs: jobsOn(engine),
     audit: auditOn(engine),

@@ -25,6 +25,7 @@ import { BootproofError } from '#src/error.ts';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type * as r from './records.ts';
+import type * as t from './trustrecords.ts';
 
 export class StoreError extends BootproofError<
   /** The URL names no store that we know. */
@@ -51,6 +52,8 @@ export interface Store {
   readonly findings: Findings;
   readonly images: Images;
   readonly sources: Sources;
+  readonly trust: Trust;
+  readonly denials: Denials;
   readonly blobs: Blobs;
   readonly jobs: Jobs;
   readonly audit: Audit;
@@ -218,6 +221,31 @@ export interface Sources {
   /** New, or with new options. Every image that failed for want of a source becomes due again in the same transaction. */
   allow(pattern: string, options: unknown, by: r.Act): Promise<void>;
   forbid(pattern: string, by: r.Act): Promise<boolean>;
+}
+
+/** Who signed an image, as last found out. One record an image; the bytes that prove it are put into `blobs` before. */
+export interface Trust {
+  get(image: string): Promise<t.ImageTrust | undefined>;
+  /** Those that are there, by image. */
+  getMany(images: readonly string[]): Promise<ReadonlyMap<string, t.ImageTrust>>;
+  /**
+   * Compare-and-set on `revision` as it was read (0: none was there); writes what happened into the trail in the same
+   * transaction. Answers the revision now, undefined where another write came between.
+   */
+  put(
+    next: t.ImageTrust,
+    by: r.Act,
+    events: readonly Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>[],
+  ): Promise<number | undefined>;
+}
+
+/** What people deny, whoever signed it. Each change enqueues in its own transaction the work that it asks for. */
+export interface Denials {
+  /** In the order of their ids. */
+  list(): Promise<readonly t.Denial[]>;
+  put(id: string, entry: unknown, by: r.Act, jobs: readonly r.NewJob[]): Promise<void>;
+  /** False where it was not on the list. */
+  remove(id: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<boolean>;
 }
 
 /** Immutable bytes by key. */

@@ -20,6 +20,8 @@ export type Tables = {
   image: ImageRow;
   image_alias: ImageAliasRow;
   manifest: ManifestRow;
+  image_trust: ImageTrustRow;
+  denied: DeniedRow;
   source: SourceRow;
   blob: BlobRow;
   job: JobRow;
@@ -225,6 +227,26 @@ export type ImageRow = {
 export type ImageAliasRow = { alias: string; digest: string; kind: string };
 
 export type ManifestRow = { image: string; rule: string; header: Uint8Array; trees: string; built_at: number };
+
+export type ImageTrustRow = {
+  image: string;
+  revision: number;
+  policy: string;
+  roots: string;
+  deny: string;
+  state: string;
+  since: number;
+  verified_at: number;
+  looked_at: number | null;
+  unreachable_since: number | null;
+  vanished_at: number | null;
+  told: string;
+  kept: string;
+  indexes: string;
+  last_good: string | null;
+};
+
+export type DeniedRow = { id: string; entry: string; created_at: number; created_by: string };
 
 export type SourceRow = { pattern: string; options: string; created_at: number; created_by: string };
 

@@ -12,6 +12,7 @@ import { opened, openedEngine, people, suiteOn, type Suite } from './contract.ts
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
 
 let server: Postgres | { skip: string };
@@ -35,6 +36,7 @@ const suite: Suite = suiteOn(
 people(suite);
 intakes(suite);
 lists(suite);
+trusts(suite);
 kills(suite);
 
 async function query(url: string, text: string): Promise<void> {

@@ -13,6 +13,7 @@ import { people, openedEngine, opened, suiteOn } from './contract.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
 
 function folder(t: TestContext): string {
@@ -25,6 +26,7 @@ const suite = suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folde
 people(suite);
 intakes(suite);
 lists(suite);
+trusts(suite);
 kills(suite);
 
 for (const url of ['', 'store.db', 'sqlite:', 'sqlite::memory:', 'sqlite://host/x', 'mysql://root:s3cret@db/x'])

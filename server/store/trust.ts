@@ -1,0 +1,133 @@
+/** Who signed an image, as last found out; and the deny list. */
+import type { Digest } from '#src/digest.ts';
+import { writeAudit } from './audit.ts';
+import type { Engine } from './engine.ts';
+import { enqueue } from './jobs.ts';
+import type { Denials, Trust } from './store.ts';
+import type { DeniedRow, ImageTrustRow } from './tables.ts';
+import type * as t from './trustrecords.ts';
+
+const trustOf = (row: ImageTrustRow): t.ImageTrust => ({
+  image: row.image,
+  revision: row.revision,
+  basis: { policy: row.policy as Digest, roots: row.roots as Digest, deny: row.deny as Digest },
+  state: row.state as t.TrustState,
+  since: row.since,
+  verifiedAt: row.verified_at,
+  lookedAt: row.looked_at,
+  unreachableSince: row.unreachable_since,
+  vanishedAt: row.vanished_at,
+  told: JSON.parse(row.told) as unknown,
+  kept: JSON.parse(row.kept) as t.KeptSignature[],
+  indexes: JSON.parse(row.indexes) as Digest[],
+  lastGood: row.last_good === null ? null : (JSON.parse(row.last_good) as t.LastGood),
+});
+
+const rowOf = (trust: t.ImageTrust): ImageTrustRow => ({
+  image: trust.image,
+  revision: trust.revision,
+  policy: trust.basis.policy,
+  roots: trust.basis.roots,
+  deny: trust.basis.deny,
+  state: trust.state,
+  since: trust.since,
+  verified_at: trust.verifiedAt,
+  looked_at: trust.lookedAt,
+  unreachable_since: trust.unreachableSince,
+  vanished_at: trust.vanishedAt,
+  told: JSON.stringify(trust.told ?? null),
+  kept: JSON.stringify(trust.kept),
+  indexes: JSON.stringify(trust.indexes),
+  last_good: trust.lastGood === null ? null : JSON.stringify(trust.lastGood),
+});
+
+export function trustOn(engine: Engine): Trust {
+  return {
+    get: (image) =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('image_trust').selectAll().where('image', '=', image).executeTakeFirst();
+        return row && trustOf(row);
+      }),
+    getMany: (images) =>
+      engine.reading(async (db) => {
+        if (images.length === 0) return new Map();
+        const rows = await db
+          .selectFrom('image_trust')
+          .selectAll()
+          .where('image', 'in', [...images])
+          .execute();
+        return new Map(rows.map((row) => [row.image, trustOf(row)]));
+      }),
+    put: (next, by, events) =>
+      engine.write(async (tx) => {
+        const { db } = tx;
+        const revision = next.revision + 1;
+        const row = rowOf({ ...next, revision });
+        if (next.revision === 0) {
+          const made = await db
+            .insertInto('image_trust')
+            .values(row)
+            .onConflict((conflict) => conflict.column('image').doNothing())
+            .executeTakeFirst();
+          if ((made.numInsertedOrUpdatedRows ?? 0n) === 0n) return undefined;
+        } else {
+          const done = await db
+            .updateTable('image_trust')
+            .set(row)
+            .where('image', '=', next.image)
+            .where('revision', '=', next.revision)
+            .executeTakeFirst();
+          if (done.numUpdatedRows === 0n) return undefined;
+        }
+        for (const event of events) await writeAudit(tx, by, event);
+        return revision;
+      }),
+  };
+}
+
+const denialOf = (row: DeniedRow): t.Denial => ({
+  id: row.id,
+  entry: JSON.parse(row.entry) as unknown,
+  createdAt: row.created_at,
+  createdBy: row.created_by,
+});
+
+export function denialsOn(engine: Engine): Denials {
+  return {
+    list: () =>
+      engine.reading(async (db) => {
+        const rows = await db.selectFrom('denied').selectAll().orderBy('id').execute();
+        return rows.map(denialOf);
+      }),
+    put: (id, entry, by, jobs) =>
+      engine.write(async (tx) => {
+        const before = await tx.db.selectFrom('denied').selectAll().where('id', '=', id).executeTakeFirst();
+        const row = { id, entry: JSON.stringify(entry), created_at: by.at, created_by: by.actor };
+        await tx.db
+          .insertInto('denied')
+          .values(row)
+          .onConflict((conflict) => conflict.column('id').doUpdateSet({ entry: row.entry }))
+          .execute();
+        await writeAudit(tx, by, {
+          action: 'deny.put',
+          object: `deny:${id}`,
+          before: before === undefined ? null : denialOf(before).entry,
+          after: entry,
+        });
+        await enqueue(tx, jobs);
+      }),
+    remove: (id, by, jobs) =>
+      engine.write(async (tx) => {
+        const row = await tx.db.deleteFrom('denied').where('id', '=', id).returningAll().executeTakeFirst();
+        if (row === undefined) return false;
+        await writeAudit(tx, by, {
+          action: 'deny.remove',
+          object: `deny:${id}`,
+          before: denialOf(row).entry,
+          after: null,
+        });
+        await enqueue(tx, jobs);
+        return true;
+      }),
+  };
+}
