@@ -222,7 +222,7 @@ function warnImplicit(below: Node | undefined, layer: Dir, path: ByteString, war
     warnings.add(
       'PARENT_STAMPED',
       layer.layer,
-      `${becomes}, because the layer has no entry for ${path === layer.missing ? 'it' : printable(layer.missing!)}`,
+      `${printable(path)} ${becomes}, because the layer has no entry for ${path === layer.missing ? 'it' : printable(layer.missing!)}`,
       path,
     );
 }
