@@ -5,6 +5,7 @@ import { arch } from 'node:os';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '#src/clock.ts';
+import { BootproofError } from '#src/error.ts';
 import { LISTEN_PORTS_TRIED } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
@@ -72,12 +73,14 @@ export type RunningServer = {
   close(): Promise<void>;
 };
 
+export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
+
 const VERSION = 'bootproof 0.1.0';
 const quiet: Log = () => {};
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
-/** Starts a server. @throws {StoreError} for a store that cannot be opened; Node's own errors for an address that cannot be listened on. */
+/** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const { policy, log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
   const store = await openStore(options.storeUrl);
@@ -218,7 +221,8 @@ async function listen(
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
-      throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      throw new StartError('LISTEN_ADDRESS', `cannot listen on ${host} port ${port}: ${code}`, { cause: error });
     }
     const address = server.address();
     const actual = typeof address === 'object' && address !== null ? address.port : port;

@@ -172,7 +172,16 @@ async function basisOf({ report, contents, known, consistency }: Examined, image
   const compared = comparedWith(report, image);
   const chosen = matched ?? compared ?? candidates[0];
   if (chosen === undefined)
-    return waiting(image, 'RULE_MISSING', `there is no manifest of this image for the backend ${backend}`);
+    return {
+      drift: [],
+      rule: null,
+      state: {
+        state: 'failed',
+        image: image.digest,
+        code: 'RULE_MISSING',
+        detail: `there is no manifest of this image for the backend ${backend}`,
+      },
+    };
   const { rule } = chosen.header;
   const state: ManifestState = { state: 'ready', image: image.digest, rule };
   if (compared === undefined) {

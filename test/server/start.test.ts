@@ -1,0 +1,108 @@
+/** Starting and stopping: ports, the admin token, settings that are told, and the command as a process. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { test, type TestContext } from 'node:test';
+import { readPolicy } from '#server/serve.ts';
+import { startServer, StartError, type StartOptions } from '#server/start.ts';
+import { UsageError } from '#src/terminal.ts';
+import { rejectsCode } from '#test/throws.ts';
+import { folder } from './fleet.ts';
+
+async function options(t: TestContext, more: Partial<StartOptions> = {}): Promise<StartOptions> {
+  return {
+    storeUrl: `sqlite:${join(folder(t), 'store.db')}`,
+    policy: await readPolicy(undefined),
+    listen: { host: '127.0.0.1', port: 0 },
+    ...more,
+  };
+}
+
+async function taken(t: TestContext): Promise<number> {
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+  t.after(() => other.close());
+  return (other.address() as AddressInfo).port;
+}
+
+test('a taken default port moves to the next free one; one that was asked for does not', async (t) => {
+  const port = await taken(t);
+  const moved = await startServer(await options(t, { listen: { host: '127.0.0.1', port, movable: true } }));
+  t.after(() => moved.close());
+  assert.ok(moved.port > port);
+  assert.equal(moved.url, `http://127.0.0.1:${moved.port}`);
+  assert.equal((await fetch(`${moved.url}/livez`)).status, 200);
+  await rejectsCode(
+    async () => startServer(await options(t, { listen: { host: '127.0.0.1', port } })),
+    StartError,
+    'LISTEN_ADDRESS',
+  );
+});
+
+test('the admin token is told once, and another one ends it', async (t) => {
+  const about = await options(t);
+  const first = await startServer(about);
+  const token = first.adminToken!;
+  assert.match(token, /^bp_admin_[A-Za-z0-9_-]{43}$/);
+  await first.close();
+  const second = await startServer(about);
+  assert.equal(second.adminToken, undefined);
+  const ask = (app: typeof first.app, by: string) =>
+    app.request('/api/v1/hosts', { headers: { authorization: `Bearer ${by}` } });
+  assert.equal((await ask(second.app, token)).status, 200);
+  await second.close();
+  const third = await startServer({ ...about, newAdminToken: true });
+  t.after(() => third.close());
+  assert.notEqual(third.adminToken, token);
+  assert.equal((await ask(third.app, token)).status, 401);
+  assert.equal((await ask(third.app, third.adminToken!)).status, 200);
+});
+
+test('a base URL is what tokens name', async (t) => {
+  const server = await startServer(await options(t, { baseUrl: 'https://bootproof.example' }));
+  t.after(() => server.close());
+  const response = await server.app.request('/api/v1/tokens', {
+    method: 'POST',
+    body: '{}',
+    headers: { authorization: `Bearer ${server.adminToken}`, 'content-type': 'application/json' },
+  });
+  assert.match(((await response.json()) as { enrol: string }).enrol, /--server https:\/\/bootproof\.example --token/);
+  const login = await server.app.request('https://bootproof.example/login', {
+    method: 'POST',
+    headers: {
+      host: 'bootproof.example',
+      origin: 'https://bootproof.example',
+      'content-type': 'application/x-www-form-urlencoded',
+    },
+    body: new URLSearchParams({ token: server.adminToken! }),
+  });
+  assert.match(login.headers.get('set-cookie')!, /; Secure/);
+});
+
+test('closing ends what is under way and refuses what comes after', async (t) => {
+  const server = await startServer(await options(t));
+  await server.close();
+  await assert.rejects(() => fetch(`${server.url}/livez`));
+  await assert.rejects(() => server.store.ping());
+});
+
+test('a policy file that is not there, or says something wrong, is told before anything starts', async (t) => {
+  await rejectsCode(() => readPolicy('/nowhere/policy.yaml'), UsageError, 'USAGE');
+  const file = join(folder(t), 'policy.yaml');
+  writeFileSync(file, 'format: bootproof.policy/1\nname: mine\nextends: default\nfreshnes: {}\n');
+  const launcher = join(import.meta.dirname, '../../bootproof');
+  const data = join(folder(t), 'data');
+  const run = (...args: string[]) =>
+    spawnSync(launcher, ['server', '--data', data, ...args], { encoding: 'utf8', timeout: 20_000 });
+  const wrong = run('--policy', file);
+  assert.equal(wrong.status, 2);
+  assert.match(wrong.stderr, /policy\.yaml:4.*freshnes.*did you mean freshness/);
+  const port = await taken(t);
+  const busy = run('--listen', `127.0.0.1:${port}`);
+  assert.equal(busy.status, 2);
+  assert.match(busy.stderr, /\[LISTEN_ADDRESS\]/);
+  assert.equal(run('--prot', '1').status, 64);
+  assert.equal(run('--help').status, 0);
+});
