@@ -149,7 +149,7 @@ export function lintImageGlob(glob: ImageGlob): GlobLint | undefined {
       message: `${source} matches no image: names end in @sha256:… and have no tag; ${source.replace(/@.*$|:[^/]*$/, '')}@* is a whole repository`,
     };
   // `os*` is os@sha256:…, and os-evil@sha256:… as well; after a slash it is meant so.
-  const stem = /^([^@]*[^*/@:])\*+$/.exec(source)?.[1];
+  const stem = /^([^@*]*[^*/@:])\*+$/.exec(source)?.[1];
   if (stem !== undefined)
     return {
       code: 'OPEN_END',
