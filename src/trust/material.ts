@@ -132,7 +132,7 @@ export function orFailed<T>(what: string, act: () => T): T | Failed {
   }
 }
 
-/** The value that a thrown error stands for; whatever is not one of our refusals is malformed input (docs/trust.md 3.9). */
+/** The value that a thrown error stands for; whatever is not one of our refusals is malformed input (docs/trust.md 3.11). */
 export function failedBy(what: string, error: unknown): Failed {
   if (error instanceof TrustError) return { kind: 'failed', code: error.code, message: error.message };
   const name = error instanceof Error ? error.name : typeof error;
