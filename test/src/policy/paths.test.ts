@@ -120,6 +120,8 @@ test('agrees with picomatch on the globs that both understand', () => {
       const pattern = `/${[top, ...parts].join('/')}`;
       // Two stars that meet through braces are refused here, as `**` inside a name is.
       fc.pre(!/\*\*/.test(pattern.replaceAll('/**', '')) && !/\*\{[^}]*\*|\*\}\*|\*\{,/.test(pattern));
+      // For picomatch an alternative that is empty at the start of a name may take the slash before it along.
+      fc.pre(!pattern.includes('/{,'));
       const subject = `/${[root, ...names].join('/')}`;
       const options = { dot: true, nonegate: true, noextglob: true, strictSlashes: true, posix: true };
       let ours: boolean;
