@@ -7,7 +7,7 @@ import { formatInstant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { fingerprintOf, parsePublicKey } from '#src/signing/ed25519.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { AGENT_VERSION, readConfig, type AgentConfig, type Flags } from './config.ts';
 import { nodeDisk, save } from './disk.ts';
 import { enrol, enrolOffline, putAway } from './enrol.ts';
@@ -193,7 +193,7 @@ export async function statusCommand(args: readonly string[], io: Io): Promise<Ex
     damaged: aside('corrupt'),
     dropped: chain.dropped,
   };
-  if (values.json === true) await io.stdout.write(`${JSON.stringify(status)}\n`);
+  if (values.json === true) await io.stdout.write(`${jsonText(status)}\n`);
   else
     for (const [name, value] of Object.entries(status))
       await io.stdout.write(
@@ -219,7 +219,7 @@ async function tell(io: Io, done: Cycle, json: boolean): Promise<void> {
       complete: done.exit !== EXIT.unknown,
       next: formatInstant(done.next),
     };
-    await io.stdout.write(`${JSON.stringify(document)}\n`);
+    await io.stdout.write(`${jsonText(document)}\n`);
   }
   for (const note of scan.notes) await say(io, note);
   const seen = `${drift.added} added, ${drift.removed} removed, ${drift.modified} modified${holes === 0 ? '' : `, ${holes} could not be looked at`}`;

@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { fromBytes } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
-import { EXIT, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { Look } from './look.ts';
 import { openManifest, type Expected } from './manifestfile.ts';
 import { lookAtMounts } from './mounts.ts';
@@ -59,7 +59,7 @@ export async function scanCommand(args: readonly string[], io: Io, image?: Image
     return await run(values, json, io, image);
   } catch (error) {
     if (!json || !(error instanceof BootproofError) || error instanceof UsageError) throw error;
-    await io.stdout.write(`${JSON.stringify({ code: error.code, message: error.message })}\n`);
+    await io.stdout.write(`${jsonText({ code: error.code, message: error.message })}\n`);
     await io.stderr.write(`bootproof: ${printableText(error.message)} [${error.code}]\n`);
     return EXIT.unknown;
   }
@@ -103,7 +103,7 @@ async function run(values: Values, json: boolean, io: Io, image: ImageOption | u
   ];
   const told = { ...found, notes };
   for (const note of notes) await io.stderr.write(`note: ${printableText(note)}\n`);
-  if (json) await io.stdout.write(`${JSON.stringify(scanJson(told, expected))}\n`);
+  if (json) await io.stdout.write(`${jsonText(scanJson(told, expected))}\n`);
   else await writeLines(scanText(told, expected, values['all'] === true, painter(io.stdout, io.env)), io);
   if (isDifferent(found)) return EXIT.different;
   return isComplete(found, expected) ? EXIT.ok : EXIT.unknown;

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { styleText } from 'node:util';
 import { nameFromJson } from '#src/manifest/json.ts';
 import type { ManifestWarning } from '#src/manifest/header.ts';
-import { printable, printableText, UsageError, type Io, type Stream } from '#src/terminal.ts';
+import { jsonText, printable, printableText, UsageError, type Io, type Stream } from '#src/terminal.ts';
 
 const PIECE = 64 * 1024;
 
@@ -36,7 +36,7 @@ async function pieces(parts: Iterable<string>, write: (text: string) => Promise<
 
 /** One JSON document on standard output. */
 export async function writeJson(value: unknown, io: Io): Promise<void> {
-  await io.stdout.write(`${JSON.stringify(value)}\n`);
+  await io.stdout.write(`${jsonText(value)}\n`);
 }
 
 /** `warning: layer 2: … [CODE]`, fit for a terminal. */

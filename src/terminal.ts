@@ -43,6 +43,20 @@ export function printableText(text: string): string {
   });
 }
 
+/**
+ * JSON for programs in which nothing can act on the terminal of a person who looks on: what `printableText` hides is written `\u....`. The
+ * same document to every parser.
+ */
+export function jsonText(value: unknown): string {
+  return JSON.stringify(value).replace(UNPRINTABLE, (text) =>
+    text === '\\'
+      ? text
+      : Array.from({ length: text.length }, (_, i) => `\\u${text.charCodeAt(i).toString(16).padStart(4, '0')}`).join(
+          '',
+        ),
+  );
+}
+
 /** A file name as a person may safely see it; names that are not UTF-8 show their bytes. */
 export function printable(name: ByteString): string {
   const text = toUtf8(name);
