@@ -24,7 +24,7 @@ import {
   type NoMatch,
   type PolicyCondition,
 } from './imagesdocument.ts';
-import type { TrustRootName } from './requirement.ts';
+import type { Authority, TrustRootName } from './requirement.ts';
 import { readTrustRootDocument } from './trustrootdocument.ts';
 import type { TrustRoot } from './trustroot.ts';
 
@@ -124,6 +124,45 @@ export function parseImagePolicy(files: readonly PolicyFile[]): ImagePolicy {
     lints: lints
       .filter(({ code, policy, field }) => code !== 'UNSUPPORTED' || !answered.has(`${policy} ${field}`))
       .toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1)),
+  };
+}
+
+/** A policy of one authority over every image, as command lines spell it: all of `attestations`, or the signature where there are none. */
+export function policyOfAuthority(authority: Authority, attestations: readonly string[] = []): ImagePolicy {
+  return {
+    policies: [
+      {
+        name: 'command line',
+        place: { file: '', line: 1, column: 1 },
+        mode: 'enforce',
+        globs: [{ source: '**', tokens: [{ is: '**' }] }],
+        authorities: [
+          {
+            name: authority.kind,
+            field: '',
+            signer: { kind: 'signer', authority },
+            attestations: attestations.map((predicateType) => ({
+              name: predicateType,
+              predicateType,
+              field: '',
+              unsupported: undefined,
+              condition: undefined,
+              reason: undefined,
+            })),
+            also: [],
+            format: undefined,
+            source: undefined,
+          },
+        ],
+        unsupported: undefined,
+      },
+    ],
+    noMatch: 'unsigned',
+    deny: [],
+    trustRoots: [],
+    absentRoots: new Map(),
+    digest: digestOf(JSON.stringify({ authority, attestations })),
+    lints: [],
   };
 }
 
