@@ -24,6 +24,8 @@ export type Told = {
   readonly provenance: Provenance;
   readonly reasons: readonly Reason[];
   readonly facts: IntegrityFacts | null;
+  /** What was known of who built the image (server/trust/provenance.ts); absent in what older builds wrote. */
+  readonly stamp?: string;
   /** The policy that judged; null before the first judgement. */
   readonly policy: Digest | null;
   /** The host's clock minus the server's when it was last judged; null where it could not be told. */
@@ -72,6 +74,8 @@ export function standingFrom(
   about: {
     readonly facts: IntegrityFacts;
     readonly findings: Parameters<typeof judgeHost>[0]['findings'];
+    readonly provenance: Provenance;
+    readonly stamp: string;
     readonly policy: Digest;
     readonly skewMs: number | null;
     readonly drift: Standing['drift'];
@@ -85,7 +89,7 @@ export function standingFrom(
       lastLiveAt: about.at,
       integrity: about.facts,
       findings: about.findings,
-      provenance: NOT_ASSESSED,
+      provenance: about.provenance,
       image: IMAGE_AGE_UNKNOWN,
     },
     about.at,
@@ -99,6 +103,7 @@ export function standingFrom(
     provenance: judged.provenance,
     reasons: judged.reasons,
     facts: about.facts,
+    stamp: about.stamp,
     policy: about.policy,
     skewMs: about.skewMs,
   };

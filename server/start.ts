@@ -23,8 +23,13 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
+import { trustAllWork, trustWork } from '#server/jobs/trust.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
+import { assessInWorker, type Assessor } from '#server/trust/assessor.ts';
+import { Basis } from '#server/trust/basis.ts';
+import { KnownTrust, trustAllJob } from '#server/trust/known.ts';
+import type { TrustSetup } from '#server/trust/setup.ts';
 import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
 import { buildApp } from './app.ts';
 import type { Log } from './deps.ts';
@@ -56,6 +61,11 @@ export type StartOptions = {
   readonly clock?: Clock;
   readonly random?: (bytes: number) => Uint8Array;
   readonly build?: Build;
+  /** What images must be signed by; without it nothing is assessed. */
+  readonly trust?: TrustSetup | null;
+  readonly assess?: Assessor;
+  /** How often each image's signatures are looked for again. */
+  readonly reverifyEveryMs?: number;
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -77,6 +87,8 @@ export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
 
 const VERSION = 'bootproof 0.1.0';
 const quiet: Log = () => {};
+/** A day: a registry's clean-up rules run by the night, and proofs do not change by themselves. */
+const REVERIFY_MS = 24 * 3_600_000;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
@@ -92,32 +104,46 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
     const batch = new Batch(store);
     const images = new KnownImages(store);
+    const basis = await Basis.open(options.trust ?? null, store);
+    const trust = new KnownTrust({ store, clock }, () => basis.current);
     const refusals = new Refusals(store, log);
     const answers = new Answers(deps, policy.freshness.reportEvery);
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
-    const pipeline = new Pipeline({ ...deps, batch, images, answers, refusals, shares, policy });
+    const pipeline = new Pipeline({ ...deps, batch, images, trust, answers, refusals, shares, policy });
     const enrolments = new Enrolments({ ...deps, policy });
 
-    const judging = { store, clock, batch, images, policy };
+    const judging = { store, clock, batch, images, trust, policy };
     const builds = new Lane(
       deps,
       [manifestWork({ ...deps, build: options.build ?? buildInWorker, registry: registryOf(options) })],
       jobsEveryMs,
     );
     const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging)], jobsEveryMs);
+    const trusting = {
+      ...judging,
+      log,
+      basis,
+      assess: options.assess ?? assessInWorker,
+      terms: registryOf(options),
+      reverifyEveryMs: options.reverifyEveryMs ?? REVERIFY_MS,
+    };
+    const trusts = new Lane(deps, [trustWork(trusting), trustAllWork(trusting)], jobsEveryMs);
     const chores = new Chores(log);
     const wake = (): void => {
       builds.wake();
       judgements.wake();
+      trusts.wake();
     };
 
     let url = options.baseUrl ?? '';
     const app = buildApp({
       ...deps,
       access,
+      basis,
       batch,
       enrolments,
       images,
+      trust,
       load: new Load(),
       pipeline,
       policy,
@@ -126,11 +152,13 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     });
     await allowConfigured(options, deps);
     await notePolicy(policy, deps);
+    await noteTrust(basis, deps);
     listening = await listen(app, options.listen, log);
     url ||= urlOf(options.listen.host, listening.port);
 
     builds.start();
     judgements.start();
+    trusts.start();
     chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs)]);
     const { server, port } = listening;
     return {
@@ -142,7 +170,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       close: async () => {
         await closeHttp(server);
         await chores.close();
-        await Promise.all([builds.close(), judgements.close()]);
+        await Promise.all([builds.close(), judgements.close(), trusts.close()]);
         await batch.drain();
         await refusals.close();
         await store.close();
@@ -194,6 +222,15 @@ async function notePolicy(policy: Policy, { store, clock }: { store: Store; cloc
   // Enqueued first: a crash between leaves the work, and the next start asks for it once more.
   await store.jobs.enqueue([{ kind: POLICY_JOB, dedupeKey: POLICY_JOB, runAt: clock(), payload: {} }]);
   await store.settings.swap('policy-digest', before, digest);
+}
+
+/** Under another image policy, trust root or deny list than before, every image is judged anew. */
+async function noteTrust(basis: Basis, { store, clock }: { store: Store; clock: Clock }): Promise<void> {
+  const text = new TextEncoder().encode(JSON.stringify(basis.current));
+  const before = (await store.settings.get('trust-basis')) ?? null;
+  if (before === null ? basis.current === null : Buffer.compare(before, text) === 0) return;
+  await store.jobs.enqueue([trustAllJob(clock())]);
+  await store.settings.swap('trust-basis', before, text);
 }
 
 type Listening = { readonly server: Server; readonly port: number };

@@ -362,3 +362,18 @@ export const CONDITION_LOOPS_MAX = 3;
 
 /** Elements that one evaluation of a condition may go through: the packages of an SBOM, and some of each. */
 export const CONDITION_STEPS_MAX = 200_000;
+
+/** Indexes of one image whose signatures are looked for: the one that was pulled, and some before it. */
+export const SIGNATURE_INDEXES_MAX = 8;
+
+/** Places in which one image's signatures are looked for: its repository, a mirror, those that policies name. */
+export const SIGNATURE_PLACES_MAX = 16;
+
+/** Bytes of signatures of one image that are kept beside those that prove it: what a changed policy is held against without a network. */
+export const SIGNATURES_KEPT_BYTES_MAX = 2 ** 20;
+
+/** Reasons and places in one remembered result: enough to see why not. */
+export const TRUST_TOLD_MAX = 200;
+
+/** Heap of the thread that verifies signatures, MB: all signatures of one image together are 64, parsed some times that. */
+export const ASSESS_HEAP_MB = 768;

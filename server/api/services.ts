@@ -7,14 +7,18 @@ import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
+import type { Basis } from '#server/trust/basis.ts';
+import type { KnownTrust } from '#server/trust/known.ts';
 
 export type ApiServices = Deps & {
   readonly access: Access;
+  readonly basis: Basis;
   readonly batch: Batch;
   readonly enrolments: Enrolments;
   readonly images: KnownImages;
   readonly load: Load;
   readonly pipeline: Pipeline;
+  readonly trust: KnownTrust;
   readonly policy: Policy;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;

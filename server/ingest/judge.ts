@@ -36,6 +36,7 @@ import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import type { FindingChange, FindingWithGroup, Host, Severity } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 import { standingFrom } from '#server/standing.ts';
+import type { KnownTrust } from '#server/trust/known.ts';
 import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -96,11 +97,17 @@ export type Judged = Required<Pick<HostWrite, 'findings' | 'standing'>> & Pick<H
 export async function judge(
   examined: Examined,
   occasion: Occasion,
-  deps: { readonly store: Pick<Store, 'findings'>; readonly images: KnownImages; readonly policy: Policy },
+  deps: {
+    readonly store: Pick<Store, 'findings'>;
+    readonly images: KnownImages;
+    readonly trust: KnownTrust;
+    readonly policy: Policy;
+  },
 ): Promise<Judged> {
   const { report, contents, consistency } = examined;
   const basis = await basisOf(examined, deps.images);
   const { host, at } = occasion;
+  const { facts: signed } = await deps.trust.of(report.deployment.booted?.image?.digest ?? null);
   const { judgements, facts, seen } = evaluate(
     {
       manifest: basis.state,
@@ -116,6 +123,7 @@ export async function judge(
       skewMs: occasion.skewMs,
       live: occasion.live,
       ...(basis.variant === undefined ? {} : { variant: basis.variant }),
+      ...(signed.evidence === undefined ? {} : { provenance: signed.evidence }),
     },
     deps.policy,
   );
@@ -131,6 +139,8 @@ export async function judge(
   const standing = standingFrom(host, {
     facts,
     findings: findingsAfter(present, gone, judgements),
+    provenance: signed.provenance,
+    stamp: signed.stamp,
     policy: deps.policy.digest,
     skewMs: occasion.skewMs,
     drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,

@@ -23,7 +23,8 @@ import { parsePublicKey } from '#src/signing/ed25519.ts';
 import type { ProblemCode } from '#src/wire/problem.ts';
 import type { Deps } from '#server/deps.ts';
 import { toldOf } from '#server/standing.ts';
-import type { Chain, Freshness, Host, ReportFacts, ReportKind } from '#server/store/records.ts';
+import { trustJob, type KnownTrust } from '#server/trust/known.ts';
+import type { Chain, Freshness, Host, NewJob, ReportFacts, ReportKind } from '#server/store/records.ts';
 import type { HostWrite } from '#server/store/store.ts';
 import type { Answers, Want } from './answers.ts';
 import type { Batch } from './batch.ts';
@@ -53,6 +54,7 @@ export class ReportError extends BootproofError<ProblemCode> {
 export type PipelineDeps = Deps & {
   readonly batch: Batch;
   readonly images: KnownImages;
+  readonly trust: KnownTrust;
   readonly answers: Answers;
   readonly refusals: Refusals;
   readonly shares: Shares;
@@ -183,8 +185,10 @@ export class Pipeline {
     const doubted = (['forked', 'cloned', 'gap'] as const).some(
       (name) => (flags[name] === undefined) !== (host.chain.flags[name] === undefined),
     );
-    const stale = toldOf(host)?.policy !== this.#deps.policy.digest;
-    const skew = isSkewed(outcome.skewMs) !== isSkewed(toldOf(host)?.skewMs ?? null);
+    const told = toldOf(host);
+    const stale =
+      told?.policy !== this.#deps.policy.digest || !(await this.#deps.trust.isCurrent(host.images.booted, told.stamp));
+    const skew = isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
     const judged = heard || doubted || stale || skew ? await this.#rejudge(host, outcome, flags, at) : {};
     const want = await this.#want(host, outcome.want === 'full' || flags.gap !== undefined ? 'full' : 'same');
     const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'advance', want });
@@ -227,14 +231,21 @@ export class Pipeline {
       at,
       cause: { kind: 'report', imageChanged: host.images.booted !== images.booted },
     } as const;
-    const judged = await judge(examined, occasion, { store, images: known, policy: this.#deps.policy });
+    const judged = await judge(examined, occasion, { ...this.#deps, store, images: known });
     const compared = report.manifest !== null;
     const want: Want =
       outcome.gap !== null ? 'full' : wantOf(compared, examined.known.kind === 'ready', pendingOf(examined));
     const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'advance', want });
     // Judged without its manifest, which may be ready by the time this is committed: looked at once more after that.
     const jobs = pendingOf(examined) ? [rejudgeJob(images.booted!, at)] : [];
+    jobs.push(...(await this.#trustJobs(seenIn(report), at)));
     return this.#commit(taken, host, 'full', answer, { ...write, ...judged, images, facts: factsOf(report), jobs, at });
+  }
+
+  /** What nobody has looked at under what is demanded now. */
+  async #trustJobs(seen: ReturnType<typeof seenIn>, at: Instant): Promise<NewJob[]> {
+    const looked = await Promise.all(seen.map(({ reported }) => this.#deps.trust.of(reported)));
+    return looked.flatMap(({ due, image }) => (due && image !== null ? [trustJob(image, at)] : []));
   }
 
   #advance(taken: Taken, outcome: Accepted, flags: Chain['flags']): Partial<HostWrite> {

@@ -13,6 +13,7 @@ import type { Deps } from '#server/deps.ts';
 import type { Act, Chain, Host, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { toldOf } from '#server/standing.ts';
+import type { KnownTrust } from '#server/trust/known.ts';
 import type { Batch } from './batch.ts';
 import { examine, judge, type Examined } from './judge.ts';
 import type { KnownImages } from './known.ts';
@@ -36,6 +37,7 @@ export async function lastFull(
 export type RejudgeDeps = Pick<Deps, 'store' | 'clock'> & {
   readonly batch: Batch;
   readonly images: KnownImages;
+  readonly trust: KnownTrust;
   readonly policy: Policy;
 };
 

@@ -12,6 +12,7 @@ import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
 import type { AliasKind, Image, Manifest, ManifestTreeRecord, Reason } from '#server/store/records.ts';
 import type { AllowedSource, Build, BuildNotes, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
 import { rejudgeJob } from '#server/ingest/rejudge.ts';
+import { trustJob } from '#server/trust/known.ts';
 import type { Outcome, Work } from './runner.ts';
 
 /** As the store enqueues it for each new image. */
@@ -114,7 +115,8 @@ function reasonsOf(image: Image, sources: readonly AllowedSource[], reasons: rea
 }
 
 async function askToJudge(image: string, { store, clock }: ManifestDeps): Promise<void> {
-  await store.jobs.enqueue([rejudgeJob(image, clock())]);
+  // Where it was found, signatures are looked for too.
+  await store.jobs.enqueue([rejudgeJob(image, clock()), trustJob(image, clock())]);
 }
 
 async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' }>, deps: ManifestDeps): Promise<void> {

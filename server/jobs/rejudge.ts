@@ -75,7 +75,8 @@ export function policyWork(deps: RejudgeDeps): Work {
   };
 }
 
-async function inTurns<Item>(
+/** Acts on items, some beside each other. */
+export async function inTurns<Item>(
   items: readonly Item[],
   signal: AbortSignal,
   act: (item: Item) => Promise<void>,

@@ -1,15 +1,17 @@
 /** What passes between the store and those who find out who signed an image (docs/image-policy.md). */
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
-import type { Place } from '#src/trust/material.ts';
+import type { Format, Place } from '#src/trust/material.ts';
 
 /** What a result was reached under, by digests: another one of them means to judge again. */
 export type TrustBasis = { readonly policy: Digest; readonly roots: Digest; readonly deny: Digest };
 
-export type TrustState = 'trusted' | 'unsigned' | 'rejected' | 'unverifiable';
+/** `not-assessed`: the image policy says nothing of this image. */
+export type TrustState = 'trusted' | 'unsigned' | 'rejected' | 'unverifiable' | 'not-assessed';
 
 /** A signature whose bytes are kept: keys of blobs. Reading them again gives what was judged. */
 export type KeptSignature = {
+  readonly format: Format;
   readonly place: Place;
   /** The manifest that carries it; null for a file of its own. */
   readonly manifest: Digest | null;
@@ -17,7 +19,7 @@ export type KeptSignature = {
 };
 
 export type LastGood = {
-  readonly state: 'trusted' | 'unsigned' | 'rejected';
+  readonly state: Exclude<TrustState, 'unverifiable'>;
   /** When it was last judged so. */
   readonly at: Instant;
   readonly basis: TrustBasis;

@@ -351,6 +351,17 @@ function formatOf(
 const formatOfTag = (tag: string | undefined): Format =>
   tag?.endsWith('.att') === true ? 'cosign-attestation' : 'cosign-signature';
 
+/** A signature read again from the bytes that were kept of it: what was found then, in every part. */
+export function readKept({ format, place, raw }: Omit<SignedEntity, 'content'>): SignedEntity {
+  const content = orFailed(`the ${format}`, () => {
+    if (raw.manifest === undefined) return readLayer(format, raw.blob, new Map());
+    const layer = parseSignatureManifest(raw.manifest).layers[place.layer];
+    if (layer === undefined) throw new TrustError('MALFORMED', 'the kept manifest has no such layer');
+    return readLayer(format, raw.blob, new Map(Object.entries(layer.annotations ?? {})));
+  });
+  return { format, place, raw, content };
+}
+
 function readLayer(format: Format, blob: Uint8Array, annotations: Annotations) {
   switch (format) {
     case 'bundle':

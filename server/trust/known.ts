@@ -1,0 +1,84 @@
+/** What intake asks of trust: who built the image that a host names. From memory for a moment, because each report asks. */
+import type { Clock, Instant } from '#src/clock.ts';
+import { KNOWN_IMAGES_MAX } from '#src/limits.ts';
+import { Lru } from '#server/lru.ts';
+import type { NewJob } from '#server/store/records.ts';
+import type { Store } from '#server/store/store.ts';
+import type { TrustBasis } from '#server/store/trustrecords.ts';
+import { NOT_ASSESSED, provenanceOf, untold, type ProvenanceFacts } from './provenance.ts';
+
+/** Another process may have judged anew: what is remembered is asked again after so long. */
+const REMEMBERED_MS = 15_000;
+
+/** Finds out who signed an image; its payload is `{image}`. */
+export const TRUST_JOB = 'trust';
+/** Judges every image again on the bytes that are kept, then looks at each; its payload is empty. */
+export const TRUST_ALL_JOB = 'trust-all';
+
+export function trustJob(image: string, runAt: Instant): NewJob {
+  return { kind: TRUST_JOB, dedupeKey: `${TRUST_JOB}:${image}`, runAt, payload: { image } };
+}
+
+export function trustAllJob(runAt: Instant): NewJob {
+  return { kind: TRUST_ALL_JOB, dedupeKey: TRUST_ALL_JOB, runAt, payload: {} };
+}
+
+export const sameBasis = (a: TrustBasis, b: TrustBasis): boolean =>
+  a.policy === b.policy && a.roots === b.roots && a.deny === b.deny;
+
+export type Looked = {
+  readonly facts: ProvenanceFacts;
+  /** The image by its own digest; null where the host names none. */
+  readonly image: string | null;
+  /** Nobody has looked at it under what counts now. */
+  readonly due: boolean;
+};
+
+export class KnownTrust {
+  readonly #deps: { readonly store: Pick<Store, 'images' | 'trust'>; readonly clock: Clock };
+  /** What counts now; null without an image policy. */
+  readonly #basis: () => TrustBasis | null;
+  #recent = new Lru<string, { readonly at: Instant; readonly looked: Looked }>(KNOWN_IMAGES_MAX);
+
+  constructor(
+    deps: { readonly store: Pick<Store, 'images' | 'trust'>; readonly clock: Clock },
+    basis: () => TrustBasis | null,
+  ) {
+    this.#deps = deps;
+    this.#basis = basis;
+  }
+
+  /** The provenance that an image, as a host spells it, gives. */
+  async of(reported: string | null): Promise<Looked> {
+    const basis = this.#basis();
+    if (basis === null) return { facts: NOT_ASSESSED, image: null, due: false };
+    const now = this.#deps.clock();
+    const since = (known: { readonly firstSeen: Instant } | undefined) => known?.firstSeen ?? now;
+    if (reported === null) {
+      const facts = untold('host', 'IMAGE_NOT_TOLD: the host does not say which image it booted', now);
+      return { facts, image: null, due: false };
+    }
+    const recent = this.#recent.get(reported);
+    if (recent !== undefined && now - recent.at < REMEMBERED_MS) return recent.looked;
+    const found = await this.#deps.store.images.find(reported);
+    const image = found?.image.digest ?? reported;
+    const trust = await this.#deps.store.trust.get(image);
+    const facts =
+      trust === undefined
+        ? untold(image, 'TRUST_PENDING: its signatures are being looked for', since(found?.image))
+        : provenanceOf(trust);
+    const looked = { facts, image, due: trust === undefined || !sameBasis(trust.basis, basis) };
+    if (!looked.due) this.#recent.set(reported, { at: now, looked });
+    return looked;
+  }
+
+  /** Whether a host was judged under what is known of its image now. */
+  async isCurrent(reported: string | null, stamp: string | undefined): Promise<boolean> {
+    return (await this.of(reported)).facts.stamp === (stamp ?? NOT_ASSESSED.stamp);
+  }
+
+  /** After a result was written: nobody is judged by the older one. */
+  forget(): void {
+    this.#recent = new Lru(KNOWN_IMAGES_MAX);
+  }
+}
