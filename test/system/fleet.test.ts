@@ -1,0 +1,304 @@
+/** Reports from end to end, from one seed: real agents, real servers, and everything between them that goes wrong. */
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { test, type TestContext } from 'node:test';
+import { formatInstant } from '#src/clock.ts';
+import type { SameReport } from '#src/report/report.ts';
+import { stateDigest } from '#src/report/seal.ts';
+import { BASE, file, HOUR, image, MINUTE } from '#test/server/fleet.ts';
+import { startPostgres } from '#test/postgres.ts';
+import { ROWS } from './ledger.ts';
+import { PLANTS, type Machine } from './machine.ts';
+import { CALM, STORMY, World } from './world.ts';
+
+/** SEED=random draws one; a number repeats that run. */
+const given = process.env['SEED'];
+const SEED = given === 'random' ? randomInt(2 ** 31) : Number(given ?? 20261124);
+
+const TAMPERS = [[], [], [], [PLANTS[0]!], [PLANTS[1]!, PLANTS[4]!], [PLANTS[2]!], [PLANTS[3]!, PLANTS[4]!], PLANTS];
+const ONE = image('one');
+const TWO = image('two', [...BASE, file('/usr/lib/new', 'new in two')]);
+
+test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
+  t.diagnostic(`SEED=${SEED}`);
+  const world = new World(t, SEED);
+  world.images.push(ONE);
+  world.tampers = TAMPERS;
+  await world.start();
+  for (let i = 0; i < 10; i++) await world.enrol(`host-${i}`, ONE);
+  const [old, recent, cloned, carried, away, odd, ...plain] = world.machines as [
+    Machine,
+    Machine,
+    Machine,
+    Machine,
+    Machine,
+    Machine,
+    ...Machine[],
+  ];
+
+  await storm(world, 10 * HOUR);
+  const backup = old.disk.copy();
+
+  // A new image that nobody has pushed yet, and a second server process on the same store.
+  await world.start();
+  for (const machine of plain.slice(0, 3)) {
+    machine.image = TWO;
+    machine.reboot();
+  }
+  carried.byFile = true;
+  await overflow(world, away);
+  await storm(world, 10 * HOUR);
+  world.images.push(TWO);
+  const evening = recent.disk.copy();
+  await storm(world, 8 * HOUR);
+
+  // Restored from backups, one old and one of this evening; a clone takes turns with its origin.
+  for (let i = 0; i < 20; i++) {
+    world.now += MINUTE;
+    await old.run();
+  }
+  old.disk = backup;
+  recent.disk = evening;
+  const twin = cloned.twin('clone');
+  world.machines.push(twin);
+  twin.wakeAt = world.now + 20 * MINUTE;
+  // What was carried by hand comes before the host's own next post, and once more after it.
+  await carry(world, carried);
+  for (let i = 0; i < 2; i++) {
+    world.now += HOUR / 2;
+    await carried.run();
+  }
+  await world.check();
+  carried.byFile = false;
+  away.offline = false;
+  await storm(world, 8 * HOUR);
+  await carry(world, carried);
+  world.machines.splice(world.machines.indexOf(twin), 1);
+  await twoAtOnce(world, twin, cloned);
+  await miscounts(world, odd);
+  await rots(world, odd);
+  await storm(world, 6 * HOUR);
+
+  await calmDown(world);
+  for (const row of ROWS) assert.ok((world.ledger.met.get(row) ?? 0) > 0, `this run never met: ${row} (seed ${SEED})`);
+  for (const machine of [...plain, away]) {
+    const model = world.ledger.host(machine.host);
+    for (const { from, to } of model.gaps())
+      for (let seq = from; seq <= to; seq++) assert.ok(model.stated.has(seq), `${machine.name}: ${seq} is missing`);
+  }
+  t.diagnostic(JSON.stringify(Object.fromEntries(world.faults)));
+  t.diagnostic(JSON.stringify(Object.fromEntries(world.ledger.met)));
+});
+
+async function storm(world: World, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 4 * HOUR) {
+    world.odds = STORMY;
+    await world.pass(Math.min(4 * HOUR, ms - passed));
+    world.odds = CALM;
+    await world.check();
+  }
+}
+
+/** A machine that reports every minute has its last post held back, and then no network until its spool has run over. */
+async function overflow(world: World, machine: Machine): Promise<void> {
+  world.odds = CALM;
+  await world.pass(2 * HOUR);
+  machine.interval = MINUTE;
+  await world.release(true);
+  world.odds = { ...CALM, holdBack: 1 };
+  await machine.run();
+  // Until long after its successors.
+  for (const held of world.held) held.notBefore = Infinity;
+  world.odds = CALM;
+  const [oldest] = machine.spool();
+  machine.offline = true;
+  for (let i = 0; i < 930; i++) {
+    world.now += MINUTE / 6;
+    await machine.run();
+  }
+  assert.ok(machine.spool().length <= 900);
+  assert.ok(!machine.spool().includes(oldest!), 'the report that the network holds was dropped here');
+  machine.wakeAt = world.now + HOUR;
+}
+
+/** A person brings the file of a machine without a network. */
+async function carry(world: World, { disk }: Machine): Promise<void> {
+  const lines = new TextDecoder().decode(disk.files().get('/mnt/reports.jsonl')).split('\n').slice(0, -1);
+  assert.ok(lines.length > 0);
+  for (const line of lines) await world.deliver(world.nodes[0]!, new TextEncoder().encode(line), true);
+}
+
+/** Two machines with one key and one number, at two servers at the same moment; then one of them twice. */
+async function twoAtOnce(world: World, twin: Machine, origin: Machine): Promise<void> {
+  const id = origin.host;
+  for (const isSame of [false, true]) {
+    const { full, head } = world.ledger.host(id);
+    const { report } = full!;
+    const next = (machine: Machine) =>
+      machine.seal({ ...report, seq: head + 1, previous: full!.digest, bootId: machine.bootId, dropped: [] });
+    const posts = isSame ? Array(2).fill(await next(origin)) : [await next(twin), await next(origin)];
+    const answers = await world.race(posts);
+    const statuses = answers.map((answer) => answer?.status ?? 0).sort((a, b) => a - b);
+    assert.deepEqual(statuses, isSame ? [200, 200] : [200, 409]);
+    if (isSame) assert.deepEqual(answers[0]!.body, answers[1]!.body);
+    world.ledger.meet(`two servers, one number, ${isSame ? 'same' : 'other'} bytes`);
+    await world.check();
+  }
+}
+
+/** A `same` that an honest agent would not count so. */
+async function miscounts(world: World, machine: Machine): Promise<void> {
+  const { full, head, sameCount, boots } = world.ledger.host(machine.host);
+  const { report, digest } = full!;
+  const { version, host, challenge, checkpoint, trees, deployment } = report;
+  const digests = ({ main, extra }: typeof trees.usr) => ({ main, extra });
+  const at = formatInstant(world.now);
+  const same: SameReport = {
+    version,
+    host,
+    challenge,
+    checkpoint,
+    kind: 'same',
+    seq: head + 1,
+    bootId: boots.at(-1)!,
+    startedAt: at,
+    finishedAt: at,
+    dropped: [],
+    full: digest,
+    count: sameCount + 3,
+    trees: { usr: digests(trees.usr), etc: digests(trees.etc) },
+    state: stateDigest(deployment),
+  };
+  await world.deliver(world.nodes[0]!, await machine.seal(same), false);
+  await world.check();
+}
+
+/** A report rots on the disk before it was posted: its number is missing, and the next report says so. */
+async function rots(world: World, machine: Machine): Promise<void> {
+  await machine.run();
+  machine.offline = true;
+  world.now += HOUR;
+  await machine.run();
+  const rotten = machine.spool().at(-1)!;
+  machine.disk.unlink(rotten);
+  machine.disk.create(rotten, new TextEncoder().encode('rot'), 0o600);
+  machine.offline = false;
+  world.now += HOUR;
+  await machine.run();
+  await world.check();
+}
+
+/** All faults end, people mend what is theirs to mend, and the fleet must come to rest. */
+async function calmDown(world: World): Promise<void> {
+  world.odds = CALM;
+  await world.release(true);
+  await world.check();
+  for (const machine of world.machines) {
+    machine.offset = 0;
+    machine.changed = [];
+    machine.sight = 'whole';
+    machine.offline = false;
+    machine.wakeAt = world.now + world.below(HOUR);
+  }
+  await world.pass(6 * HOUR);
+  // Whoever was restored from a backup has each number refused until it is past what the server knows.
+  for (const machine of world.machines)
+    for (let tries = 0; machine.sealed < world.ledger.host(machine.host).head; tries++) {
+      assert.ok(tries < 200, `${machine.name} never comes past ${world.ledger.host(machine.host).head}`);
+      world.now += MINUTE;
+      await machine.run();
+    }
+  for (const [id, model] of world.ledger.hosts) {
+    if (!model.flags.forked && !model.flags.cloned) continue;
+    await world.admin(`/api/v1/hosts/${id}/accept-fork`, {});
+    Object.assign(model.flags, { forked: false, cloned: false });
+  }
+  await world.pass(6 * HOUR);
+  await world.check();
+  for (const machine of world.machines) {
+    const told = await world.admin(`/api/v1/hosts/${machine.host}`);
+    assert.equal(told.verdict, 'compliant', `${machine.name}: ${told.sentence}`);
+    assert.deepEqual(
+      (await world.store.findings.present(machine.host)).map(({ group }) => group),
+      [],
+      machine.name,
+    );
+    assert.deepEqual(machine.spool(), [], machine.name);
+    assert.equal(told.last.kind, 'same', `${machine.name}: nothing changes, and it says so`);
+  }
+}
+
+test('400 hosts boot at once into an image whose manifest is not built: none drifts, all are asked anew, evenly, and then judged', async (t) => {
+  const world = new World(t, SEED);
+  world.images.push(ONE, TWO);
+  let open!: () => void;
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  world.buildAfter.set(TWO.digest, gate);
+  await world.start();
+  await Promise.all(Array.from({ length: 400 }, (_, i) => world.enrol(`host-${i}`, TWO)));
+  for (const [i, machine] of world.machines.entries()) if (i % 10 === 0) machine.changed = [PLANTS[0]!];
+  await Promise.all(world.machines.map((machine) => machine.run()));
+  assert.deepEqual(await verdicts(world), { unverifiable: 400 });
+  for (const machine of world.machines) {
+    const told = await world.admin(`/api/v1/hosts/${machine.host}`);
+    assert.deepEqual([told.integrity.code, machine.answer.want], ['MANIFEST_PENDING', 'full']);
+  }
+  spreadOver(world, HOUR / 2, HOUR / 4);
+  // The lease of the build is renewed for as long as it takes; nobody is judged before.
+  await Promise.all(world.machines.map((machine) => ((machine.wakeAt = Infinity), machine.run())));
+  assert.deepEqual(await verdicts(world), { unverifiable: 400 });
+  open();
+  await world.built(TWO.digest);
+  // Those whose digests say that nothing differs need no new report.
+  assert.deepEqual(await verdicts(world), { compliant: 360, unverifiable: 40 });
+  world.now += HOUR;
+  await Promise.all(world.machines.map((machine) => machine.run()));
+  assert.deepEqual(await verdicts(world), { compliant: 360, drifted: 40 });
+  for (const machine of world.machines) assert.equal(machine.answer.want, 'same');
+  spreadOver(world, HOUR / 2, HOUR);
+  await world.check();
+});
+
+async function verdicts(world: World): Promise<Record<string, number>> {
+  const counted = await world.store.read.verdicts(world.now);
+  return Object.fromEntries(counted.filter(({ count }) => count > 0).map(({ verdict, count }) => [verdict, count]));
+}
+
+/** Next times lie within `width` after `least`, and no part of it has twice or half of its share (400 hosts, 8 parts: 50 each). */
+function spreadOver(world: World, least: number, width: number): void {
+  const parts = Array<number>(8).fill(0);
+  for (const machine of world.machines) {
+    const wait = Date.parse(machine.answer.next) - world.now - least;
+    assert.ok(wait >= 0 && wait <= width, `${machine.name} is to come ${wait} ms after the least`);
+    parts[Math.min(7, Math.floor((8 * wait) / width))]!++;
+  }
+  for (const count of parts) assert.ok(count >= 25 && count <= 100, `uneven: ${parts.join(' ')}`);
+}
+
+test(
+  'two server processes on one PostgreSQL take the same numbers at once',
+  { timeout: 300_000 },
+  async (t: TestContext) => {
+    const postgres = await startPostgres();
+    if ('skip' in postgres) return t.skip(postgres.skip);
+    t.after(() => postgres.stop());
+    const world = new World(t, SEED, await postgres.database());
+    world.images.push(ONE);
+    world.tampers = TAMPERS;
+    await world.start();
+    await world.start();
+    for (let i = 0; i < 4; i++) await world.enrol(`host-${i}`, ONE);
+    world.odds = { ...STORMY, duplicate: 0.5, killServer: 0.05 };
+    await world.pass(8 * HOUR);
+    world.odds = CALM;
+    await world.release(true);
+    await world.pass(2 * HOUR);
+    const [origin] = world.machines as [Machine];
+    const twin = origin.twin('clone');
+    for (let i = 0; i < 5; i++) {
+      await twoAtOnce(world, twin, origin);
+      world.now += MINUTE;
+    }
+    await calmDown(world);
+  },
+);
