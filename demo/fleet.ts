@@ -13,11 +13,15 @@ import { digestOf, isDigest, type Digest } from '#src/digest.ts';
 import { Host as HostJson } from '#server/api/schemas.ts';
 import { readPolicy } from '#server/serve.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
-import { DEMO_HOSTS, layOut, tryPrivileges, type DemoHost } from './host.ts';
+import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
+import { DEMO_HOSTS, DEMO_IMAGES, layOut, tryPrivileges, type DemoHost } from './host.ts';
 import { demoLayers, flatten, packImage, push, type PackedImage, type Privileges } from './pack.ts';
 import { serveRegistry, type Registry } from './registry.ts';
+import { keyPolicy, makeKey, signatureImage } from './sign.ts';
 
 const IMAGE = 'demo/os';
+/** What the demo's images must be signed by, as teams write it. */
+const POLICY = 'image-policy.yaml';
 const LAUNCHER = join(import.meta.dirname, '..', 'bootproof');
 /** Time between two looks at a host; `demo/policy.yaml` says when it is late and silent. */
 const AGENT_INTERVAL_MS = 10_000;
@@ -38,7 +42,7 @@ export type FleetOptions = {
 export type FleetHost = z.infer<typeof HostJson>;
 
 const Saved = z.strictObject({
-  image: z.string().refine(isDigest),
+  images: z.record(z.string(), z.string().refine(isDigest)),
   registryPort: z.int(),
   left: z.array(z.tuple([z.string(), z.string()])),
   enrolled: z.array(z.string()),
@@ -75,24 +79,37 @@ export class Fleet {
     const { folder, say } = options;
     if (options.fresh) rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const before = readSaved(folder);
+    let before = readSaved(folder);
+    if (before === 'other') {
+      await say('the demo fleet here is of another build: it is built anew');
+      rmSync(folder, { recursive: true, force: true });
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      before = undefined;
+    }
     const who = tryPrivileges(folder, options.user.uid, options.user.gid);
-    let image: PackedImage | undefined;
+    let images: Map<keyof typeof DEMO_IMAGES, PackedImage> | undefined;
     let saved = before;
     if (saved === undefined) {
       await say('packing real files of this machine into an OCI image');
       const layers = demoLayers(who);
       const tree = flatten(layers);
-      image = packImage(layers, '1');
-      const bytes = [...image.blobs.values()].reduce((sum, blob) => sum + blob.length, 0);
-      await say(`  ${layers.length} layers, ${tree.size} paths, ${(bytes / 1e6).toFixed(1)} MB: ${image.digest}`);
-      saved = { image: image.digest, registryPort: 0, left: layOutHosts(folder, tree, who), enrolled: [] };
+      images = packImages(layers);
+      const { blobs, digest } = images.get('signed')!;
+      const bytes = [...blobs.values()].reduce((sum, blob) => sum + blob.length, 0);
+      await say(`  ${layers.length} layers, ${tree.size} paths, ${(bytes / 1e6).toFixed(1)} MB: ${digest}`);
+      saved = {
+        images: Object.fromEntries([...images].map(([name, image]) => [name, image.digest])),
+        registryPort: 0,
+        left: layOutHosts(folder, tree, who),
+        enrolled: [],
+      };
     }
     const registry = await openRegistry(join(folder, 'registry'), saved.registryPort);
     saved = { ...saved, registryPort: Number(registry.host.split(':')[1]) };
-    if (image !== undefined) {
-      await push(image, registry.host, IMAGE, '1');
-      await say(`pushed to a registry on ${registry.host}`);
+    if (images !== undefined) {
+      for (const [name, image] of images) await push(image, registry.host, IMAGE, DEMO_IMAGES[name]);
+      writeFileSync(join(folder, POLICY), await signImages(images, registry.host));
+      await say(`pushed to a registry on ${registry.host}, and signed`);
     }
     for (const [name, what] of saved.left) await say(`  ${name}: ${what} needs root here and was left out`);
     writeSaved(folder, saved);
@@ -178,7 +195,8 @@ export class Fleet {
     for (const host of DEMO_HOSTS) {
       const before = known.find(({ name }) => name === host.name);
       if (host.stops === true && (before?.last ?? null) !== null) continue;
-      const digest = host.unknownImage === true ? nowhere(this.#saved.image as Digest) : this.#saved.image;
+      const { boots = 'signed' } = host;
+      const digest = boots === 'nowhere' ? nowhere(this.#saved.images['signed'] as Digest) : this.#saved.images[boots]!;
       const booted = ['--backend', 'ostree', '--image', digest];
       await this.#agent(['run', '--interval', `${AGENT_INTERVAL_MS / 1000}s`, ...booted], host, [0, 1, 2]);
     }
@@ -202,6 +220,29 @@ export class Fleet {
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
     return answer.json();
   }
+}
+
+/** The same layers under several versions. */
+function packImages(layers: Parameters<typeof packImage>[0]): Map<keyof typeof DEMO_IMAGES, PackedImage> {
+  const names = Object.keys(DEMO_IMAGES) as (keyof typeof DEMO_IMAGES)[];
+  return new Map(names.map((name) => [name, packImage(layers, DEMO_IMAGES[name])]));
+}
+
+/** Signs with keys that are forgotten at once, each image as its story says; answers the image policy. */
+async function signImages(
+  images: ReadonlyMap<keyof typeof DEMO_IMAGES, PackedImage>,
+  registry: string,
+): Promise<string> {
+  const [own, stranger] = [makeKey(), makeKey()];
+  const name = `${registry}/${IMAGE}`;
+  const signed = signatureImage(images.get('signed')!.digest, name, [own]);
+  const foreign = signatureImage(images.get('foreign')!.digest, name, [stranger]);
+  await push(signed.image, registry, IMAGE, signed.tag);
+  await push(foreign.image, registry, IMAGE, foreign.tag);
+  // Whoever may push can lay a good signature beside any image.
+  await push(signed.image, registry, IMAGE, signatureImage(images.get('copied')!.digest, name, []).tag);
+  // Any port: it may be another one at the next start.
+  return keyPolicy('demo', `127.0.0.1:*/${IMAGE}@*`, [own]);
 }
 
 /** A digest that no registry has. */
@@ -236,6 +277,7 @@ async function openServer(
     listen: { host: '127.0.0.1', ...port },
     sources: [{ reference: `docker://${registry.host}/${IMAGE}`, plainHttp: true }],
     registry: { env },
+    trust: await imagePolicy(folder),
     newAdminToken: !existsSync(file),
     jobsEveryMs: 250,
     random: randomBytes,
@@ -244,9 +286,15 @@ async function openServer(
   return { server, adminToken: readFileSync(file, 'utf8').trim() };
 }
 
-function readSaved(folder: string): Saved | undefined {
+async function imagePolicy(folder: string): Promise<TrustSetup> {
+  return trustSetup(await readTrustFiles({ policies: [join(folder, POLICY)], roots: [] }));
+}
+
+/** `other`: of another build, with images that this one does not know. */
+function readSaved(folder: string): Saved | 'other' | undefined {
   const file = join(folder, 'fleet.json');
-  return existsSync(file) ? Saved.parse(JSON.parse(readFileSync(file, 'utf8'))) : undefined;
+  if (!existsSync(file)) return undefined;
+  return Saved.safeParse(JSON.parse(readFileSync(file, 'utf8'))).data ?? 'other';
 }
 
 function writeSaved(folder: string, saved: Saved): void {

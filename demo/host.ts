@@ -52,16 +52,23 @@ function own(item: TarItem, path: string): void {
 }
 
 /** One of the demo's hosts: what was done to it, and what it must be judged. */
+/**
+ * The demo's images hold the same files and differ in their version, so that only who signed them tells them apart. `copied`: its
+ * signature is one that was made for the signed image. `nowhere`: no registry has it.
+ */
+export const DEMO_IMAGES = { signed: '1', unsigned: '0', foreign: '2', copied: '3' } as const;
+export type DemoImage = keyof typeof DEMO_IMAGES | 'nowhere';
+
 export type DemoHost = {
   readonly name: string;
   readonly about: string;
   /** Changes the deployed root; what needs rights that this user lacks is left out and named. */
   readonly tamper: (root: string, who: Privileges) => string[];
-  /** Boots an image that no registry has. */
-  readonly unknownImage?: true;
+  /** Which image it boots; the signed one unless said. */
+  readonly boots?: Exclude<DemoImage, 'signed'>;
   /** Reports once, then never again. */
   readonly stops?: true;
-  readonly verdict: 'compliant' | 'drifted' | 'unverifiable' | 'silent';
+  readonly verdict: 'compliant' | 'drifted' | 'unsigned' | 'unverifiable' | 'silent';
 };
 
 /** What any booted host has of its own. */
@@ -119,8 +126,29 @@ export const DEMO_HOSTS: readonly DemoHost[] = [
     name: 'lab-1',
     about: 'booted an image that the registry does not have',
     tamper: () => [],
-    unknownImage: true,
+    boots: 'nowhere',
     verdict: 'unverifiable',
+  },
+  {
+    name: 'old-1',
+    about: 'untouched, but booted an image that nobody signed',
+    tamper: () => [],
+    boots: 'unsigned',
+    verdict: 'unsigned',
+  },
+  {
+    name: 'fork-1',
+    about: 'untouched, but its image is signed by a key that the image policy does not name',
+    tamper: () => [],
+    boots: 'foreign',
+    verdict: 'unsigned',
+  },
+  {
+    name: 'copy-1',
+    about: 'untouched, but the signature beside its image was made for another image',
+    tamper: () => [],
+    boots: 'copied',
+    verdict: 'unsigned',
   },
   {
     name: 'kiosk-1',

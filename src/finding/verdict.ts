@@ -117,7 +117,8 @@ export function judgeHost(facts: HostFacts, now: Instant): Standing {
     return say('unverifiable', `unverifiable (${reasons[0]!.text})`, reasons);
   }
   if (provenance.state === 'unsigned' || provenance.state === 'rejected') {
-    const own: Reason = { text: `${provenance.state}: ${provenance.why}`, weight: 'none' };
+    const text = provenance.state === 'rejected' ? `rejected: ${provenance.why}` : provenance.why;
+    const own: Reason = { text, weight: 'none' };
     return say('unsigned', `unsigned (${own.text})`, [own, ...judged.reasons]);
   }
   // What policy lets weigh beside integrity: an outdated image, odd reports.
