@@ -33,6 +33,19 @@ const OPTIONS = {
     multiple: true,
   },
   policy: { env: 'POLICY', value: 'FILE', help: 'the host policy (default policies/default.yaml)' },
+  'image-policy': {
+    env: 'IMAGE_POLICY',
+    value: 'FILE|DIR',
+    help: 'what images must be signed by: ClusterImagePolicy documents (docs/image-policy.md); repeat it',
+    multiple: true,
+  },
+  'trust-root': {
+    env: 'TRUST_ROOT',
+    value: 'NAME=FILE',
+    help: 'a trusted_root.json under the name by which image policies call it; repeat it',
+    multiple: true,
+  },
+  reverify: { env: 'REVERIFY', value: 'TIME', help: 'how often signatures are looked for again (default 24h)' },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   authfile: { env: 'AUTHFILE', value: 'FILE', help: 'registry credentials, as containers auth.json' },
   'ca-file': { env: 'CA_FILE', value: 'FILE', help: 'more certificate authorities for registries, in PEM' },
@@ -64,6 +77,9 @@ export type Settings = {
   readonly baseUrl: string | undefined;
   readonly sources: readonly string[];
   readonly policyFile: string | undefined;
+  readonly imagePolicies: readonly string[];
+  readonly trustRoots: readonly string[];
+  readonly reverifyMs: number;
   readonly jobsIntervalMs: number;
   readonly authFile: string | undefined;
   readonly caFile: string | undefined;
@@ -108,6 +124,9 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     baseUrl: base === undefined ? undefined : parseBaseUrl(base),
     sources: all('source'),
     policyFile: one('policy'),
+    imagePolicies: all('image-policy'),
+    trustRoots: all('trust-root'),
+    reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     authFile: one('authfile'),
     caFile: one('ca-file'),

@@ -7,6 +7,7 @@ import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/termin
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { startServer } from './start.ts';
+import { readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
 
 const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
 
@@ -18,10 +19,13 @@ export async function serve(args: readonly string[], io: Io): Promise<Exit> {
     return EXIT.ok;
   }
   const policy = await readPolicy(settings.policyFile);
+  const trust = await readTrust(settings, io);
   if (settings.databaseUrl === undefined) await mkdir(settings.data, { recursive: true, mode: 0o700 });
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
     policy,
+    trust,
+    reverifyEveryMs: settings.reverifyMs,
     listen: settings.listen,
     baseUrl: settings.baseUrl,
     sources: sourcesOf(settings),
@@ -64,6 +68,19 @@ export async function readPolicy(file: string | undefined): Promise<Policy> {
   return parsePolicy(text, { file, base: (name) => (name === shipped.name ? shipped : undefined) });
 }
 
+/** The image policy that the settings name, with what its author should know; null without one. @throws {UsageError | BootproofError} */
+async function readTrust({ imagePolicies, trustRoots }: Settings, io: Io): Promise<TrustSetup | null> {
+  if (imagePolicies.length === 0) {
+    if (trustRoots.length > 0)
+      throw new UsageError('--trust-root without --image-policy: a root vouches for nothing unless a policy names it');
+    return null;
+  }
+  const setup = trustSetup(await readTrustFiles({ policies: imagePolicies, roots: trustRoots }));
+  for (const { file, line, column, message } of setup.policy.lints)
+    await io.stderr.write(`${printableText(`${file}:${line}:${column}: ${message}`)}\n`);
+  return setup;
+}
+
 /** Events as JSON lines on standard error, for people and journals alike. */
 function logTo(io: Io): Log {
   return (level, event, fields = {}) => {
@@ -73,7 +90,8 @@ function logTo(io: Io): Log {
   };
 }
 
-function untilStopped(): Promise<void> {
+/** Resolves at SIGINT or SIGTERM. */
+export function untilStopped(): Promise<void> {
   return new Promise((resolve) => {
     process.once('SIGINT', () => resolve());
     process.once('SIGTERM', () => resolve());
