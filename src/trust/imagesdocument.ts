@@ -162,7 +162,7 @@ function conditionOf(source: string, refuse: (message: string) => void): Conditi
     return parseCondition(source);
   } catch (error) {
     if (!(error instanceof ConditionError)) throw error;
-    refuse(error.message);
+    refuse(error.message.startsWith('at ') ? `in the expression, ${error.message}` : error.message);
     return undefined;
   }
 }
