@@ -10,6 +10,7 @@ import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { newApi, type Api } from './route.ts';
 import { tokenRoutes } from './tokens.ts';
+import { trustRoutes } from './trust.ts';
 import type { ApiServices } from './services.ts';
 
 /** Reports from files, by a person's hand (PROTOCOL 4). */
@@ -51,6 +52,7 @@ export function apiApp(services: ApiServices): Api {
   findingRoutes(api, services);
   imageRoutes(api, services);
   tokenRoutes(api, services);
+  trustRoutes(api, services);
   api.all('/api/*', () => {
     throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
   });

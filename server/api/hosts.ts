@@ -10,6 +10,7 @@ import type { Host as HostRecord } from '#server/store/records.ts';
 import type { HostFilter } from '#server/store/store.ts';
 import { findingJson } from './findings.ts';
 import { ApiError } from './problem.ts';
+import { provenanceJson } from './provenance.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
 import { Finding, Host, HostDetail, ReportHead } from './schemas.ts';
@@ -54,10 +55,6 @@ export function hostJson(host: HostRecord, now: Instant): z.infer<typeof Host> {
         : { ...host.last, startedAt: time(host.last.startedAt), receivedAt: time(host.last.receivedAt) },
     enrolledAt: time(host.createdAt),
   };
-}
-
-function provenanceJson(provenance: ReturnType<typeof viewOf>['provenance']): z.infer<typeof Host>['provenance'] {
-  return provenance.state === 'unverifiable' ? { ...provenance, since: time(provenance.since) } : { ...provenance };
 }
 
 const HostParam = z.object({

@@ -1,9 +1,11 @@
 /** `/api/v1/images` and `/api/v1/sources`: what hosts boot, whether its manifest is there, and where images may come from. */
 import { z } from '@hono/zod-openapi';
 import { formatInstant } from '#src/clock.ts';
+import type { Provenance } from '#src/finding/verdict.ts';
 import { allowSource, sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
 import type { Image as ImageRecord, ImageInList } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
+import { provenanceJson } from './provenance.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
 import { Image, ImageDetail, Source } from './schemas.ts';
@@ -11,7 +13,7 @@ import type { ApiServices } from './services.ts';
 
 const timeOrNull = (at: number | null): string | null => (at === null ? null : formatInstant(at));
 
-export function imageJson(image: ImageRecord | ImageInList): z.infer<typeof Image> {
+export function imageJson(image: ImageRecord | ImageInList, provenance: Provenance): z.infer<typeof Image> {
   return {
     digest: image.digest,
     state: image.state,
@@ -24,6 +26,7 @@ export function imageJson(image: ImageRecord | ImageInList): z.infer<typeof Imag
     repositories: [...image.repositories],
     claims: [...image.claims],
     version: image.version,
+    provenance: provenanceJson(provenance),
     ...('hosts' in image ? { hosts: { ...image.hosts } } : {}),
   };
 }
@@ -96,7 +99,7 @@ const deleteSource = adminRoute({
 });
 
 export function imageRoutes(api: Api, services: ApiServices): void {
-  const { store, clock, wake } = services;
+  const { store, clock, trust, wake } = services;
 
   api.openapi(listImages, async (c) => {
     const query = c.req.valid('query');
@@ -104,20 +107,23 @@ export function imageRoutes(api: Api, services: ApiServices): void {
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ at: z.int(), digest: z.string() }));
     const filter = query.state === undefined ? {} : { states: query.state };
     const page = await store.read.images(filter, { limit: query.limit, cursor });
-    return c.json({ items: page.items.map(imageJson), next: printCursor(page, bound) }, 200);
+    const known = await trust.ofMany(page.items);
+    const items = page.items.map((image) => imageJson(image, known.get(image.digest)!.provenance));
+    return c.json({ items, next: printCursor(page, bound) }, 200);
   });
 
   api.openapi(getImage, async (c) => {
     const found = await store.images.find(c.req.valid('param').digest);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const { image, via } = found;
-    const [aliases, manifests] = await Promise.all([
+    const [aliases, manifests, signed] = await Promise.all([
       store.read.aliases(image.digest),
       store.images.manifests(image.digest),
+      trust.of(image.digest),
     ]);
     return c.json(
       {
-        ...imageJson(image),
+        ...imageJson(image, signed.facts.provenance),
         via,
         aliases: aliases.map((alias) => ({ ...alias })),
         warnings: image.warnings,

@@ -27,6 +27,7 @@ const API_PROBLEMS = {
   HOST_NOT_PENDING: 409,
   NOT_FORKED: 409,
   SOURCE_SYNTAX: 422,
+  DENY_INVALID: 422,
   CONFLICT: 409,
 } as const;
 type ApiCode = keyof typeof API_PROBLEMS;

@@ -45,7 +45,7 @@ const Integrity = z
   })
   .openapi('Integrity', { description: 'Is it the image, as far as policy allows?' });
 
-const Provenance = z
+export const Provenance = z
   .object({
     state: z.enum(['not-assessed', 'trusted', 'unsigned', 'rejected', 'unverifiable']),
     by: z.string().optional(),
@@ -175,6 +175,7 @@ export const Image = z
       .array(z.string())
       .openapi({ description: 'References as hosts claim them; nothing is fetched from there.' }),
     version: z.string().nullable(),
+    provenance: Provenance,
     hosts: z.object({ booted: Count, staged: Count, rollback: Count }).optional(),
   })
   .openapi('Image');

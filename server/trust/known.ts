@@ -23,6 +23,8 @@ export function trustAllJob(runAt: Instant): NewJob {
   return { kind: TRUST_ALL_JOB, dedupeKey: TRUST_ALL_JOB, runAt, payload: {} };
 }
 
+const PENDING = 'TRUST_PENDING: its signatures are being looked for';
+
 export const sameBasis = (a: TrustBasis, b: TrustBasis): boolean =>
   a.policy === b.policy && a.roots === b.roots && a.deny === b.deny;
 
@@ -63,13 +65,24 @@ export class KnownTrust {
     const found = await this.#deps.store.images.find(reported);
     const image = found?.image.digest ?? reported;
     const trust = await this.#deps.store.trust.get(image);
-    const facts =
-      trust === undefined
-        ? untold(image, 'TRUST_PENDING: its signatures are being looked for', since(found?.image))
-        : provenanceOf(trust);
+    const facts = trust === undefined ? untold(image, PENDING, since(found?.image)) : provenanceOf(trust);
     const looked = { facts, image, due: trust === undefined || !sameBasis(trust.basis, basis) };
     if (!looked.due) this.#recent.set(reported, { at: now, looked });
     return looked;
+  }
+
+  /** The same of images as they are listed, in one read. */
+  async ofMany(
+    images: readonly { readonly digest: string; readonly firstSeen: Instant }[],
+  ): Promise<ReadonlyMap<string, ProvenanceFacts>> {
+    if (this.#basis() === null) return new Map(images.map(({ digest }) => [digest, NOT_ASSESSED]));
+    const known = await this.#deps.store.trust.getMany(images.map(({ digest }) => digest));
+    return new Map(
+      images.map(({ digest, firstSeen }) => {
+        const trust = known.get(digest);
+        return [digest, trust === undefined ? untold(digest, PENDING, firstSeen) : provenanceOf(trust)];
+      }),
+    );
   }
 
   /** Whether a host was judged under what is known of its image now. */

@@ -41,7 +41,7 @@ export function provenanceOf(trust: ImageTrust): ProvenanceFacts {
   if (trust.state !== 'trusted' && trust.state !== 'not-assessed') faults.push({ fault: trust.state, why });
   if (trust.vanishedAt !== null)
     faults.push({ fault: 'signature-vanished', why: `gone since ${formatInstant(trust.vanishedAt)}` });
-  if (trust.state === 'trusted' && told.hostPolicy?.readable === false)
+  else if (trust.state === 'trusted' && told.hostPolicy?.readable === false)
     faults.push({ fault: 'host-unreadable', why: told.hostPolicy.reason });
   return {
     provenance: answerOf(trust, why),
