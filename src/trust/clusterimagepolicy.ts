@@ -301,16 +301,14 @@ function signerAt(
       'policy-controller accepts a ca-cert and never verifies with it; import the authority as a trust root and name it in trustRootRef',
     );
   const root = given(trustRootRef) ?? defaultRoot;
-  const others = [
-    ['ctlog', ctlog],
-    ['rfc3161timestamp', rfc3161timestamp],
-  ] as const;
-  for (const [name, other] of others)
-    if (other !== undefined && (given(other.trustRootRef) ?? (name === 'ctlog' ? defaultRoot : root)) !== root)
-      return unsupported(
-        [...at, name, 'trustRootRef'],
-        `another trust root than the certificates' own (${root}); name the same in both`,
-      );
+  const tlogRoot = wantsLog ? (given(ctlog.trustRootRef) ?? defaultRoot) : root;
+  const tsaRoot = wantsStamp ? (given(rfc3161timestamp.trustRootRef) ?? root) : root;
+  if (tlogRoot !== root && ctlog?.trustRootRef === undefined)
+    note(
+      [...at, 'ctlog'],
+      'NOT_HERE',
+      `without trustRootRef, logs of the root ${tlogRoot} count, not those of ${root}; name it here as well if they are meant`,
+    );
   if (root === defaultRoot && url !== undefined && !/^https?:\/\/fulcio\.sigstore\.dev\/?$/.test(url))
     note(
       [...where, 'url'],
@@ -331,6 +329,8 @@ function signerAt(
       kind: 'keyless',
       identities: who.filter((identity) => identity !== undefined),
       trustRoot: root,
+      ...(tlogRoot === root ? {} : { tlogRoot }),
+      ...(tsaRoot === root ? {} : { tsaRoot }),
       tlog,
       tsa: wantsStamp || !tlog,
       sct: insecureIgnoreSCT !== true,

@@ -273,7 +273,9 @@ class Court {
   #withRoot({ code, reason }: Reason, authority: Authority): Reason {
     if (code !== 'NO_TRUST_ROOT') return { code, reason };
     const names: readonly (TrustRootName | undefined)[] =
-      authority.kind === 'key' ? [authority.tlog, authority.tsa] : [authority.trustRoot];
+      authority.kind === 'key'
+        ? [authority.tlog, authority.tsa]
+        : [authority.trustRoot, authority.tlogRoot, authority.tsaRoot];
     const absent = names.flatMap((name) => this.#terms.policy.absentRoots.get(name ?? '') ?? [])[0];
     return { code, reason: absent === undefined ? reason : `${reason} (${absent.field}: ${absent.why})` };
   }

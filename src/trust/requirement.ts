@@ -39,6 +39,9 @@ export type KeylessAuthority = {
   readonly identities: readonly Identity[];
   /** Whose certificate authorities, CT logs, transparency logs and timestamp authorities count. */
   readonly trustRoot: TrustRootName;
+  /** The roots whose transparency logs and timestamp authorities count instead of `trustRoot`'s, where a policy names others. */
+  readonly tlogRoot?: TrustRootName;
+  readonly tsaRoot?: TrustRootName;
   /** Whether an entry in a transparency log must be there. Where one stands it is verified all the same. */
   readonly tlog: boolean;
   /** Whether an RFC 3161 timestamp must be there. Without `tlog` it is the only trusted time, so it must be there then. */

@@ -212,15 +212,16 @@ function keyScope({ tlog, tsa }: KeyAuthority, roots: TrustRoots): Scope {
   };
 }
 
-function keylessScope({ trustRoot, tlog, tsa, sct }: KeylessAuthority, roots: TrustRoots): Scope {
+function keylessScope({ trustRoot, tlogRoot, tsaRoot, tlog, tsa, sct }: KeylessAuthority, roots: TrustRoots): Scope {
   const root = rootOf(roots, trustRoot);
-  const { certificateAuthorities, ctlogs, tlogs, timestampAuthorities } = root.material;
+  const logRoot = tlogRoot === undefined ? root : rootOf(roots, tlogRoot);
+  const stampRoot = tsaRoot === undefined ? root : rootOf(roots, tsaRoot);
   return {
-    roots: [root],
-    authorities: certificateAuthorities,
-    ctlogs,
-    logs: tlogs,
-    stampers: timestampAuthorities,
+    roots: [...new Set([root, logRoot, stampRoot])],
+    authorities: root.material.certificateAuthorities,
+    ctlogs: root.material.ctlogs,
+    logs: logRoot.material.tlogs,
+    stampers: stampRoot.material.timestampAuthorities,
     needs: { log: tlog, stamp: tsa || !tlog, sct },
   };
 }

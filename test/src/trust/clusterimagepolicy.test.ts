@@ -79,12 +79,8 @@ const refused: [name: string, text: string, problems: RegExp[]][] = [
     `${HEAD}  authorites: []\n`,
     [/^6:3 unknown key "authorites", did you mean authorities\?$/],
   ],
-  ['no name', `${one('static: {action: pass}').replace('{name: a}', '{}')}`, [/^3:11 name is missing/]],
-  [
-    'no metadata',
-    `${one('static: {action: pass}').replace('metadata: {name: a}\n', '')}`,
-    [/^1:1 metadata is missing/],
-  ],
+  ['no name', one('static: {action: pass}').replace('{name: a}', '{}'), [/^3:11 name is missing/]],
+  ['no metadata', one('static: {action: pass}').replace('metadata: {name: a}\n', ''), [/^1:1 metadata is missing/]],
   ['text where a list is meant', `${HEAD}  authorities: all\n`, [/^6:16 expected a list$/]],
   ['a number where text is meant', one('static: {action: 1}'), [/^7:24 expected text$/]],
   [
@@ -286,7 +282,14 @@ test('an empty text is an absent one, as in Go', () => {
 // What the fields demand of a signature (facts of policy-controller's checkOptsFromAuthority, and where we are stricter).
 const signerOf = (authority: string): PolicyAuthority['signer'] =>
   read(one(authority)).policies[0]!.authorities[0]!.signer;
-type Demands = { trustRoot?: string; tlog: unknown; tsa: unknown; sct?: boolean };
+type Demands = {
+  trustRoot?: string;
+  tlogRoot?: string;
+  tsaRoot?: string;
+  tlog: unknown;
+  tsa: unknown;
+  sct?: boolean;
+};
 const demands: [name: string, authority: string, demands: Demands][] = [
   ['a key', `key: {data: ${KEY}}`, { tlog: undefined, tsa: undefined }],
   [
@@ -351,6 +354,16 @@ const demands: [name: string, authority: string, demands: Demands][] = [
     { trustRoot: PUBLIC_GOOD, tlog: false, tsa: true, sct: true },
   ],
   [
+    'an identity of a private root, with a log by its address',
+    `{keyless: {trustRootRef: own, ${WHO}}, ctlog: {url: "https://rekor"}}`,
+    { trustRoot: 'own', tlogRoot: PUBLIC_GOOD, tlog: true, tsa: false, sct: true },
+  ],
+  [
+    'an identity, with the stamp of a private root',
+    `{keyless: {${WHO}}, rfc3161timestamp: {trustRootRef: own}}`,
+    { trustRoot: PUBLIC_GOOD, tsaRoot: 'own', tlog: false, tsa: true, sct: true },
+  ],
+  [
     'an identity, with both',
     `{keyless: {trustRootRef: own, ${WHO}}, ctlog: {trustRootRef: own}, rfc3161timestamp: {trustRootRef: own}}`,
     { trustRoot: 'own', tlog: true, tsa: true, sct: true },
@@ -361,8 +374,11 @@ for (const [name, authority, expected] of demands)
     const signer = signerOf(authority);
     assert.ok(signer.kind === 'signer', JSON.stringify(signer));
     const { tlog, tsa } = signer.authority;
-    const more =
-      signer.authority.kind === 'keyless' ? { trustRoot: signer.authority.trustRoot, sct: signer.authority.sct } : {};
+    const roots =
+      signer.authority.kind === 'key'
+        ? {}
+        : Object.fromEntries(Object.entries(signer.authority).filter(([key]) => key.endsWith('Root')));
+    const more = signer.authority.kind === 'keyless' ? { ...roots, sct: signer.authority.sct } : {};
     assert.deepEqual({ ...more, tlog, tsa }, expected);
   });
 
@@ -373,11 +389,6 @@ const unsupported: [name: string, authority: string, field: string][] = [
     'an authority by its certificate',
     `keyless: {ca-cert: {secretRef: {name: a}}, ${WHO}}`,
     'spec.authorities[0].keyless.ca-cert',
-  ],
-  [
-    'a log of another root than the certificates',
-    `{keyless: {trustRootRef: own, ${WHO}}, ctlog: {url: "https://rekor"}}`,
-    'spec.authorities[0].ctlog.trustRootRef',
   ],
   [
     'a key of a kind that is not verified',
@@ -445,6 +456,12 @@ const lints: [name: string, text: string, code: string, field: string][] = [
     one(`keyless: {trustRootRef: own, ${WHO}}`),
     'STRICTER_HERE',
     'spec.authorities[0].keyless',
+  ],
+  [
+    'a log by its address beside a private root',
+    one(`{keyless: {trustRootRef: own, ${WHO}}, ctlog: {url: "https://rekor"}}`),
+    'NOT_HERE',
+    'spec.authorities[0].ctlog',
   ],
   [
     'resources of a cluster',

@@ -6,7 +6,7 @@ import { parseImagePolicy } from '#src/trust/imagepolicy.ts';
 import { judgeImage } from '#src/trust/judge.ts';
 import type { ImageJudgement } from '#src/trust/judgement.ts';
 import { readTrustRoot } from '#src/trust/trustroot.ts';
-import { caseOf, pem, vectors } from './cases.ts';
+import { caseOf, pem, ROOTS, vectors } from './cases.ts';
 import { indent, policy, keyless, read, evidenceOf, terms, judge, IDENTITY } from './policies.ts';
 
 // Roots.
@@ -25,6 +25,32 @@ test('a root that a document brings counts under its name, and never in the plac
   const brought = { ...documents, trustRoots: [other] };
   assert.equal((await judge('v-bundle-keyless', brought)).state, 'trusted');
   assert.equal((await judge('v-bundle-keyless', brought, { roots: new Map() })).state, 'rejected');
+});
+
+test('certificates, log and stamps may be of different roots, each for what it is named for', async () => {
+  const both = '      ctlog: {trustRootRef: LOG}\n      rfc3161timestamp: {trustRootRef: STAMP}\n';
+  const other = readTrustRoot('other', readFileSync(join(vectors, 'trust/other-instance.trusted_root.json')));
+  const again = readTrustRoot('again', readFileSync(join(vectors, 'trust/trusted_root.json')));
+  const roots = new Map([...ROOTS, ['other', other], ['again', again]]);
+  const judged = async (log: string, stamp: string, certificates = 'test') => {
+    const text = policy(
+      'a',
+      keyless(IDENTITY.subject, IDENTITY.issuer, both.replace('LOG', log).replace('STAMP', stamp)),
+    );
+    return judge('v-bundle-keyless-tsa', read(text.replace('trustRootRef: test', `trustRootRef: ${certificates}`)), {
+      roots,
+    });
+  };
+  const good = await judged('again', 'again');
+  assert.equal(good.state, 'trusted', good.reason ?? '');
+  assert.deepEqual(
+    good.proofs[0]?.verified.roots.map(({ name }) => name),
+    ['test', 'again'],
+  );
+  assert.equal((await judged('other', 'again')).code, 'UNKNOWN_LOG');
+  assert.equal((await judged('again', 'other')).code, 'BROKEN_TIMESTAMP');
+  assert.equal((await judged('again', 'again', 'other')).state, 'rejected');
+  assert.equal((await judged('again', 'nowhere')).code, 'NO_TRUST_ROOT');
 });
 
 // Real documents of policy-controller over real images.
