@@ -6,6 +6,7 @@ import type { Image, ImageInList, Manifest, Reason } from '#server/store/records
 import { digestHtml, html, type Html } from './html.ts';
 import { missingPage, page } from './layout.ts';
 import type { WebServices } from './services.ts';
+import { trustSheet } from './trust.ts';
 import { agoHtml, count, plural, timeHtml } from './words.ts';
 
 const PAGE = 50;
@@ -123,14 +124,16 @@ function stateHtml({ state, reasons }: Pick<Image, 'state' | 'reasons'>): Html {
     : html`${state}`;
 }
 
-async function imagePage(c: Context, { store, clock }: WebServices): Promise<Response> {
+async function imagePage(c: Context, services: WebServices): Promise<Response> {
+  const { store, clock } = services;
   const found = await store.images.find(c.req.param('digest')!);
   if (found === undefined) return missingPage(c, clock());
   const now = clock();
   const { image, via } = found;
-  const [aliases, manifests] = await Promise.all([
+  const [aliases, manifests, signed] = await Promise.all([
     store.read.aliases(image.digest),
     store.images.manifests(image.digest),
+    trustSheet(image.digest, services, now),
   ]);
   const body = html`<div class="head">
       <nav class="crumb" aria-label="Breadcrumb">
@@ -143,8 +146,8 @@ async function imagePage(c: Context, { store, clock }: WebServices): Promise<Res
     </div>
     <div class="cols aside">
       <div class="stack">
-        ${image.reasons.length > 0 && whySheet(image, now)} ${manifests.length > 0 && manifestsSheet(manifests)}
-        ${warningsSheet(image)}
+        ${image.reasons.length > 0 && whySheet(image, now)} ${signed}
+        ${manifests.length > 0 && manifestsSheet(manifests)} ${warningsSheet(image)}
       </div>
       <aside class="stack">
         <section class="sheet">

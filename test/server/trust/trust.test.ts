@@ -10,6 +10,7 @@ import { digestOf } from '#src/digest.ts';
 import type { StartOptions } from '#server/start.ts';
 import { assessHere } from '#server/trust/assesshere.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
+import { assertTame, read } from '#test/server/web/page.ts';
 import { enrol, folder, HOUR, image, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
 
 const REPOSITORY = 'team/os';
@@ -392,4 +393,38 @@ test('the thread says the same as this one', async (t) => {
   const host = await hostOn(server, at, os, 'a-1');
   await server.settle();
   assert.equal((await host.told()).provenance.state, 'trusted');
+});
+
+test('the image page says who signed it and with what, or the first reason why that does not count', async (t) => {
+  const at = await site(t);
+  const [signed, foreign] = [at.image('signed'), at.image('foreign')];
+  await at.sign(signed);
+  await at.sign(foreign, OTHER);
+  const server = await serverFor(t, { images: [signed, foreign], ...at.options(at.policy([KEY])) });
+  await hostOn(server, at, signed, 'good-1');
+  await hostOn(server, at, foreign, 'ugly-1');
+  await server.settle();
+  const login = await server.server.app.request('http://server/login', {
+    method: 'POST',
+    headers: { host: 'server', origin: 'http://server', 'content-type': 'application/x-www-form-urlencoded' },
+    body: new URLSearchParams({ token: server.admin }),
+  });
+  const headers = { host: 'server', cookie: login.headers.get('set-cookie')!.split(';')[0]! };
+  const page = async ({ digest }: TestImage) => {
+    const response = await server.server.app.request(`http://server/images/${digest}`, { headers });
+    const seen = read(await response.text());
+    assertTame(seen);
+    return seen.text;
+  };
+  assert.match(
+    await page(signed),
+    /Who signed it trusted Signed by key sha256:[0-9a-f]{64}, as the policy os demands\./,
+  );
+  assert.match(
+    await page(signed),
+    /ecdsa-p256-sha256, at no trusted time; docker:\/\/\S+: tag sha256-[0-9a-f]{64}\.sig, layer 0/,
+  );
+  const refused = await page(foreign);
+  assert.match(refused, /rejected Signed, but not as it must be: os: not signed by the key/);
+  assert.match(refused, /failed WRONG_KEY/);
 });
