@@ -402,7 +402,7 @@ function policyAt(
   note(
     path,
     'UNSUPPORTED',
-    `${why} (${field}): what depends on it is unverifiable; docs/image-policy.md 5 has conditions in CEL`,
+    `${why} (${field}): what depends on it is unverifiable; docs/image-policy.md 6 has conditions in CEL`,
   );
   return { field, why };
 }
