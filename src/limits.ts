@@ -377,3 +377,6 @@ export const TRUST_TOLD_MAX = 200;
 
 /** Heap of the thread that verifies signatures, MB: all signatures of one image together are 64, parsed some times that. */
 export const ASSESS_HEAP_MB = 768;
+
+/** A glob over image names: a repository, a digest, and stars between. */
+export const IMAGE_GLOB_CHARS_MAX = 512;

@@ -5,7 +5,7 @@
 import type { Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { parseReference } from '#src/image/reference.ts';
-import { GLOB_BYTES_MAX } from '#src/limits.ts';
+import { IMAGE_GLOB_CHARS_MAX } from '#src/limits.ts';
 
 export class ImageGlobError extends BootproofError<'IMAGE_GLOB_SYNTAX' | 'IMAGE_GLOB_LIMIT'> {}
 
@@ -20,10 +20,10 @@ export type ImageGlob = {
 
 /** @throws {ImageGlobError} */
 export function parseImageGlob(source: string): ImageGlob {
-  if (source.length > GLOB_BYTES_MAX)
+  if (source.length > IMAGE_GLOB_CHARS_MAX)
     throw new ImageGlobError(
       'IMAGE_GLOB_LIMIT',
-      `a glob of ${source.length} characters; at most ${GLOB_BYTES_MAX} are taken`,
+      `a glob of ${source.length} characters; at most ${IMAGE_GLOB_CHARS_MAX} are taken`,
     );
   if (!/^[a-zA-Z0-9\-_:/*.@]+$/.test(source))
     throw new ImageGlobError(

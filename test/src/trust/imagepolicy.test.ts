@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { DocumentError } from '#src/document/yaml.ts';
 import { parseImagePolicy, type ImagePolicy } from '#src/trust/imagepolicy.ts';
 import { IMAGES_FORMAT } from '#src/trust/imagesdocument.ts';
+import { exponent } from '#test/exponent.ts';
 import { vectors } from './cases.ts';
 import { attested, byKey, KEY, policy, STATIC_PASS } from './policies.ts';
 
@@ -286,6 +287,18 @@ for (const [name, spec, problem] of refusedRoots)
 test('refuses two roots of one name', () => {
   const text = trustRoot('  remote: {}\n');
   assert.match(problemsOf(`${text}---\n${text}`)[0] ?? '', /the trust root own stands here twice/);
+});
+
+test('time grows linearly with the documents', () => {
+  const sizes = [10, 20, 40, 80];
+  const texts = new Map(
+    sizes.map((n) => [
+      n,
+      Array.from({ length: n }, (_, i) => policy(`p${i}`, byKey(KEY), '', `ghcr.io/a/b${i}@*`)).join('---\n'),
+    ]),
+  );
+  const k = exponent((n) => void read(texts.get(n)!), sizes);
+  assert.ok(k < 1.5, `time grows with the ${k.toFixed(2)}th power`);
 });
 
 test('the policy that ships is read, and notes nothing', () => {

@@ -30,5 +30,5 @@ test('codes of notes stand in docs/image-policy.md', () => {
   const types = /export type LintCode =([^]*?);/.exec(read('src/trust/cipvalidate.ts'))?.[1] ?? '';
   const codes = [...types.matchAll(/'([A-Z_]+)'/g)].map(([, code]) => code);
   assert.ok(codes.length > 0);
-  assert.deepEqual(codesIn(section('docs/image-policy.md', '9 Notes')).toSorted(), codes.toSorted());
+  assert.deepEqual(new Set(codesIn(section('docs/image-policy.md', '9 Notes'))), new Set(codes));
 });
