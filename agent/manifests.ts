@@ -7,6 +7,7 @@ import { z } from 'zod';
 import type { Clock } from '#src/clock.ts';
 import type { ExpectedTree } from '#src/drift/compare.ts';
 import type { Digest } from '#src/digest.ts';
+import { BootproofError } from '#src/error.ts';
 import { HEADERS_BYTES_MAX, MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
 import { TREES, type TreeName } from '#src/manifest/entry.ts';
 import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
@@ -16,6 +17,9 @@ import { ManifestsAnswer } from '#src/wire/manifests.ts';
 import { manifestsPath, manifestTextPath, type TextPart } from '#src/wire/paths.ts';
 import { save, type Disk } from './disk.ts';
 import { PostError, problemOf, type Response, type Server } from './post.ts';
+
+/** MANIFEST_UNAVAILABLE: the server has none for this host now, or what came was not what it signed. */
+export class ManifestError extends BootproofError<'MANIFEST_UNAVAILABLE'> {}
 
 /** Why there is no manifest to compare with, in words; the report goes out without one. */
 export type NoManifest = { readonly kind: 'none'; readonly why: string };

@@ -22,6 +22,9 @@ const OPTIONS = {
   root: { type: 'string', default: '/' },
   manifest: { type: 'string' },
   'manifest-extra': { type: 'string' },
+  server: { type: 'string' },
+  state: { type: 'string' },
+  digest: { type: 'string' },
   workers: { type: 'string' },
   all: { type: 'boolean' },
   json: { type: 'boolean' },
@@ -36,6 +39,8 @@ const help = (
   --manifest FILE        hold it against this main text, as 'bootproof manifest build --format mtree' writes it
   --manifest-extra FILE  with this second text (--extra FILE there); without it capabilities and device numbers
                          are not compared
+  --server URL           hold it against what this host's server says of the booted image; the host must be enrolled.
+                         --state DIR (default /var/lib/bootproof), --digest sha256:… where the root cannot tell
 ${image}  --all                  list every path that came or went with its folder, too
   --json                 one JSON document on standard output
   --workers N            threads that read and hash (default: 2, or 1 on a single core)
@@ -79,7 +84,7 @@ async function run(values: Values, json: boolean, io: Io, image: ImageOption | u
   const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
   const workers = workersOf(text('workers'));
   const root = realRoot(text('root')!);
-  const expected = await expectedOf(text('manifest'), text('manifest-extra'), values, image);
+  const expected = await expectedOf(values, root.toString(), io, image);
   const look = new Look('/');
   const { masks } = await lookAtMounts(look, fromBytes(root));
   const progress = new ProgressLine(io);
@@ -126,15 +131,24 @@ function realRoot(given: string): Buffer {
 }
 
 async function expectedOf(
-  main: string | undefined,
-  extra: string | undefined,
   values: Values,
+  root: string,
+  io: Io,
   image: ImageOption | undefined,
 ): Promise<Expected | undefined> {
+  const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
+  const [main, extra, url] = [text('manifest'), text('manifest-extra'), text('server')];
   if (main === undefined && extra !== undefined) throw new UsageError('--manifest-extra needs --manifest');
+  if (url === undefined && (text('state') ?? text('digest')) !== undefined)
+    throw new UsageError('--state and --digest need --server');
   const built = await image?.load(values);
-  if (main !== undefined && built !== undefined) throw new UsageError('--manifest and --image do not go together');
-  return main === undefined ? built : openManifest(main, extra);
+  if ([main, built, url].filter((given) => given !== undefined).length > 1)
+    throw new UsageError('--manifest, --image and --server do not go together');
+  if (main !== undefined) return openManifest(main, extra);
+  if (url === undefined) return built;
+  // What talks to a server is a good part of the agent; a scan without one does not need it.
+  const { expectedByServer } = await import('./commands.ts');
+  return expectedByServer({ url, state: text('state'), root, image: text('digest') }, io);
 }
 
 /** In pieces that respect a slow reader, and are not one system call a line. */

@@ -145,7 +145,7 @@ for (const [index, name] of IMAGES.entries()) {
       if (line.attributes.includes('type')) continue;
       const theirs = new Set(Object.keys(aide.details[line.path!] ?? {}).map((key) => NAMES.get(key) ?? key));
       if (came.get(line.path!)?.includes('caps') === true) theirs.add('capability');
-      assert.deepEqual([...theirs].sort(), [...line.attributes].sort(), line.path);
+      assert.deepEqual([...theirs].sort(), [...line.attributes].sort(), line.path!);
     }
   });
 }

@@ -1,0 +1,65 @@
+/** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; then taken up again where it was left. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import { Fleet } from '#demo/fleet.ts';
+import { DEMO_HOSTS } from '#demo/host.ts';
+import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
+
+const launcher = join(import.meta.dirname, '../../bootproof');
+
+function run(args: readonly string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(launcher, [...args], (error, stdout, stderr) => {
+      resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
+    });
+  });
+}
+
+test('each host of the demo gets the verdict that it must get, and the next start finds it so', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'bootproof-fleet-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const { uid, gid } = userInfo();
+  const up = () =>
+    Fleet.up({
+      folder,
+      fresh: false,
+      port: { port: 0, movable: false },
+      user: { uid, gid },
+      env: process.env,
+      say: async () => {},
+    });
+
+  const fleet = await up();
+  try {
+    const hosts = await fleet.settle();
+    assert.ok(asExpected(hosts), fleetTable(hosts));
+    const told = fleetJson(hosts) as { hosts: { name: string }[]; expected: Record<string, string> };
+    assert.deepEqual(told.hosts.map(({ name }) => name).sort(), DEMO_HOSTS.map(({ name }) => name).sort());
+
+    // A person looks at one host by hand, against what the server says that it must be.
+    const home = join(folder, 'hosts', 'db-1');
+    const digest = hosts.find(({ name }) => name === 'db-1')!.images.booted!;
+    const state = ['--root', join(home, 'root'), '--state', join(home, 'state')];
+    const scan = await run(['agent', 'scan', ...state, '--server', fleet.url, '--digest', digest, '--json']);
+    assert.equal(scan.status, 1, scan.stderr);
+    const paths = (JSON.parse(scan.stdout).drift as { path: string }[]).map(({ path }) => path);
+    for (const path of ['/usr/bin/.backdoor', '/usr/bin/bash', '/usr/lib/libdemo.so.1'])
+      assert.ok(paths.includes(path), path);
+  } finally {
+    await fleet.close();
+  }
+
+  const again = await up();
+  try {
+    assert.equal(again.isNewToken, false);
+    const hosts = await again.settle();
+    assert.ok(asExpected(hosts), fleetTable(hosts));
+    assert.equal(hosts.length, DEMO_HOSTS.length, 'nobody enrolled twice');
+  } finally {
+    await again.close();
+  }
+});
