@@ -61,7 +61,7 @@ async function race(t: TestContext, storeUrl: string): Promise<void> {
       rivals.map(({ status }) => status).sort((x, y) => x - y),
       [200, 409],
     );
-    const winner = rivals[0]!.status === 200 ? a : b;
+    const winner = rivals[0].status === 200 ? a : b;
     // The winner's bytes again, at both: the first answer, whoever gives it.
     const again = await Promise.all([post(first, winner.text), post(second, winner.text)]);
     for (const { status, body } of again)
@@ -74,7 +74,7 @@ async function race(t: TestContext, storeUrl: string): Promise<void> {
     both.map(({ status }) => status),
     [200, 200],
   );
-  assert.deepEqual(both[0]!.body, both[1]!.body, 'one report, one answer');
+  assert.deepEqual(both[0].body, both[1].body, 'one report, one answer');
 }
 
 /** The whole way of a host, so that it is known to hold on this engine as well. */
@@ -130,7 +130,7 @@ async function start(
   });
   t.after(() => child.kill('SIGKILL'));
   let told = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => (told += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (told += text));
   for (;;) {
     const url = /server at (http:\S+)/.exec(told)?.[1];
     if (url !== undefined) return { child, url, token: /bp_admin_\S+/.exec(told)?.[0] };
@@ -173,10 +173,10 @@ test('kill -9 in the middle of intake loses nothing that was acknowledged', asyn
   const acknowledged = new Map<TestHost, { seq: number; digest: string }[]>(hosts.map((host) => [host, []]));
 
   for (let round = 0; round < 3; round++) {
-    let stop = false;
+    const stop = new AbortController();
     // Each host posts one report after the other; what was not answered is posted again, as the agent does.
     const work = hosts.map(async (host) => {
-      for (let kind = 0; !stop; kind++) {
+      for (let kind = 0; !stop.signal.aborted; kind++) {
         const report = host.full === null || kind % 4 === 0 ? host.fullReport() : host.sameReport();
         const sealed = await host.seal(report);
         for (;;) {
@@ -199,7 +199,7 @@ test('kill -9 in the middle of intake loses nothing that was acknowledged', asyn
     running.child.kill('SIGKILL');
     await once(running.child, 'exit');
     running = await start(data, t);
-    stop = true;
+    stop.abort();
     await Promise.all(work);
 
     for (const [host, taken] of acknowledged) {
