@@ -16,6 +16,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'build, show, digest, lint, diff or check the file manifest of an image',
     load: () => import('./manifest.ts'),
   },
+  image: {
+    about: 'verify who signed an image, check image policies',
+    load: async () => ({ main: (await import('./verify.ts')).image }),
+  },
   server: {
     about: 'take reports, judge hosts, show what was found',
     load: () => import('./server.ts'),

@@ -7,7 +7,9 @@ import type { Digest } from '#src/digest.ts';
 import { SIGNATURES_KEPT_BYTES_MAX, TRUST_TOLD_MAX } from '#src/limits.ts';
 import { readKept, type Looked } from '#src/source/signatures.ts';
 import type { DenyEntry } from '#src/trust/deny.ts';
-import { isMaterial, type Format, type Place, type SignedEntity } from '#src/trust/material.ts';
+import { hostPolicy, type HostPolicy } from '#src/trust/hostpolicy.ts';
+import { isMaterial, type Failed, type Format, type Place, type SignedEntity } from '#src/trust/material.ts';
+import { verifySignature, type Verified } from '#src/trust/verify.ts';
 import { judgeImage } from '#src/trust/judge.ts';
 import type { ImageJudgement } from '#src/trust/judgement.ts';
 import { blobKey, look, type LookPlace, type LookResult, type RegistryTerms } from './look.ts';
@@ -81,6 +83,8 @@ export const byLooking: Finder = async (subject, terms, signal) => {
       hostReadable: { readable: false, code: 'NO_SIGNATURE', reason },
       manifest: undefined,
       indexes: subject.indexes,
+      isIndex: false,
+      own: [],
     };
   }
 };
@@ -98,6 +102,7 @@ export async function assess(
   const looked = (result?.looked ?? subject.before.looked).slice(0, TRUST_TOLD_MAX);
   const complete = result?.complete ?? subject.before.complete;
   const unread = unreadOf(looked, complete);
+  const outcomes = new Map<SignedEntity, Verified | Failed>();
   const judge = (entities: readonly SignedEntity[]): ImageJudgement =>
     judgeImage(
       {
@@ -110,7 +115,7 @@ export async function assess(
         entities,
         unread,
       },
-      { policy: setup.policy, roots: setup.roots, deny, now },
+      { policy: setup.policy, roots: setup.roots, deny, now, verify: remembering(outcomes) },
     );
   let best = judge(found);
   let byKept = false;
@@ -126,13 +131,37 @@ export async function assess(
   return {
     image: subject.image,
     state: best.state,
-    told: tell(best, looked, result?.hostReadable ?? subject.before.hostPolicy),
+    told: tell(best, looked, result === undefined ? subject.before.hostPolicy : hostsSay(result, subject, outcomes)),
     complete,
     byKept,
     present: result?.found.map(({ raw }) => blobKey(raw.blob)),
     keep: toKeep([...found, ...kept], new Set(best.proofs.map(({ entity }) => blobKey(entity.raw.blob)))),
     indexes,
   };
+}
+
+/** Holds signatures as ever, and remembers each one's best: what it is worth to hosts depends on how it was made. */
+function remembering(outcomes: Map<SignedEntity, Verified | Failed>): typeof verifySignature {
+  return (entity, requirement, circumstances) => {
+    const outcome = verifySignature(entity, requirement, circumstances);
+    if (outcomes.get(entity)?.kind !== 'verified') outcomes.set(entity, outcome);
+    return outcome;
+  };
+}
+
+/** Whether hosts that enforce containers policy could read a signature of it. */
+function hostsSay(
+  { found, own, isIndex }: LookResult,
+  { image }: Subject,
+  outcomes: ReadonlyMap<SignedEntity, Verified | Failed>,
+): HostPolicy {
+  const unasked: Failed = { kind: 'failed', code: 'NO_SIGNATURE', message: '' };
+  return hostPolicy(
+    found,
+    { digest: image, isIndex },
+    ({ source, by }) => own.includes(source) && (by === 'tag' || by === 'layout'),
+    found.map((entity) => outcomes.get(entity) ?? unasked),
+  );
 }
 
 /** Places whose silence may hide a signature. */

@@ -7,6 +7,7 @@ import { SIGNATURE_INDEXES_MAX } from '#src/limits.ts';
 import { findSignatures, type FoundSignatures, type Looked, type SignatureRepository } from '#src/source/signatures.ts';
 import type { SignatureSource } from '#src/source/source.ts';
 import { nodeSha256, verifiedDigest } from '#src/source/verified.ts';
+import type { Reach } from '#src/source/address.ts';
 import { openSource, type OpenSource } from '#server/sources.ts';
 
 /** A place that may be asked, in its canonical spelling. */
@@ -15,6 +16,8 @@ export type LookPlace = {
   readonly plainHttp: boolean;
   /** Whether hosts pull the image from there. */
   readonly own: boolean;
+  /** How far a person who named it vouches for where it lies. */
+  readonly reach?: Reach;
   /** Stands before `sha256-` of cosign's tags. */
   readonly tagPrefix?: string | undefined;
 };
@@ -39,6 +42,10 @@ export type LookResult = FoundSignatures & {
   /** Of the image, where a place has it. */
   readonly manifest: Uint8Array | undefined;
   readonly indexes: readonly Uint8Array[];
+  /** Whether the image is itself an index. */
+  readonly isIndex: boolean;
+  /** Names of sources from which hosts pull. */
+  readonly own: readonly string[];
 };
 
 /** Asks every place. What a place refuses is in the result; only an abort is thrown. */
@@ -59,12 +66,16 @@ export async function look(request: LookRequest, terms: RegistryTerms, signal: A
   }
 }
 
-function openPlace({ pattern, plainHttp }: LookPlace, terms: RegistryTerms, signal: AbortSignal): Promise<OpenSource> {
+function openPlace(
+  { pattern, plainHttp, reach }: LookPlace,
+  terms: RegistryTerms,
+  signal: AbortSignal,
+): Promise<OpenSource> {
   return openSource(parseReference(pattern), {
     ...terms,
     insecureHttp: plainHttp,
     // A person named this registry as one on loopback or in the local net; others keep to what their own name says.
-    ...(plainHttp ? { reach: 'any' as const } : {}),
+    ...(reach !== undefined ? { reach } : plainHttp ? { reach: 'any' as const } : {}),
     signal,
   });
 }
@@ -87,9 +98,10 @@ export async function lookIn(
       if (bytes !== undefined && lists(bytes, image)) indexes.set(verifiedDigest(bytes, undefined, source.name), bytes);
     }
   }
+  const isIndex = manifest !== undefined && kindOf(manifest)?.kind === 'index';
   const found = await findSignatures({
     image,
-    isIndex: manifest !== undefined && isIndex(manifest),
+    isIndex,
     indexes: [...indexes.keys()],
     repositories: places.map(({ source, own, tagPrefix }): SignatureRepository => ({
       source,
@@ -103,6 +115,9 @@ export async function lookIn(
     complete: found.complete && looked.every(({ outcome }) => outcome !== 'unreadable'),
     manifest,
     indexes: [...indexes.values()],
+    isIndex,
+    // A prefix before the tag is nothing that hosts look for.
+    own: places.filter(({ own, tagPrefix = '' }) => own && tagPrefix === '').map(({ source }) => source.name),
   };
 }
 
@@ -127,10 +142,6 @@ async function manifestOf(
 function unreadable(where: string, of: Digest, error: unknown): Looked {
   if (!(error instanceof BootproofError)) throw error;
   return { where, of, outcome: 'unreadable', count: 0, code: error.code, reason: error.message };
-}
-
-function isIndex(bytes: Uint8Array): boolean {
-  return kindOf(bytes)?.kind === 'index';
 }
 
 /** Whether an index lists the image; what is no index lists nothing. */

@@ -1,0 +1,168 @@
+/** `bootproof image verify`: what real signers made, judged as the vectors say, with the exit codes that CI relies on. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { image } from '#cli/verify.ts';
+import { keyPolicy } from '#demo/sign.ts';
+import { UsageError, type Io } from '#src/terminal.ts';
+import { rejectsCode } from '#test/throws.ts';
+import { caseOf, cases, pem, vectors, type Case } from '#test/src/trust/cases.ts';
+
+type Ran = { readonly exit: number; readonly out: string; readonly err: string };
+
+async function run(args: readonly string[]): Promise<Ran> {
+  const said = { out: '', err: '' };
+  const stream = (key: 'out' | 'err'): Io['stdout'] => ({
+    isTTY: false,
+    columns: 80,
+    async write(text) {
+      said[key] += typeof text === 'string' ? text : Buffer.from(text).toString();
+    },
+  });
+  const exit = await image(args, { stdout: stream('out'), stderr: stream('err'), env: {} });
+  return { exit, ...said };
+}
+
+const layout = ({ layout: name, digest }: Case) => `oci:${join(vectors, name)}@${digest}`;
+
+function argumentsOf(of: Case): string[] {
+  const { check, reference } = of;
+  const key = check.key === undefined ? [] : ['--key', join(vectors, check.key)];
+  const identity =
+    check.identity === undefined
+      ? []
+      : ['--certificate-identity', check.identity.subject, '--certificate-oidc-issuer', check.identity.issuer];
+  return [
+    'verify',
+    layout(of),
+    ...(reference === undefined ? [] : ['--as', reference]),
+    ...key,
+    ...identity,
+    ...['--trusted-root', join(vectors, 'trust/trusted_root.json')],
+    ...(check.requireTlog === true ? ['--require-log'] : []),
+    ...(check.requireTimestamp === true ? ['--require-timestamp'] : []),
+    ...(check.hashAlgorithm === undefined ? [] : ['--signature-digest', check.hashAlgorithm]),
+    ...(check.what === 'attestation' ? ['--attestation', check.predicateType!] : []),
+    '--json',
+  ];
+}
+
+for (const each of cases)
+  test(`${each.name}: ${each.expect}`, async () => {
+    const { exit, out } = await run(argumentsOf(each));
+    const document = JSON.parse(out);
+    assert.equal(document.image, each.digest);
+    assert.equal(typeof document.hostPolicyReadable, 'boolean');
+    if (each.expect === 'verify') assert.deepEqual([exit, document.status], [0, 'trusted'], out);
+    else if (each.expect === 'reject') {
+      assert.ok(exit === 1 || exit === 2, out);
+      assert.notEqual(document.status, 'trusted');
+      assert.deepEqual(document.identities, []);
+    } else assert.ok((exit === 0) === (document.status === 'trusted'), out);
+    if (exit === 1) assert.ok(['unsigned', 'rejected'].includes(document.status));
+    if (exit === 2) assert.equal(document.status, 'unverifiable');
+    if (exit !== 0) assert.match(document.code, /^[A-Z_]+$/);
+    for (const checked of document.checked)
+      assert.deepEqual(Object.keys(checked).sort(), ['code', 'format', 'outcome', 'reason', 'where']);
+  });
+
+function folder(t: TestContext): string {
+  const made = mkdtempSync(join(tmpdir(), 'bootproof-verify-'));
+  t.after(() => rmSync(made, { recursive: true, force: true }));
+  return made;
+}
+
+const SIGNED = caseOf('v-legacy2-key-p256');
+const KEY = pem('keys/p256.pub');
+
+test('an image policy says who must have signed; its name decides, its lints do not hinder', async (t) => {
+  const at = folder(t);
+  const named = (glob: string, key = KEY) => {
+    const file = join(at, 'policy.yaml');
+    writeFileSync(file, keyPolicy('acme', glob, [{ publicPem: key }]));
+    return ['verify', layout(SIGNED), '--as', SIGNED.reference!, '--policy', at, '--json'];
+  };
+  const status = async (args: string[]) => {
+    const { exit, out } = await run(args);
+    const { status: said, code, identities, policy } = JSON.parse(out);
+    return { exit, said, code, by: identities.length, policy };
+  };
+  assert.deepEqual(await status(named('localhost:5001/acme/*@*')), {
+    exit: 0,
+    said: 'trusted',
+    code: null,
+    by: 1,
+    policy: 'acme',
+  });
+  assert.deepEqual(await status(named('localhost:5001/other/*@*')), {
+    exit: 1,
+    said: 'unsigned',
+    code: 'NO_POLICY',
+    by: 0,
+    policy: null,
+  });
+  const other = await status(named('localhost:5001/acme/*@*', pem('keys/p384.pub')));
+  assert.deepEqual([other.exit, other.said], [1, 'rejected']);
+  writeFileSync(join(at, 'policy.yaml'), 'kind: Pod\n');
+  await assert.rejects(run(['verify', layout(SIGNED), '--policy', at]), { code: 'DOCUMENT_INVALID' });
+});
+
+test('what is denied is rejected whoever signed it', async (t) => {
+  const file = join(folder(t), 'deny.yaml');
+  writeFileSync(file, `format: bootproof.images/1\ndeny:\n  - image: ${SIGNED.digest}\n    reason: Recalled.\n`);
+  const args = ['verify', layout(SIGNED), '--key', join(vectors, 'keys/p256.pub')];
+  assert.equal((await run(args)).exit, 0);
+  const denied = await run([...args, '--deny', file]);
+  assert.equal(denied.exit, 1);
+  assert.match(denied.out, /^rejected: denied by image: Recalled\. \[DENIED\]/);
+});
+
+test('what cannot be had or told is 2, never 1, and JSON says why', async () => {
+  const key = ['--key', join(vectors, 'keys/p256.pub'), '--json'];
+  const gone = await run(['verify', `oci:${join(vectors, 'nowhere')}:1`, ...key]);
+  assert.deepEqual([gone.exit, JSON.parse(gone.out).code], [2, 'SOURCE_NOT_FOUND']);
+  const down = await run(['verify', `docker://127.0.0.1:1/team/os@${SIGNED.digest}`, ...key]);
+  assert.equal(down.exit, 2);
+  assert.equal(JSON.parse(down.out).status, 'unverifiable');
+  const rootless = await run([
+    'verify',
+    layout(SIGNED),
+    ...['--certificate-identity', 'x', '--certificate-oidc-issuer', 'https://y', '--json'],
+  ]);
+  assert.deepEqual([rootless.exit, JSON.parse(rootless.out).code], [2, 'NO_TRUST_ROOT']);
+});
+
+for (const [what, args] of [
+  ['nobody named', []],
+  ['two ways', ['--key', 'x', '--policy', 'y']],
+  ['one side of an identity', ['--certificate-identity', 'x']],
+  ['a digest algorithm that is none', ['--key', join(vectors, 'keys/p256.pub'), '--signature-digest', 'md5']],
+  ['a policy and a demand beside it', ['--policy', 'x', '--require-log']],
+] as const)
+  test(`${what} is wrong use`, () => rejectsCode(() => run(['verify', layout(SIGNED), ...args]), UsageError, 'USAGE'));
+
+test('policies are checked together, with what their author should know', async (t) => {
+  const at = folder(t);
+  const file = join(at, 'a.yaml');
+  writeFileSync(file, keyPolicy('a', 'ghcr.io/acme/os', [{ publicPem: KEY }]));
+  const noted = await run(['policy', 'check', file]);
+  assert.equal(noted.exit, 1);
+  assert.match(noted.out, /a\.yaml:\d+:\d+: .*matches no image.* \[NEVER_MATCHES\]/);
+  writeFileSync(file, keyPolicy('a', 'ghcr.io/acme/os@*', [{ publicPem: KEY }]));
+  assert.deepEqual([(await run(['policy', 'check', at])).exit, (await run(['policy', 'check', file])).out], [0, '']);
+  writeFileSync(join(at, 'b.yaml'), keyPolicy('a', '**', [{ publicPem: KEY }]));
+  await assert.rejects(run(['policy', 'check', at]), /b\.yaml:1:1: the policy a stands in .*a\.yaml:1 as well/);
+});
+
+test('from the shell: the exit code is the gate', async () => {
+  const launcher = join(import.meta.dirname, '../../bootproof');
+  const args = ['image', 'verify', layout(SIGNED), '--key', join(vectors, 'keys/p384.pub')];
+  const { code, out } = await new Promise<{ code: unknown; out: string }>((resolve) => {
+    execFile(launcher, args, (error, stdout) => resolve({ code: error?.code ?? 0, out: stdout }));
+  });
+  assert.equal(code, 1);
+  assert.match(out, /^rejected: /);
+});
