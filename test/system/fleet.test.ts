@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
 import { formatInstant } from '#src/clock.ts';
+import { digestOf } from '#src/digest.ts';
 import type { SameReport } from '#src/report/report.ts';
 import { stateDigest } from '#src/report/seal.ts';
+import { nodeSha256 } from '#src/source/verified.ts';
 import { BASE, file, HOUR, image, MINUTE } from '#test/server/fleet.ts';
 import { startPostgres } from '#test/postgres.ts';
 import { ROWS } from './ledger.ts';
@@ -25,7 +27,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   world.images.push(ONE);
   world.tampers = TAMPERS;
   await world.start();
-  for (let i = 0; i < 10; i++) await world.enrol(`host-${i}`, ONE);
+  for (let i = 0; i < 9; i++) await world.enrol(`host-${i}`, ONE);
   const [old, recent, cloned, carried, away, odd, ...plain] = world.machines as [
     Machine,
     Machine,
@@ -75,6 +77,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   await carry(world, carried);
   world.machines.splice(world.machines.indexOf(twin), 1);
   await twoAtOnce(world, twin, cloned);
+  await takeTurns(world, twin, cloned);
   await miscounts(world, odd);
   await rots(world, odd);
   await storm(world, 6 * HOUR);
@@ -146,7 +149,17 @@ async function twoAtOnce(world: World, twin: Machine, origin: Machine): Promise<
   }
 }
 
-/** A `same` that an honest agent would not count so. */
+/** Two machines with one key, one after the other: their boot ids tell. */
+async function takeTurns(world: World, twin: Machine, origin: Machine): Promise<void> {
+  for (const machine of [origin, twin, origin]) {
+    const { full, head } = world.ledger.host(origin.host);
+    const next = { ...full!.report, seq: head + 1, previous: full!.digest, bootId: machine.bootId, dropped: [] };
+    await world.deliver(world.nodes[0]!, await machine.seal(next), false);
+  }
+  await world.check();
+}
+
+/** A `same` that an honest agent would not count so, and one that leans on a full report that is not the last. */
 async function miscounts(world: World, machine: Machine): Promise<void> {
   const { full, head, sameCount, boots } = world.ledger.host(machine.host);
   const { report, digest } = full!;
@@ -169,13 +182,15 @@ async function miscounts(world: World, machine: Machine): Promise<void> {
     trees: { usr: digests(trees.usr), etc: digests(trees.etc) },
     state: stateDigest(deployment),
   };
-  await world.deliver(world.nodes[0]!, await machine.seal(same), false);
+  const other = digestOf('another full report', nodeSha256);
+  for (const document of [same, { ...same, seq: head + 2, full: other, count: 1 }])
+    await world.deliver(world.nodes[0]!, await machine.seal(document), false);
   await world.check();
 }
 
 /** A report rots on the disk before it was posted: its number is missing, and the next report says so. */
 async function rots(world: World, machine: Machine): Promise<void> {
-  await machine.run();
+  while (machine.sealed < world.ledger.host(machine.host).head) await machine.run();
   machine.offline = true;
   world.now += HOUR;
   await machine.run();

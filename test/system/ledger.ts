@@ -227,7 +227,9 @@ export class Ledger {
     const known = host.taken.get(report.seq)!;
     this.meet(host.isRemembered(known, report.seq) ? 'forked' : 'forked, digest not kept');
     const digests = host.forks.get(report.seq) ?? new Set();
-    if (known.digest !== digest && digests.size < FORK_COPIES_MAX) digests.add(digest);
+    // What is not remembered cannot be told from another: a repeat, too, where the host's clock was set back meanwhile (report.md 3.1).
+    const isOther = known.digest !== digest || !host.isRemembered(known, report.seq);
+    if (isOther && digests.size < FORK_COPIES_MAX) digests.add(digest);
     host.forks.set(report.seq, digests);
     known.pinned ||= host.isKept(report.seq);
     host.flags.forked = true;
