@@ -8,6 +8,7 @@ import { readOperand } from './connection.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
 import { printFacts, printTable } from './table.ts';
+import { showTrust } from './trust.ts';
 
 type Image = z.infer<typeof schemas.Image>;
 type ImageDetail = z.infer<typeof schemas.ImageDetail>;
@@ -21,6 +22,7 @@ export function images(args: readonly string[], io: Io): Promise<Exit> {
       '--state <words>',
       'pending, building, ready, failed',
     );
+    add(command.command('trust <digest>').description('who signed it, and why that counts or not'), showTrust);
   });
 }
 

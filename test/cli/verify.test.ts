@@ -41,7 +41,8 @@ function argumentsOf(of: Case): string[] {
     ...(reference === undefined ? [] : ['--as', reference]),
     ...key,
     ...identity,
-    ...['--trusted-root', join(vectors, 'trust/trusted_root.json')],
+    '--trusted-root',
+    join(vectors, 'trust/trusted_root.json'),
     ...(check.requireTlog === true ? ['--require-log'] : []),
     ...(check.requireTimestamp === true ? ['--require-timestamp'] : []),
     ...(check.hashAlgorithm === undefined ? [] : ['--signature-digest', check.hashAlgorithm]),
@@ -130,7 +131,11 @@ test('what cannot be had or told is 2, never 1, and JSON says why', async () => 
   const rootless = await run([
     'verify',
     layout(SIGNED),
-    ...['--certificate-identity', 'x', '--certificate-oidc-issuer', 'https://y', '--json'],
+    '--certificate-identity',
+    'x',
+    '--certificate-oidc-issuer',
+    'https://y',
+    '--json',
   ]);
   assert.deepEqual([rootless.exit, JSON.parse(rootless.out).code], [2, 'NO_TRUST_ROOT']);
 });

@@ -1,75 +1,14 @@
 /** Who built what runs, through the real server: signatures in a registry on loopback, hosts that report, what changes and what then is so. */
 import assert from 'node:assert/strict';
-import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { nodeSha256 } from '#demo/pack.ts';
-import { serveRegistry } from '#demo/registry.ts';
-import { keyPolicy, makeKey, signInto, type SigningKey } from '#demo/sign.ts';
+import { keyPolicy, signInto } from '#demo/sign.ts';
 import { digestOf } from '#src/digest.ts';
-import type { StartOptions } from '#server/start.ts';
-import { assessHere } from '#server/trust/assesshere.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { assertTame, read } from '#test/server/web/page.ts';
-import { enrol, folder, HOUR, image, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
-
-const REPOSITORY = 'team/os';
-const KEY = makeKey();
-const OTHER = makeKey();
-
-type Site = {
-  readonly registry: string;
-  readonly source: string;
-  readonly stop: () => Promise<void>;
-  readonly image: (name: string) => TestImage;
-  readonly sign: (image: TestImage, key?: SigningKey) => Promise<void>;
-  /** Takes a tag away. */
-  readonly remove: (image: TestImage) => void;
-  readonly policy: (keys: readonly SigningKey[], more?: string) => TrustSetup;
-  readonly options: (trust: TrustSetup | null) => Partial<StartOptions>;
-};
-
-async function site(t: TestContext): Promise<Site> {
-  const at = folder(t);
-  const registry = await serveRegistry(at, 0);
-  const { host } = registry;
-  let open = true;
-  const stop = async (): Promise<void> => {
-    if (open) await registry.close();
-    open = false;
-  };
-  t.after(stop);
-  const source = `docker://${host}/${REPOSITORY}`;
-  const fileOf = ({ digest }: TestImage) => join(at, 'manifests', REPOSITORY, `${digest.replace(':', '-')}.sig.json`);
-  return {
-    registry: host,
-    source,
-    stop,
-    image: (name) => image(name, undefined, { source }),
-    sign: ({ digest }, key = KEY) => signInto(host, { name: REPOSITORY, digest, key }),
-    remove: (of) => {
-      assert.ok(existsSync(fileOf(of)));
-      rmSync(fileOf(of));
-    },
-    policy: (keys, more) =>
-      trustSetup({
-        policies: [
-          { file: 'os.yaml', text: keyPolicy('os', `${host}/${REPOSITORY}@*`, keys) },
-          ...(more === undefined ? [] : [{ file: 'more.yaml', text: more }]),
-        ],
-        roots: [],
-      }),
-    options: (trust) => ({ trust, assess: assessHere, sources: [{ reference: source, plainHttp: true }] }),
-  };
-}
-
-async function hostOn(server: TestServer, at: Site, of: TestImage, name: string): Promise<TestHost> {
-  const host = await enrol(server, of, { name });
-  host.reference = `${at.registry}/${REPOSITORY}:latest`;
-  host.compareWith(of);
-  await host.sendFull();
-  return host;
-}
+import { folder, HOUR, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
+import { hostOn, KEY, OTHER, REPOSITORY, site, type Site } from './site.ts';
 
 const kinds = async (host: TestHost) =>
   (await host.findings()).filter(({ kind }) => kind === 'provenance').map(({ rule }) => rule);

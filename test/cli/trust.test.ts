@@ -1,0 +1,55 @@
+/** `bootproof images trust` and `bootproof deny` against a real server. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { images } from '#cli/supply.ts';
+import { deny } from '#cli/trust.ts';
+import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { serverFor, type TestServer } from '#test/server/fleet.ts';
+import { hostOn, KEY, OTHER, site } from '#test/server/trust/site.ts';
+import { rejectsCode } from '#test/throws.ts';
+
+type Main = (args: readonly string[], io: Io) => Promise<Exit>;
+
+async function run(server: TestServer, main: Main, ...args: string[]): Promise<{ exit: Exit; out: string }> {
+  let out = '';
+  const io: Io = {
+    stdout: { isTTY: false, columns: 100, write: async (text) => void (out += String(text)) },
+    stderr: { isTTY: false, columns: 100, write: async () => {} },
+    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin },
+  };
+  return { exit: await main(args, io), out };
+}
+
+test('images trust tells the proof, or the first reason, and exits as CI needs it; deny takes back what a key vouched for', async (t) => {
+  const at = await site(t);
+  const [good, bad] = [at.image('good'), at.image('bad')];
+  await at.sign(good);
+  await at.sign(bad, OTHER);
+  const server = await serverFor(t, { images: [good, bad], ...at.options(at.policy([KEY])) });
+  await hostOn(server, at, good, 'good-1');
+  await hostOn(server, at, bad, 'bad-1');
+  assert.equal((await run(server, images, 'trust', good.digest)).exit, 2, 'nobody has looked yet');
+  await server.settle();
+  const trusted = await run(server, images, 'trust', good.digest);
+  assert.equal(trusted.exit, 0);
+  assert.match(trusted.out, /^provenance +trusted$/m);
+  const signed = new RegExp(`key sha256:[0-9a-f]{64} \\(ecdsa-p256-sha256\\) signed ${good.digest}; docker://`);
+  assert.match(trusted.out, signed);
+  const refused = await run(server, images, 'trust', bad.digest);
+  assert.equal(refused.exit, 1);
+  assert.match(refused.out, /^os, key-1 +failed: not signed by the key sha256:.* \[WRONG_KEY\]$/m);
+  const json = JSON.parse((await run(server, images, 'trust', good.digest, '--json')).out);
+  const { fingerprint } = json.policies[0].authorities[0].proofs[0];
+
+  const added = await run(server, deny, 'add', '--key', fingerprint, '--reason', 'The key was published.');
+  const id = added.out.trim();
+  assert.match(id, /^d_[0-9a-f]{32}$/);
+  await server.settle();
+  assert.match((await run(server, images, 'trust', good.digest)).out, /denied by key: The key was published\./);
+  assert.match((await run(server, deny)).out, new RegExp(`^${id} +\\{"key":"${fingerprint}"\\} +always +The key`, 'm'));
+  assert.equal((await run(server, deny, 'remove', id)).out, 'removed\n');
+  await server.settle();
+  assert.equal((await run(server, images, 'trust', good.digest)).exit, 0);
+  for (const wrong of [[], ['--key', 'a', '--image', 'b'], ['--log', 'a']])
+    await rejectsCode(() => run(server, deny, 'add', '--reason', 'x', ...wrong), UsageError, 'USAGE');
+});
