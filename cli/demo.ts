@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Fleet } from '#demo/fleet.ts';
 import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
-import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 
 const HELP = `bootproof demo: brings up the demo fleet in a temporary folder, judges it, and takes it away again
 
@@ -34,7 +34,7 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     });
     try {
       const hosts = await fleet.settle();
-      await io.stdout.write(json === true ? `${JSON.stringify(fleetJson(hosts))}\n` : fleetTable(hosts));
+      await io.stdout.write(json === true ? `${jsonText(fleetJson(hosts))}\n` : fleetTable(hosts));
       return asExpected(hosts) ? EXIT.ok : EXIT.different;
     } finally {
       await fleet.close();

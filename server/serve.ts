@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Policy } from '#src/policy/document.ts';
 import { parsePolicy } from '#src/policy/document.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { startServer } from './start.ts';
@@ -84,7 +84,7 @@ async function readTrust({ imagePolicies, trustRoots }: Settings, io: Io): Promi
 /** Events as JSON lines on standard error, for people and journals alike. */
 function logTo(io: Io): Log {
   return (level, event, fields = {}) => {
-    const line = JSON.stringify({ level, event: event, ...fields, at: new Date().toISOString() });
+    const line = jsonText({ level, event, ...fields, at: new Date().toISOString() });
     // Nobody waits for a log line; what fails here has no other place to be told.
     io.stderr.write(`${line}\n`).catch(() => {});
   };
