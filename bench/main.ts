@@ -6,8 +6,28 @@ import { join } from 'node:path';
 const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
 const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   scan: async (folder) => (await import('./scan.ts')).benchScan(folder, '/', ROUNDS),
+  intake: async (folder) => intake(folder),
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
 };
+
+/** Reports a second, each answered after its commit; the load comes from the same machine and takes its share of it. */
+async function intake(folder: string): Promise<string> {
+  const { benchIntake } = await import('./intake.ts');
+  const { startPostgres } = await import('#test/postgres.ts');
+  const engines: [string, string][] = [['SQLite', `sqlite:${join(folder, 'intake.db')}`]];
+  const postgres = await startPostgres({ fsync: true });
+  if (!('skip' in postgres)) engines.push(['PostgreSQL', await postgres.database()]);
+  try {
+    let rows = '';
+    for (const [name, url] of engines) {
+      const { same, fullEtc, fullUsr } = await benchIntake(url);
+      rows += `| ${name} | ${same.toFixed(0)} | ${fullEtc.toFixed(0)} | ${fullUsr.toFixed(0)} |\n`;
+    }
+    return `## Intake\n\nSigned reports a second over HTTP with keep-alive, 128 connections, a key and a chain for each host, each answered after its commit; one server process, load on the same cores.\n\n| | \`same\` | \`full\`, 100 lines of drift in /etc | \`full\`, 100 lines in /usr (60,000 paths) |\n|---|---|---|---|\n${rows}`;
+  } finally {
+    if (!('skip' in postgres)) await postgres.stop();
+  }
+}
 
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !Object.hasOwn(BENCHES, name));

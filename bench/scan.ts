@@ -70,7 +70,7 @@ function writeManifest(root: string, file: string): { count: number; bytes: numb
     count++;
     writeSync(out, mainLine(entry));
     if (entry.type !== 'dir') return;
-    for (const child of (readdirSync(Buffer.from(path, 'latin1'), 'latin1') as string[]).sort())
+    for (const child of readdirSync(Buffer.from(path, 'latin1'), 'latin1').sort())
       walk(`${path}/${child}`, `${name}/${child}`);
   };
   writeSync(out, MTREE_HEAD);

@@ -37,7 +37,10 @@ export function deployRoot(tree: ReadonlyMap<string, TarItem>, root: string): vo
 }
 
 function place(item: TarItem, path: string): void {
-  if (item.type === 'dir') return void mkdirSync(path, { mode: 0o755 });
+  if (item.type === 'dir') {
+    mkdirSync(path, { mode: 0o755 });
+    return;
+  }
   if (item.type === 'symlink') symlinkSync(item.link ?? '', path);
   else writeFileSync(path, item.content ?? '');
   own(item, path);
