@@ -112,6 +112,7 @@ async function verify(text: string, given: VerifyOptions & { trustRoot?: readonl
         references: options.as === undefined ? references : [nameOf(options.as)],
         // Who types a registry's name vouches for where it lies.
         places: places.map((place) => ({ ...place, reach: 'any' })),
+        closed: [],
         pulledAs: [],
         kept: [],
         indexes: [],

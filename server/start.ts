@@ -105,7 +105,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const batch = new Batch(store);
     const images = new KnownImages(store);
     const basis = await Basis.open(options.trust ?? null, store);
-    const trust = new KnownTrust({ store, clock }, () => basis.current);
+    const trust = new KnownTrust({ store, clock }, basis);
     const refusals = new Refusals(store, log);
     const answers = new Answers(deps, policy.freshness.reportEvery);
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });

@@ -1,6 +1,6 @@
 /**
  * Who signed the images that hosts run: found out when an image becomes known, when what is demanded or denied changes, and on a schedule
- * (docs/image-policy.md). A job writes the result and judges every affected host before it is done.
+ * (docs/provenance.md). A job writes the result and judges every affected host before it is done.
  */
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
@@ -170,7 +170,7 @@ async function subjectOf(
 ): Promise<Subject> {
   const { store } = deps;
   const digest = image.digest as Digest;
-  const { places, references, tags } = placesOf(image, digest, await store.sources.list(), deps.basis.setup!);
+  const { places, references, tags, closed } = placesOf(image, digest, await store.sources.list(), deps.basis.setup!);
   const indexes = (await store.read.aliases(digest)).filter(({ kind }) => kind === 'index').map(({ alias }) => alias);
   const told = before === undefined ? undefined : toldOf(before);
   const kept: KeptBytes[] = [];
@@ -190,6 +190,7 @@ async function subjectOf(
     image: digest,
     references,
     places: looking ? places : null,
+    closed,
     pulledAs: [...indexes, ...tags],
     kept,
     indexes: keptIndexes,

@@ -1,4 +1,4 @@
-/** What passes between the store and those who find out who signed an image (docs/image-policy.md). */
+/** What passes between the store and those who find out who signed an image (docs/provenance.md). */
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type { Format, Place } from '#src/trust/material.ts';

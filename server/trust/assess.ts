@@ -31,6 +31,7 @@ export type Subject = {
   readonly references: readonly string[];
   /** Where to look; null: only what is kept is judged again. */
   readonly places: readonly LookPlace[] | null;
+  readonly closed: readonly string[];
   readonly pulledAs: readonly string[];
   readonly kept: readonly KeptBytes[];
   readonly indexes: readonly Uint8Array[];

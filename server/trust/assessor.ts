@@ -32,7 +32,13 @@ export const assessInWorker: Assessor = (request, signal) =>
     worker.once('message', (message: readonly Assessed[]) => {
       result = message;
     });
-    worker.once('error', reject);
+    worker.once('error', (error: NodeJS.ErrnoException) => {
+      const [subject, ...others] = request.subjects;
+      // One image's signatures are too much: asking again with the same memory gives the same.
+      if (error.code === 'ERR_WORKER_OUT_OF_MEMORY' && subject !== undefined && others.length === 0)
+        result = [tooMuch(subject)];
+      else reject(error);
+    });
     worker.once('exit', (code) => {
       signal.removeEventListener('abort', stop);
       if (result !== undefined) resolve(result);
@@ -40,3 +46,18 @@ export const assessInWorker: Assessor = (request, signal) =>
         reject(new Error(signal.aborted ? 'assessing was stopped' : `the thread ended with ${code} and said nothing`));
     });
   });
+
+function tooMuch({ image, kept, indexes }: Subject): Assessed {
+  const why = `verifying its signatures took more than ${ASSESS_HEAP_MB} MB of memory`;
+  const nothing = { by: null, policy: null, policies: [], warnings: [], checked: [], looked: [], hostPolicy: null };
+  return {
+    image,
+    state: 'unverifiable',
+    told: { ...nothing, code: 'TOO_MANY', why },
+    complete: false,
+    byKept: false,
+    present: undefined,
+    keep: kept,
+    indexes,
+  };
+}

@@ -4,7 +4,8 @@ import { KNOWN_IMAGES_MAX } from '#src/limits.ts';
 import { Lru } from '#server/lru.ts';
 import type { NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
-import type { TrustBasis } from '#server/store/trustrecords.ts';
+import type { ImageTrust, TrustBasis } from '#server/store/trustrecords.ts';
+import type { Basis } from './basis.ts';
 import { NOT_ASSESSED, provenanceOf, untold, type ProvenanceFacts } from './provenance.ts';
 
 /** Another process may have judged anew: what is remembered is asked again after so long. */
@@ -23,7 +24,15 @@ export function trustAllJob(runAt: Instant): NewJob {
   return { kind: TRUST_ALL_JOB, dedupeKey: TRUST_ALL_JOB, runAt, payload: {} };
 }
 
-const PENDING = 'TRUST_PENDING: its signatures are being looked for';
+/** How often what people denied is read anew because a result was reached under something else. */
+const RELOAD_MS = 2_000;
+
+/** Nobody looked yet; or what was found was found under another policy, which is no answer. */
+function pending(image: string, trust: ImageTrust | undefined, since: Instant): ProvenanceFacts {
+  return trust === undefined
+    ? untold(image, 'TRUST_PENDING: its signatures are being looked for', since)
+    : untold(image, 'TRUST_PENDING: not judged yet under the image policy as it is now', trust.verifiedAt);
+}
 
 export const sameBasis = (a: TrustBasis, b: TrustBasis): boolean =>
   a.policy === b.policy && a.roots === b.roots && a.deny === b.deny;
@@ -39,12 +48,13 @@ export type Looked = {
 export class KnownTrust {
   readonly #deps: { readonly store: Pick<Store, 'images' | 'trust'>; readonly clock: Clock };
   /** What counts now; null without an image policy. */
-  readonly #basis: () => TrustBasis | null;
+  readonly #basis: Pick<Basis, 'current' | 'reload'>;
+  #reloadedAt = 0;
   #recent = new Lru<string, { readonly at: Instant; readonly looked: Looked }>(KNOWN_IMAGES_MAX);
 
   constructor(
     deps: { readonly store: Pick<Store, 'images' | 'trust'>; readonly clock: Clock },
-    basis: () => TrustBasis | null,
+    basis: Pick<Basis, 'current' | 'reload'>,
   ) {
     this.#deps = deps;
     this.#basis = basis;
@@ -52,10 +62,8 @@ export class KnownTrust {
 
   /** The provenance that an image, as a host spells it, gives. */
   async of(reported: string | null): Promise<Looked> {
-    const basis = this.#basis();
-    if (basis === null) return { facts: NOT_ASSESSED, image: null, due: false };
+    if (this.#basis.current === null) return { facts: NOT_ASSESSED, image: null, due: false };
     const now = this.#deps.clock();
-    const since = (known: { readonly firstSeen: Instant } | undefined) => known?.firstSeen ?? now;
     if (reported === null) {
       const facts = untold('host', 'IMAGE_NOT_TOLD: the host does not say which image it booted', now);
       return { facts, image: null, due: false };
@@ -65,24 +73,38 @@ export class KnownTrust {
     const found = await this.#deps.store.images.find(reported);
     const image = found?.image.digest ?? reported;
     const trust = await this.#deps.store.trust.get(image);
-    const facts = trust === undefined ? untold(image, PENDING, since(found?.image)) : provenanceOf(trust);
-    const looked = { facts, image, due: trust === undefined || !sameBasis(trust.basis, basis) };
-    if (!looked.due) this.#recent.set(reported, { at: now, looked });
+    const due = trust === undefined || !(await this.#counts(trust, now));
+    const facts = due ? pending(image, trust, found?.image.firstSeen ?? now) : provenanceOf(trust);
+    const looked = { facts, image, due };
+    if (!due) this.#recent.set(reported, { at: now, looked });
     return looked;
+  }
+
+  /** Whether a result was reached under what counts now. */
+  async #counts({ basis }: ImageTrust, now: Instant): Promise<boolean> {
+    const { current } = this.#basis;
+    if (current === null || sameBasis(basis, current)) return true;
+    // Another process may have taken in what people denied, and judged by it.
+    if (now - this.#reloadedAt < RELOAD_MS) return false;
+    this.#reloadedAt = now;
+    const reloaded = await this.#basis.reload();
+    return reloaded !== null && sameBasis(basis, reloaded);
   }
 
   /** The same of images as they are listed, in one read. */
   async ofMany(
     images: readonly { readonly digest: string; readonly firstSeen: Instant }[],
   ): Promise<ReadonlyMap<string, ProvenanceFacts>> {
-    if (this.#basis() === null) return new Map(images.map(({ digest }) => [digest, NOT_ASSESSED]));
+    if (this.#basis.current === null) return new Map(images.map(({ digest }) => [digest, NOT_ASSESSED]));
     const known = await this.#deps.store.trust.getMany(images.map(({ digest }) => digest));
-    return new Map(
-      images.map(({ digest, firstSeen }) => {
-        const trust = known.get(digest);
-        return [digest, trust === undefined ? untold(digest, PENDING, firstSeen) : provenanceOf(trust)];
-      }),
-    );
+    const now = this.#deps.clock();
+    const told = new Map<string, ProvenanceFacts>();
+    for (const { digest, firstSeen } of images) {
+      const trust = known.get(digest);
+      const counts = trust !== undefined && (await this.#counts(trust, now));
+      told.set(digest, counts ? provenanceOf(trust) : pending(digest, trust, firstSeen));
+    }
+    return told;
   }
 
   /** Whether a host was judged under what is known of its image now. */

@@ -25,6 +25,8 @@ export type LookPlace = {
 export type LookRequest = {
   readonly image: Digest;
   readonly places: readonly LookPlace[];
+  /** Places that may hold some and may not be asked. */
+  readonly closed: readonly string[];
   /** Tags, and digests of indexes, under which the image was pulled: an index of them may be what is signed. */
   readonly pulledAs: readonly string[];
   /** Bytes of indexes that were kept. */
@@ -51,7 +53,14 @@ export type LookResult = FoundSignatures & {
 /** Asks every place. What a place refuses is in the result; only an abort is thrown. */
 export async function look(request: LookRequest, terms: RegistryTerms, signal: AbortSignal): Promise<LookResult> {
   const opened: (OpenSource & LookPlace)[] = [];
-  const looked: Looked[] = [];
+  const looked = request.closed.map((where): Looked => ({
+    where,
+    of: request.image,
+    outcome: 'unreadable',
+    count: 0,
+    code: 'IMAGE_SOURCE_NOT_ALLOWED',
+    reason: 'it is not on the list of sources',
+  }));
   try {
     for (const place of request.places) {
       try {
@@ -83,7 +92,7 @@ function openPlace(
 /** The same over sources that are open already. */
 export async function lookIn(
   places: readonly (Pick<LookPlace, 'own' | 'tagPrefix'> & { readonly source: SignatureSource })[],
-  { image, pulledAs, indexes: kept }: Omit<LookRequest, 'places'>,
+  { image, pulledAs, indexes: kept }: Omit<LookRequest, 'places' | 'closed'>,
   before: readonly Looked[] = [],
 ): Promise<LookResult> {
   const indexes = new Map<Digest, Uint8Array>();

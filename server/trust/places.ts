@@ -17,6 +17,8 @@ export type Places = {
   readonly references: readonly string[];
   /** Tags under which hosts say they pulled it. */
   readonly tags: readonly string[];
+  /** Where hosts say it is from, and nobody may ask: what is missing elsewhere may lie there. */
+  readonly closed: readonly string[];
 };
 
 export function placesOf(
@@ -30,12 +32,14 @@ export function placesOf(
     plainHttp: SourceTerms.safeParse(options ?? {}).data?.plainHttp ?? false,
   }));
   const claimed = new Set(image.claims.flatMap((claim) => claimedSource(claim) ?? []));
-  const byRank = [
+  const known = [
     allowed.filter(({ pattern }) => image.repositories.includes(pattern)),
     allowed.filter(({ pattern }) => claimed.has(pattern)),
-    allowed,
-  ];
-  const own = (byRank.find((some) => some.length > 0) ?? []).map((place) => ({ ...place, own: true }));
+  ].find((some) => some.length > 0);
+  // Only where no host says where it is from, it may be from anywhere that is allowed.
+  const asked = known ?? (claimed.size === 0 ? allowed : []);
+  const closed = asked.length > 0 ? [] : claimed.size === 0 ? ['any source'] : [...claimed];
+  const own = asked.map((place) => ({ ...place, own: true }));
   const names = own.flatMap(({ pattern }) => nameOf(parse(pattern)) ?? []);
   // A layout on this server's disk has no name; hosts say under which one they pulled it.
   const references = names.length > 0 ? names : [...claimed].flatMap((pattern) => nameOf(parse(pattern)) ?? []);
@@ -57,7 +61,7 @@ export function placesOf(
     const source = claimedSource(claim);
     return source !== undefined && own.some(({ pattern }) => pattern === source) ? (tagOf(claim) ?? []) : [];
   });
-  return { places: places.slice(0, SIGNATURE_PLACES_MAX), references, tags: [...new Set(tags)] };
+  return { places: places.slice(0, SIGNATURE_PLACES_MAX), references, tags: [...new Set(tags)], closed };
 }
 
 /** Repositories and tag prefixes that policies about the image name (COSIGN_REPOSITORY, `source`). */

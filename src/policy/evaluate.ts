@@ -47,7 +47,7 @@ export type ManifestState =
       readonly detail: string | null;
     };
 
-/** What is held against who built the booted image (docs/image-policy.md). */
+/** What is held against who built the booted image (docs/provenance.md). */
 export type ProvenanceState = {
   readonly image: string;
   /** False while nobody knows: then what was found before stands. */

@@ -367,3 +367,42 @@ test('the image page says who signed it and with what, or the first reason why t
   assert.match(refused, /rejected Signed, but not as it must be: os: not signed by the key/);
   assert.match(refused, /failed WRONG_KEY/);
 });
+
+test('where nobody may look, nothing is called unsigned; allowing the source brings the answer', async (t) => {
+  const at = await site(t);
+  const os = at.image('a');
+  await at.sign(os);
+  const server = await serverFor(t, { images: [os], ...at.options(at.policy([KEY])), sources: [] });
+  const host = await hostOn(server, at, os, 'a-1');
+  await server.settle();
+  const before = await host.told();
+  assert.equal(before.provenance.state, 'unverifiable');
+  assert.match(before.provenance.why, /IMAGE_SOURCE_NOT_ALLOWED/);
+  await server.api('/api/v1/sources', { method: 'POST', body: { reference: at.source, plainHttp: true } });
+  await server.settle();
+  assert.equal((await host.told()).provenance.state, 'trusted');
+});
+
+test('what was found under another policy is no answer for a host that boots the image later', async (t) => {
+  const at = await site(t);
+  const [a, b] = [at.image('a'), at.image('b')];
+  for (const each of [a, b]) await at.sign(each);
+  const server = await serverFor(t, { images: [a, b], ...at.options(at.policy([KEY])) });
+  const host = await hostOn(server, at, a, 'a-1');
+  await server.settle();
+  assert.equal((await host.told()).provenance.state, 'trusted');
+  host.booted = b.digest;
+  await host.sendFull();
+  await server.settle();
+  // No host runs it now, so nobody judges it again.
+  await server.api('/api/v1/deny', { method: 'PUT', body: { image: a.digest, reason: 'Recalled.' } });
+  await server.settle();
+  await at.stop();
+  host.booted = a.digest;
+  await host.sendFull();
+  const pending = (await host.told()).provenance;
+  assert.equal(pending.state, 'unverifiable');
+  assert.match(pending.why, /TRUST_PENDING/);
+  await server.settle();
+  assert.equal((await host.told()).provenance.state, 'rejected');
+});
