@@ -25,6 +25,23 @@ test('flags win over variables', () => {
   assert.deepEqual(readSettings(['--source', 'oci:/c', '--source', 'oci:/d'], env).sources, ['oci:/c', 'oci:/d']);
 });
 
+test('image policies and trust roots are files that are named', () => {
+  const flags = [
+    '--image-policy',
+    'a.yaml',
+    '--image-policy',
+    'b',
+    '--trust-root',
+    'public-good=r.json',
+    '--reverify',
+    '1h',
+  ];
+  const { imagePolicies, trustRoots, reverifyMs } = readSettings(flags, { BOOTPROOF_IMAGE_POLICY: 'c' });
+  assert.deepEqual([imagePolicies, trustRoots, reverifyMs], [['a.yaml', 'b'], ['public-good=r.json'], 3_600_000]);
+  const none = readSettings([], { BOOTPROOF_IMAGE_POLICY: 'c,d', BOOTPROOF_TRUST_ROOT: 'x=y' });
+  assert.deepEqual([none.imagePolicies, none.trustRoots, none.reverifyMs], [['c', 'd'], ['x=y'], 86_400_000]);
+});
+
 for (const [name, args, env] of [
   ['an unknown flag', ['--prot', '1'], {}],
   ['a word that is no flag', ['start'], {}],

@@ -43,7 +43,9 @@ export function trusts(suite: Suite): void {
     const first = await Promise.all([a.trust.put(trust(), ADMIN, [event]), b.trust.put(trust(), ADMIN, [event])]);
     assert.deepEqual(new Set(first), new Set([1, undefined]));
     const lastGood = { state: 'trusted', at: T0, basis: BASIS, told: { a: 1 } } as const;
-    const kept = [{ format: 'bundle' as const, place: JSON.parse(JSON.stringify(place)), manifest: digest('m'), blob: digest('b') }];
+    const kept = [
+      { format: 'bundle' as const, place: JSON.parse(JSON.stringify(place)), manifest: digest('m'), blob: digest('b') },
+    ];
     const next = trust({
       revision: 1,
       state: 'unverifiable',
