@@ -151,7 +151,7 @@ async function renew(
       subjects,
     };
     const lost: Image[] = [];
-    for (const assessed of await deps.assess(request, signal)) {
+    for (const assessed of await assessAll(request, deps, signal)) {
       const trust = await write(assessed, before.get(assessed.image), basis, deps);
       if (trust === undefined) lost.push(left.find(({ digest }) => digest === assessed.image)!);
       else written.push(trust);
@@ -160,6 +160,24 @@ async function renew(
   }
   if (left.length > 0) throw new Error(`${left.length} images are written to by too many at once`);
   return written;
+}
+
+async function assessAll(
+  request: AssessRequest,
+  { assess, log }: TrustDeps,
+  signal: AbortSignal,
+): Promise<readonly Assessed[]> {
+  const { subjects } = request;
+  try {
+    return await assess(request, signal);
+  } catch (error) {
+    if (subjects.length === 1 || signal.aborted) throw error;
+    // One of them may be too much for a thread: it must not keep the others from being judged.
+    log('warn', 'assessing one by one', { images: subjects.length, error: String(error) });
+    const all: Assessed[] = [];
+    for (const subject of subjects) all.push(...(await assess({ ...request, subjects: [subject] }, signal)));
+    return all;
+  }
 }
 
 async function subjectOf(
