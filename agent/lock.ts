@@ -1,4 +1,4 @@
-/** One agent at a time in a state folder: a file that names the process which holds it. */
+/** One process at a time in a folder: a file that names the process which holds it. */
 import { closeSync, constants, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { BootproofError } from '#src/error.ts';
 
@@ -17,10 +17,10 @@ export function lockFolder(folder: string): Lock {
     if (holder === undefined) continue; // it was released in between
     const pid = holder.split(' ')[0]!;
     if (holder !== '' && holderOf(pid) === holder)
-      throw new LockError('LOCKED', `another agent (process ${pid}) is at work in ${folder}`);
+      throw new LockError('LOCKED', `process ${pid} is at work in ${folder} already`);
     takeAway(file, holder, folder);
   }
-  throw new LockError('LOCKED', `another agent was quicker in ${folder}`);
+  throw new LockError('LOCKED', `another process was quicker in ${folder}`);
 }
 
 /** Of two that find the same dead lock one moves it away; who moved a living one by mistake puts it back. */
@@ -35,7 +35,7 @@ function takeAway(file: string, dead: string, folder: string): void {
   if (read(aside) === dead) rmSync(aside, { force: true });
   else {
     renameSync(aside, file);
-    throw new LockError('LOCKED', `another agent was quicker in ${folder}`);
+    throw new LockError('LOCKED', `another process was quicker in ${folder}`);
   }
 }
 

@@ -4,6 +4,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Fleet } from '#demo/fleet.ts';
+import { untilStopped } from '#server/serve.ts';
 import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
 import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 
@@ -23,6 +24,8 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
   }
   const { uid, gid } = userInfo();
   const folder = mkdtempSync(join(tmpdir(), 'bootproof-demo-'));
+  const stop = new AbortController();
+  void untilStopped().then(() => stop.abort());
   try {
     const fleet = await Fleet.up({
       folder,
@@ -30,10 +33,15 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
       port: { port: 0, movable: false },
       user: { uid, gid },
       env: io.env,
+      signal: stop.signal,
       say: (line) => io.stderr.write(`${line}\n`),
     });
     try {
       const hosts = await fleet.settle();
+      if (stop.signal.aborted) {
+        await io.stderr.write('stopped before every host was judged\n');
+        return EXIT.unknown;
+      }
       await io.stdout.write(json === true ? `${jsonText(fleetJson(hosts))}\n` : fleetTable(hosts));
       return asExpected(hosts) ? EXIT.ok : EXIT.different;
     } finally {

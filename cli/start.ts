@@ -2,6 +2,7 @@
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { lockFolder } from '#agent/lock.ts';
 import { Fleet } from '#demo/fleet.ts';
 import { usableFolder } from '#demo/folder.ts';
 import { fleetTable } from '#demo/show.ts';
@@ -25,17 +26,21 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     return EXIT.ok;
   }
   const { uid, gid } = userInfo();
-  const folder = await usableFolder(flags.data ?? 'bootproof-data', tmpdir(), uid, io);
+  const folder = await usableFolder(flags.data, tmpdir(), uid, io);
+  using _lock = lockFolder(folder);
   if (flags.demo === false) {
     if (flags.fresh === true) throw new UsageError('--fresh rebuilds the demo fleet, --no-demo has none');
     return serve(['--data', folder], io);
   }
+  const stop = new AbortController();
+  const stopped = untilStopped().then(() => stop.abort());
   const fleet = await Fleet.up({
     folder: join(folder, 'demo'),
     fresh: flags.fresh === true,
     port: { port: DEFAULT_PORT, movable: true },
     user: { uid, gid },
     env: io.env,
+    signal: stop.signal,
     say: (line) => io.stderr.write(`${line}\n`),
   });
   try {
@@ -43,11 +48,9 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
       await io.stderr.write(`port ${DEFAULT_PORT} is taken, so this is on ${fleet.port}\n`);
     // People look at the page while agents still report.
     await io.stderr.write(`bootproof server at ${fleet.url}\n`);
-    const stop = new AbortController();
-    const stopped = untilStopped().then(() => stop.abort());
-    const hosts = await fleet.settle(stop.signal);
+    const hosts = await fleet.settle();
     if (!stop.signal.aborted) await io.stdout.write(`\n${fleetTable(hosts)}\n${access(fleet, join(folder, 'demo'))}`);
-    await fleet.keepReporting(stop.signal);
+    await fleet.keepReporting();
     await stopped;
     await io.stderr.write('stopping\n');
     return EXIT.ok;

@@ -35,6 +35,8 @@ export type FleetOptions = {
   readonly port: { readonly port: number; readonly movable: boolean };
   readonly user: { readonly uid: number; readonly gid: number };
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Ends waiting, enrolling and reporting; what is under way is finished first. */
+  readonly signal: AbortSignal;
   /** One line of progress for a person. */
   readonly say: (line: string) => Promise<void>;
 };
@@ -136,7 +138,8 @@ export class Fleet {
   }
 
   /** Enrols each host that is not yet, and has each report until its verdict is the one that it must get, time is up, or it is told to stop. */
-  async settle(signal?: AbortSignal): Promise<FleetHost[]> {
+  async settle(): Promise<FleetHost[]> {
+    const { signal } = this.#options;
     await this.#enrolAll();
     const until = Date.now() + SETTLE_MS;
     await this.#options.say('agents report');
@@ -145,12 +148,12 @@ export class Fleet {
       const open = DEMO_HOSTS.filter(
         ({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict !== verdict,
       );
-      if (open.length === 0 || Date.now() > until || signal?.aborted === true) return hosts;
+      if (open.length === 0 || Date.now() > until || signal.aborted) return hosts;
       await this.#options.say(
         `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`,
       );
       await this.#round(hosts);
-      await sleep(2000);
+      await pause(2000, signal);
     }
   }
 
@@ -161,11 +164,12 @@ export class Fleet {
   }
 
   /** Agents go on, one after the other as their timers would, until the signal. */
-  async keepReporting(signal: AbortSignal): Promise<void> {
+  async keepReporting(): Promise<void> {
+    const { signal } = this.#options;
     while (!signal.aborted) {
       const began = Date.now();
       await this.#round(await this.hosts());
-      await sleep(Math.max(1000, AGENT_INTERVAL_MS - (Date.now() - began)), undefined, { signal }).catch(() => {});
+      await pause(Math.max(1000, AGENT_INTERVAL_MS - (Date.now() - began)), signal);
     }
   }
 
@@ -182,6 +186,7 @@ export class Fleet {
     const file = join(this.#options.folder, 'enrolment-token');
     writeFileSync(file, token, { mode: 0o600 });
     for (const host of missing) {
+      if (this.#options.signal.aborted) break;
       await this.#options.say(`enrolling ${host.name}: ${host.about}`);
       await this.#agent(['enroll', '--token-file', file], host, [0]);
       this.#saved.enrolled.push(host.name);
@@ -193,6 +198,7 @@ export class Fleet {
   /** Every host's agent once; one that has stopped reports only if it never did. */
   async #round(known: readonly FleetHost[]): Promise<void> {
     for (const host of DEMO_HOSTS) {
+      if (this.#options.signal.aborted) return;
       const before = known.find(({ name }) => name === host.name);
       if (host.stops === true && (before?.last ?? null) !== null) continue;
       const { boots = 'signed' } = host;
@@ -206,7 +212,8 @@ export class Fleet {
   async #agent(args: readonly string[], { name }: DemoHost, good: readonly number[]): Promise<void> {
     const home = join(this.#options.folder, 'hosts', name);
     const all = ['agent', ...args, '--server', this.url, '--root', join(home, 'root'), '--state', join(home, 'state')];
-    const child = spawn(LAUNCHER, all, { stdio: ['ignore', 'ignore', 'pipe'], env: this.#options.env });
+    // In a group of its own: a Ctrl-C at the terminal is for this process, which lets the agent finish.
+    const child = spawn(LAUNCHER, all, { stdio: ['ignore', 'ignore', 'pipe'], env: this.#options.env, detached: true });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4000)));
     const [status] = (await once(child, 'close')) as [number | null];
@@ -243,6 +250,15 @@ async function signImages(
   await push(signed.image, registry, IMAGE, signatureImage(images.get('copied')!.digest, name, []).tag);
   // Any port: it may be another one at the next start.
   return keyPolicy('demo', `127.0.0.1:*/${IMAGE}@*`, [own]);
+}
+
+/** Sleeps, or wakes early at the signal. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
 }
 
 /** A digest that no registry has. */

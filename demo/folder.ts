@@ -1,12 +1,16 @@
 /** The folder that a server started by hand keeps its things in: here, or where this user may write. */
 import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import type { Io } from '#src/terminal.ts';
+import { UsageError, type Io } from '#src/terminal.ts';
 
-/** `wanted`, or with a warning a folder below `fallback` that this user alone can read. */
-export async function usableFolder(wanted: string, fallback: string, uid: number, io: Io): Promise<string> {
-  const folder = resolve(wanted);
+/**
+ * `wanted`, or ./bootproof-data where nothing was asked for, or with a warning a folder below `fallback` that this user alone can read.
+ * @throws {UsageError} where `wanted` was asked for and cannot be used.
+ */
+export async function usableFolder(wanted: string | undefined, fallback: string, uid: number, io: Io): Promise<string> {
+  const folder = resolve(wanted ?? 'bootproof-data');
   if (isUsable(folder)) return folder;
+  if (wanted !== undefined) throw new UsageError(`--data ${wanted}: no folder that this user may write`);
   const other = join(fallback, `bootproof-${uid}`);
   mkdirSync(other, { recursive: true, mode: 0o700 });
   await io.stderr.write(`warning: ${folder} cannot be written, so everything is kept in ${other}\n`);

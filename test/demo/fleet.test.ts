@@ -30,6 +30,7 @@ test('each host of the demo gets the verdict that it must get, and the next star
       port: { port: 0, movable: false },
       user: { uid, gid },
       env: process.env,
+      signal: AbortSignal.timeout(600_000),
       say: async () => {},
     });
 
