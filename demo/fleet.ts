@@ -299,7 +299,15 @@ async function openServer(
     random: randomBytes,
   });
   if (server.adminToken !== undefined) writeFileSync(file, `${server.adminToken}\n`, { mode: 0o600 });
-  return { server, adminToken: readFileSync(file, 'utf8').trim() };
+  const adminToken = readFileSync(file, 'utf8').trim();
+  const asked = await server.app.request('/api/v1/tokens?limit=1', {
+    headers: { authorization: `Bearer ${adminToken}` },
+  });
+  if (asked.status !== 401) return { server, adminToken };
+  // Somebody made another token by hand, and that one was told to them alone.
+  await server.close();
+  rmSync(file);
+  return openServer(options, registry);
 }
 
 async function imagePolicy(folder: string): Promise<TrustSetup> {

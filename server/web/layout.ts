@@ -88,7 +88,8 @@ export function gate(next: string, wrong?: string): string {
           placeholder="bp_admin_…"
           aria-describedby="help"
         /><small id="help"
-          >Lost it? <code>bootproof server --new-admin-token</code> prints another and ends every session.</small
+          >Lost it? <code>npm start</code> keeps it beside its database, in <code>admin-token</code>. Another server:
+          stop it, and start it with <code>--new-admin-token</code>, which ends every session.</small
         >
       </div>
       <button class="btn first wide" type="submit">Sign in with token</button>
