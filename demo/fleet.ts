@@ -283,9 +283,10 @@ async function openRegistry(folder: string, port: number): Promise<Registry> {
 }
 
 async function openServer(
-  { folder, port, env }: FleetOptions,
+  options: FleetOptions,
   registry: Registry,
 ): Promise<{ server: RunningServer; adminToken: string }> {
+  const { folder, port, env } = options;
   const file = join(folder, 'admin-token');
   const server = await startServer({
     storeUrl: `sqlite:${join(folder, 'bootproof.db')}`,
