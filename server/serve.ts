@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Policy } from '#src/policy/document.ts';
 import { parsePolicy } from '#src/policy/document.ts';
 import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { DocumentError } from '#src/document/yaml.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { startServer } from './start.ts';
@@ -11,8 +12,20 @@ import { readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
 
 const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
 
-/** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | DocumentError} */
+/** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError} */
 export async function serve(args: readonly string[], io: Io): Promise<Exit> {
+  try {
+    return await run(args, io);
+  } catch (error) {
+    if (!(error instanceof DocumentError)) throw error;
+    // Each problem has its own line, and what it quotes cannot begin another.
+    const [first = '', ...more] = error.lines.map(printableText);
+    await io.stderr.write([`bootproof: ${first} [${error.code}]`, ...more, ''].join('\n'));
+    return EXIT.unknown;
+  }
+}
+
+async function run(args: readonly string[], io: Io): Promise<Exit> {
   const settings = readSettings(args, io.env);
   if (settings.help) {
     await io.stdout.write(SERVER_HELP);
@@ -20,7 +33,7 @@ export async function serve(args: readonly string[], io: Io): Promise<Exit> {
   }
   const policy = await readPolicy(settings.policyFile);
   const trust = await readTrust(settings, io);
-  if (settings.databaseUrl === undefined) await mkdir(settings.data, { recursive: true, mode: 0o700 });
+  if (settings.databaseUrl === undefined) await makeFolder(settings.data);
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
     policy,
@@ -46,6 +59,17 @@ export async function serve(args: readonly string[], io: Io): Promise<Exit> {
   await io.stderr.write('stopping\n');
   await server.close();
   return EXIT.ok;
+}
+
+/** @throws {UsageError} */
+async function makeFolder(data: string): Promise<void> {
+  try {
+    await mkdir(data, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === 'EEXIST' || code === 'ENOTDIR' ? 'a file stands where a folder must be' : code;
+    throw new UsageError(`--data ${printableText(data)} cannot be made a folder: ${why}; name another`);
+  }
 }
 
 function sourcesOf({ sources, plainHttp }: Settings): { reference: string; plainHttp: boolean }[] {

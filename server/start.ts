@@ -101,7 +101,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const keys = await serverKeys(store, random);
     const deps = { store, keys, clock, random, log, verify: verifyInPool };
     const access = new Access(deps);
-    const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
     const batch = new Batch(store);
     const images = new KnownImages(store);
     const basis = await Basis.open(options.trust ?? null, store);
@@ -155,6 +154,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await noteTrust(basis, deps);
     listening = await listen(app, options.listen, log);
     url ||= urlOf(options.listen.host, listening.port);
+    // Made once nothing can fail any more: a token that a failed start took with it is never told.
+    const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
 
     builds.start();
     judgements.start();

@@ -24,6 +24,8 @@ export type Problem = Place & { readonly message: string };
 export class DocumentError extends BootproofError<'DOCUMENT_SYNTAX' | 'DOCUMENT_INVALID' | 'DOCUMENT_LIMIT'> {
   readonly file: string;
   readonly problems: readonly Problem[];
+  /** The message line by line: a problem each, which may be escaped alone. */
+  readonly lines: readonly string[];
 
   constructor(code: DocumentError['code'], file: string, problems: readonly Problem[]) {
     const shown = problems.slice(0, 20).map((p) => `${file}:${p.line}:${p.column}: ${p.message}`);
@@ -31,6 +33,7 @@ export class DocumentError extends BootproofError<'DOCUMENT_SYNTAX' | 'DOCUMENT_
     super(code, shown.join('\n'));
     this.file = file;
     this.problems = problems;
+    this.lines = shown;
   }
 }
 

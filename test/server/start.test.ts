@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy, serve } from '#server/serve.ts';
 import { startServer, StartError, type StartOptions } from '#server/start.ts';
 import { UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
@@ -105,4 +105,37 @@ test('a policy file that is not there, or says something wrong, is told before a
   assert.match(busy.stderr, /\[LISTEN_ADDRESS\]/);
   assert.equal(run('--prot', '1').status, 64);
   assert.equal(run('--help').status, 0);
+});
+
+test('a start that fails does not use up the admin token', async (t) => {
+  const about = await options(t);
+  const port = await taken(t);
+  for (const wrong of [{ sources: [{ reference: 'foo/bar' }] }, { listen: { host: '127.0.0.1', port } }])
+    await assert.rejects(() => startServer({ ...about, ...wrong }));
+  const server = await startServer(about);
+  t.after(() => server.close());
+  assert.match(server.adminToken ?? '', /^bp_admin_/);
+});
+
+test('settings that cannot be used are refused in plain words, one problem a line', async (t) => {
+  const at = folder(t);
+  const file = join(at, 'policy.yaml');
+  writeFileSync(file, 'format: bootproof.policy/1\nname: 5\nextends: default\n"fresh\\nnes": {}\n');
+  const refused = async (...args: string[]) => {
+    let err = '';
+    const stream = {
+      isTTY: false,
+      columns: 80,
+      write: async (text: string | Uint8Array) => void (err += String(text)),
+    };
+    const exit = await serve(args, { stdout: stream, stderr: stream, env: {} });
+    return { exit, err };
+  };
+  await rejectsCode(() => refused('--data', file), UsageError, 'USAGE');
+  await rejectsCode(() => refused('--data', join(file, 'below')), UsageError, 'USAGE');
+  const { exit, err } = await refused('--data', at, '--policy', file);
+  assert.equal(exit, 2);
+  const lines = err.trimEnd().split('\n');
+  assert.equal(lines.length, 2);
+  for (const line of lines) assert.match(line, /policy\.yaml:[24]:[17]: /, err);
 });
