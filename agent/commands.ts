@@ -1,9 +1,10 @@
 /** `agent enroll`, `agent run`, `agent status`: argv to what they do, and what they say to a person or a program. */
 import { randomBytes } from 'node:crypto';
-import { chownSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, chownSync, constants, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { formatInstant } from '#src/clock.ts';
+import { isDigest, type Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { fingerprintOf, parsePublicKey } from '#src/signing/ed25519.ts';
@@ -17,7 +18,7 @@ import { lockFolder } from './lock.ts';
 import type { Expected } from './manifestfile.ts';
 import { ManifestError, Manifests } from './manifests.ts';
 import { observe } from './observe.ts';
-import { Outbox, type OutboxDeps } from './outbox.ts';
+import { cannotWrite, Outbox, placeOf, type OutboxDeps } from './outbox.ts';
 import { Server } from './post.ts';
 import { cycle, type Cycle, type RunDeps } from './run.ts';
 import { scan } from './scan.ts';
@@ -71,6 +72,7 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
   const config = readConfig(nodeDisk, io.env, flagsOf(values));
   const folder = config.stateFolder;
   const token = readToken(values.token, values['token-file']);
+  if (values.out !== undefined) checkOut(values.out);
   if (values.offline === true && values.out === undefined) throw new UsageError('--offline needs --out FILE');
   if (values.offline !== true && token === null)
     throw new UsageError('--token or --token-file is needed, or --offline');
@@ -116,8 +118,10 @@ export async function runCommand(args: readonly string[], io: Io): Promise<Exit>
   });
   if (values.help === true) return help(io, RUN_HELP);
   const backend = parseBackend(values.backend);
+  const image = values.image === undefined ? undefined : parseImage('--image', values.image);
   if (values.every !== undefined && values.out !== undefined)
     throw new UsageError('--every and --out do not go together');
+  if (values.out !== undefined) checkOut(values.out);
   const config = readConfig(nodeDisk, io.env, { ...flagsOf(values), interval: values.every ?? values.interval });
   const { identity, signer } = identityIn(config);
   using _lock = lockFolder(config.stateFolder);
@@ -127,7 +131,7 @@ export async function runCommand(args: readonly string[], io: Io): Promise<Exit>
     throw new UsageError('no server is set: --server URL, or --out FILE to carry reports by hand');
   const server = url === null || values.out !== undefined ? null : serverFor(config, url, io, stop.signal);
   const deps: RunDeps = { ...outboxDeps(io, stop.signal), observe, scan, server, signal: stop.signal };
-  const about = { config, identity, signer, out: values.out, backend, image: values.image };
+  const about = { config, identity, signer, out: values.out, backend, image };
   const once = async (): Promise<Cycle> => {
     const first = await cycle(deps, about);
     await tell(io, first, values.json === true);
@@ -157,6 +161,15 @@ function parseBackend(text: string | undefined): 'ostree' | 'composefs' | undefi
   throw new UsageError('--backend is ostree or composefs');
 }
 
+/** A name that only looks like an image's digest would be reported as one, and no server could find it. */
+function parseImage(option: string, text: string): Digest {
+  const digest = /^[0-9a-f]{64}$/.test(text) ? `sha256:${text}` : text;
+  if (isDigest(digest)) return digest;
+  throw new UsageError(
+    `${option} is the digest of the booted image, sha256:<64 lower-case hex>, not ${JSON.stringify(text.slice(0, 80))}`,
+  );
+}
+
 class Stopped extends Error {}
 
 /** In a loop nothing that one cycle could not do ends the next ones. */
@@ -180,6 +193,7 @@ export async function expectedByServer(
   flags: Pick<Flags, 'url' | 'state' | 'root'> & { readonly image?: string | undefined },
   io: Io,
 ): Promise<Expected> {
+  const image = flags.image === undefined ? undefined : parseImage('--digest', flags.image);
   const config = readConfig(nodeDisk, io.env, flags);
   const { identity, signer } = identityIn(config);
   if (identity.serverKey === null)
@@ -187,8 +201,8 @@ export async function expectedByServer(
       'MANIFEST_UNAVAILABLE',
       'this host was enrolled without a server that could sign a manifest',
     );
-  const observed = await observe({ root: config.root, image: flags.image });
-  const digest = observed.state.booted?.image?.digest ?? flags.image;
+  const observed = await observe({ root: config.root, image });
+  const digest = observed.state.booted?.image?.digest ?? image;
   if (digest === undefined)
     throw new UsageError('the root does not tell which image it booted: --digest sha256:… says it');
   using _lock = lockFolder(config.stateFolder);
@@ -279,7 +293,12 @@ async function tell(io: Io, done: Cycle, json: boolean): Promise<void> {
     await io.stdout.write(`${jsonText(document)}\n`);
   }
   for (const note of scan.notes) await say(io, note);
-  const seen = `${drift.added} added, ${drift.removed} removed, ${drift.modified} modified${holes === 0 ? '' : `, ${holes} could not be looked at`}`;
+  // Counts of what was never compared would read as "all well".
+  const changes =
+    'none' in comparedWith
+      ? `compared with nothing: ${comparedWith.none}`
+      : `${drift.added} added, ${drift.removed} removed, ${drift.modified} modified`;
+  const seen = `${changes}${holes === 0 ? '' : `, ${holes} could not be looked at`}`;
   const way =
     delivery === null
       ? 'kept'
@@ -337,8 +356,25 @@ function readText(file: string): string {
 }
 
 function writeWhole(file: string, text: string): void {
-  const at = file.lastIndexOf('/');
-  save(nodeDisk, at < 0 ? '.' : file.slice(0, at) || '/', file.slice(at + 1), new TextEncoder().encode(text));
+  const { folder, name } = placeOf(file);
+  try {
+    save(nodeDisk, folder, name, new TextEncoder().encode(text));
+  } catch (error) {
+    throw cannotWrite(file, error);
+  }
+}
+
+/** Before a number is used up or a key is made: whether `--out` can be written. @throws {UsageError} */
+function checkOut(file: string): void {
+  const { folder, name } = placeOf(file);
+  try {
+    if (!statSync(folder).isDirectory()) throw new UsageError(`--out ${file}: ${folder} is no folder`);
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    if (name === '' || lstatSync(file, { throwIfNoEntry: false })?.isFile() === false)
+      throw new UsageError(`--out ${file} is no regular file`);
+  } catch (error) {
+    throw cannotWrite(file, error);
+  }
 }
 
 /** What root made in a folder of the agent's own user must be that user's: the service could not read it else. */

@@ -11,6 +11,7 @@ import { Report, REPORT_PAYLOAD_TYPE } from '#src/report/report.ts';
 import { sealReport, type AcceptedFull } from '#src/report/seal.ts';
 import { DsseError, envelopeBytesMax, envelopeDigest, parseEnvelope, verifyEnvelope } from '#src/signing/dsse.ts';
 import type { Signer, Verify } from '#src/signing/ed25519.ts';
+import { UsageError } from '#src/terminal.ts';
 import type { Answer } from '#src/wire/answer.ts';
 import type { Problem } from '#src/wire/problem.ts';
 import {
@@ -283,4 +284,16 @@ export class Outbox {
     // Further off than any pause that is obeyed: the clock was set back meanwhile.
     return until !== undefined && now < until && until - now <= RETRY_AFTER_MS_MAX ? notBefore : null;
   }
+}
+
+/** The folder and the name of a file that a person named. */
+export function placeOf(file: string): { readonly folder: string; readonly name: string } {
+  const at = file.lastIndexOf('/');
+  return { folder: at < 0 ? '.' : file.slice(0, at) || '/', name: file.slice(at + 1) };
+}
+
+/** What to throw where a file that a person named cannot be written; whatever is no errno stays what it is. */
+export function cannotWrite(file: string, error: unknown): unknown {
+  if (!(error instanceof Error) || !('errno' in error)) return error;
+  return new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
 }

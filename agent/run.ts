@@ -15,7 +15,7 @@ import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
 import { Manifests, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
-import { Outbox, type FlushResult, type OutboxDeps } from './outbox.ts';
+import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
 import { fullReport } from './report.ts';
 import type { Scan, ScanOptions } from './scan.ts';
@@ -254,11 +254,14 @@ function nextTime(
 
 async function handOver({ disk, say, clock }: RunDeps, outbox: Outbox, file: string): Promise<void> {
   const count = await outbox.hand((envelopes) => {
-    const at = file.lastIndexOf('/');
-    const folder = at < 0 ? '.' : file.slice(0, at) || '/';
+    const { folder, name } = placeOf(file);
     const before = disk.read(file, Number.MAX_SAFE_INTEGER) ?? new Uint8Array();
     const lines = envelopes.flatMap((envelope) => [envelope, Buffer.from('\n')]);
-    save(disk, folder, file.slice(at + 1), Buffer.concat([before, ...lines]));
+    try {
+      save(disk, folder, name, Buffer.concat([before, ...lines]));
+    } catch (error) {
+      throw cannotWrite(file, error); // what was sealed waits in the spool
+    }
   });
   await say(
     `${count} report${count === 1 ? '' : 's'} written to ${file} at ${formatInstant(clock())}: take it to the server, bootproof import FILE`,

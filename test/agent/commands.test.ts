@@ -92,7 +92,8 @@ test('enroll, run, run, status: a host becomes known, reports, and says how it s
   const before = reports.length;
   const second = await agent('run', ...booted, ...where);
   assert.equal(second.out, '');
-  assert.match(second.err, /report \d+ \(same\): 0 added, 0 removed, 0 modified; delivered/);
+  assert.match(second.err, /report \d+ \(same\): compared with nothing: no such image \[MANIFEST_UNKNOWN\]; delivered/);
+  assert.doesNotMatch(second.err, /0 added/);
   assert.ok(reports.length > before);
   const status = await agent('status', '--json', ...where);
   assert.equal(status.exit, EXIT.ok);
@@ -204,6 +205,21 @@ test('to begin anew is one option, and a new host', async () => {
   assert.equal(enrolment.hosts.size, 2);
 });
 
+test('reports that cannot be handed over are refused before one is sealed, and the digest may stand bare', async () => {
+  const { home, where } = host();
+  assert.equal((await agent('enroll', '--offline', '--out', join(home, 'request'), ...where)).exit, EXIT.ok);
+  await rejectsCode(() => agent('run', '--out', join(home, 'no/x'), ...booted, ...where), UsageError, 'USAGE');
+  const { out } = await agent('status', '--json', ...where);
+  const { lastReport, waiting } = JSON.parse(out) as Record<string, unknown>;
+  assert.deepEqual([lastReport, waiting], [0, 0]);
+  const bare = ['--backend', 'ostree', '--image', someDigest(3).slice('sha256:'.length)];
+  const file = join(home, 'reports');
+  await agent('run', '--out', file, ...bare, ...where);
+  const report = openReport(readFileSync(file).subarray(0, -1));
+  assert.ok(report.kind === 'opened');
+  assert.ok(JSON.stringify(report.value).includes(someDigest(3)));
+});
+
 test('a host that must be approved first says so', async () => {
   const { handler, enrolment } = server();
   enrolment.change = { standing: 'pending' };
@@ -222,6 +238,13 @@ const wrong: string[][] = [
   ['run', '--exclude', '/usr/bin'],
   ['run', '--every', '1s', '--out', 'x'],
   ['run', '--backend', 'zfs'],
+  ['run', '--image', 'foo'],
+  ['run', '--image', 'oci:/srv/image'],
+  ['run', '--image', `sha256:${'A'.repeat(64)}`],
+  ['run', '--image', `sha512:${'a'.repeat(128)}`],
+  ['run', '--out', '/nowhere/x'],
+  ['run', '--out', '/dev/full'],
+  ['enroll', '--offline', '--out', '/nowhere/x'],
   ['run', 'extra'],
   ['status', '--every', '1s'],
   ['nothing'],
