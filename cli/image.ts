@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import { parseReference, type Reference } from '#src/image/reference.ts';
 import { parsePlatform, type Platform } from '#src/image/ocimanifest.ts';
-import { BACKENDS, rulesOf, RULES, type Backend, type Rule } from '#src/image/backend.ts';
+import { backendOf, BACKENDS, rulesOf, RULES, type Backend, type Rule } from '#src/image/backend.ts';
 import { IMAGE_BYTES_MAX, IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import { readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
@@ -40,14 +40,19 @@ export function imageOptions(command: Command): Command {
 /** Adds `--backend` and `--rule`. */
 export function ruleOptions(command: Command): Command {
   return command
-    .option('--backend <name>', `how hosts import the image: ${BACKENDS.join(', ')}`, 'ostree')
+    .option('--backend <name>', `how hosts import the image: ${BACKENDS.join(', ')} (default: ostree, or the rule's)`)
     .option('--rule <rule>', `a rule of its own instead of the backend's newest: ${RULES.join(', ')}`);
 }
 
 /** The rule that the options name. @throws {UsageError} */
-export function ruleOf({ backend = 'ostree', rule }: RuleOptions): Rule {
-  const found = rule === undefined ? rulesOf(backendNamed(backend))[0] : RULES.find((name) => name === rule);
+export function ruleOf({ backend, rule }: RuleOptions): Rule {
+  const named = backend === undefined ? undefined : backendNamed(backend);
+  const found = rule === undefined ? rulesOf(named ?? 'ostree')[0] : RULES.find((name) => name === rule);
   if (found === undefined) throw new UsageError(`no rule ${JSON.stringify(rule)}; there are ${RULES.join(', ')}`);
+  if (named !== undefined && backendOf(found) !== named)
+    throw new UsageError(
+      `--backend ${named} and --rule ${found} contradict each other: rules of ${named} are ${rulesOf(named).join(', ')}`,
+    );
   return found;
 }
 

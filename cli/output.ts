@@ -17,7 +17,13 @@ export async function writeParts(parts: Iterable<string>, file: string | undefin
     throw new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
   }
   try {
-    await pieces(parts, async (text) => void (await handle.write(text)));
+    await pieces(parts, async (text) => {
+      try {
+        await handle.write(text);
+      } catch (error) {
+        throw new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+      }
+    });
   } finally {
     await handle.close();
   }

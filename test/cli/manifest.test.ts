@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -210,6 +211,30 @@ test('lint: what each backend says of an image', async () => {
   const text = await run(['lint', vector('60-chardev')]);
   assert.match(text.out, /^ostree: cannot be deployed: .*\[DEVICE_IN_TREE\]$/m);
   assert.match(text.out, /^oci: nothing to say$/m);
+});
+
+test('build: a full disk is a refusal that names the file', async (t) => {
+  if (!existsSync('/dev/full')) return t.skip('no /dev/full here');
+  for (const option of ['-o', '--extra', '--warnings'])
+    await rejectsCode(
+      () => run(['build', vector('28-xattrs'), '--backend', 'ostree', option, '/dev/full']),
+      UsageError,
+      'USAGE',
+    );
+});
+
+test('a backend and a rule of another one contradict each other', async () => {
+  for (const command of ['build', 'digest', 'show'])
+    await rejectsCode(
+      () => run([command, vector('28-xattrs'), '--backend', 'composefs', '--rule', 'ostree/1']),
+      UsageError,
+      'USAGE',
+    );
+  const of = async (...options: string[]) =>
+    (JSON.parse((await run(['digest', vector('28-xattrs'), '--json', ...options])).out) as { rule: string }).rule;
+  assert.equal(await of('--rule', 'composefs/1'), 'composefs/1');
+  assert.equal(await of('--backend', 'ostree', '--rule', 'ostree/1-debris'), 'ostree/1-debris');
+  assert.equal(await of(), 'ostree/1');
 });
 
 test('lint: what cannot be told exits 2', async () => {
