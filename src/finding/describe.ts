@@ -6,6 +6,8 @@ import { printable } from '#src/terminal.ts';
 
 /** Safe to print: no control character, nothing that reorders what is read. */
 export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 'subject' | 'signature'>): string {
+  // IMAGE_NOT_TOLD: a finding about an image that has no digest.
+  const image = subject === '' ? 'an image that the host does not name' : subject;
   switch (kind) {
     case 'drift':
     case 'secret':
@@ -27,7 +29,7 @@ export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 
     case 'enforcement':
       return 'no signature is demanded when images are pulled';
     case 'manifest':
-      return `no manifest for ${subject}: ${signature}`;
+      return `no manifest for ${image}: ${signature}`;
     case 'report':
       return FLAG_TEXT.get(signature) ?? `about its reports: ${signature}`;
     case 'silence':
@@ -35,7 +37,7 @@ export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 
     case 'outdated':
       return signature === 'behind-tag' ? `${subject} is behind its tag` : `${subject} is older than policy allows`;
     case 'provenance':
-      return `${subject} ${PROVENANCE_TEXT.get(signature) ?? `is not as the image policy demands: ${signature}`}`;
+      return `${image} ${PROVENANCE_TEXT.get(signature) ?? `is not as the image policy demands: ${signature}`}`;
   }
 }
 

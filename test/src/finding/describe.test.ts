@@ -27,6 +27,9 @@ const cases: [kind: JudgementKind, subject: string, signature: string, text: str
   ['karg', 'fips=1', 'missing', 'kernel argument fips=1 is missing'],
   ['report', 'host', 'cloned', 'reports of two running systems alternate under one identity'],
   ['silence', 'host', 'silent', 'the host is silent'],
+  ['manifest', '', 'IMAGE_NOT_TOLD', 'no manifest for an image that the host does not name: IMAGE_NOT_TOLD'],
+  ['manifest', 'sha256:11', 'REFUSED', 'no manifest for sha256:11: REFUSED'],
+  ['provenance', '', 'unverifiable', 'an image that the host does not name could not be checked for signatures'],
   ['provenance', 'sha256:11', 'unsigned', 'sha256:11 is not signed'],
 ];
 for (const [kind, subject, signature, text] of cases)
