@@ -1,5 +1,6 @@
 /** What every command that speaks with a server's API has in common. */
 import type { Command } from 'commander';
+import { nearest } from '#src/document/spelling.ts';
 import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
 import { Connection, connectionOptions, type ConnectionOptions } from './connection.ts';
@@ -33,7 +34,41 @@ export async function client(
       exit = await action(await Connection.open(options, io), options, operands, io);
     }),
   );
-  return runProgram(command, args, io, () => exit);
+  try {
+    return await runProgram(command, args, io, () => exit);
+  } catch (error) {
+    throw error instanceof UsageError ? (wrongCommand(error, command) ?? error) : error;
+  }
+}
+
+/** An extra word where there are subcommands is one of them misspelt. */
+function wrongCommand({ message }: UsageError, command: Command): UsageError | undefined {
+  const extra = /^too many arguments(?: for '([^']+)')?/.exec(message);
+  if (extra === null) return undefined;
+  // commander names the subcommand that got too much, and not the command itself.
+  const sub = extra[1];
+  const names = command.commands.map((own) => own.name()).filter((own) => own !== 'help');
+  const said = command.args[0] ?? '';
+  if (names.length === 0 || sub !== undefined) {
+    const own = sub === undefined ? command.name() : `${command.name()} ${sub}`;
+    return new UsageError(`${own}: too many words; '${own} --help' says what it takes`);
+  }
+  const meant = nearest(said, names);
+  return new UsageError(
+    `${command.name()}: no command ${JSON.stringify(said)}${meant === undefined ? '' : `, did you mean ${meant}?`}; there are ${names.join(', ')}, and '${command.name()}' alone lists`,
+  );
+}
+
+/** An option whose value is one of these words, or several of them with commas between. @throws {UsageError} */
+export function wordsOption(option: string, value: string | undefined, words: readonly string[], many = true): void {
+  if (value === undefined) return;
+  for (const word of many ? value.split(',') : [value]) {
+    if (words.includes(word)) continue;
+    const meant = nearest(word, words);
+    throw new UsageError(
+      `${option} ${word}: ${meant === undefined ? '' : `did you mean ${meant}? `}expected ${many ? 'words of ' : 'one of '}${words.join(', ')}`,
+    );
+  }
 }
 
 export const limitOption = (command: Command): Command =>

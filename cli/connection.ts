@@ -46,13 +46,26 @@ export class Connection {
     const token = tokenFile === undefined ? env['BOOTPROOF_TOKEN'] : await readSmall(tokenFile);
     if (token === undefined || token.trim() === '')
       throw new UsageError('who asks? Put the admin token into BOOTPROOF_TOKEN, or a file with it after --token-file');
+    // What a header cannot hold is told by fetch with the whole header in the message; the secret must not be there.
+    if (!/^[!-~]+$/.test(token.trim()))
+      throw new UsageError(
+        `the token is not one line of plain letters: ${tokenFile === undefined ? 'BOOTPROOF_TOKEN' : printableText(tokenFile)} must hold the admin token alone`,
+      );
     return new Connection(base, token.trim());
   }
 
-  /** Asks, and gives the answer's JSON. @throws {ServerError} */
+  /**
+   * Asks, and gives the answer's JSON. Path, query and body are made of options here, so what the server holds against those is wrong use.
+   * @throws {ServerError | UsageError}
+   */
   async ask<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
     const text = body === undefined ? undefined : JSON.stringify(body);
-    return JSON.parse(await this.send(method, path, text)) as Answer;
+    try {
+      return JSON.parse(await this.send(method, path, text)) as Answer;
+    } catch (error) {
+      if (error instanceof ServerError && WRONG_USE.has(error.code)) throw new UsageError(plainFault(error.message));
+      throw error;
+    }
   }
 
   /** Sends a body as it is, and gives the answer's text. @throws {ServerError} */
@@ -74,14 +87,9 @@ export class Connection {
       text = await bounded(response);
     } catch (error) {
       if (error instanceof ServerError) throw error;
-      const cause = (error as { cause?: { code?: string; message?: string } }).cause;
-      throw new ServerError(
-        'SERVER_UNREACHABLE',
-        `${this.#base} does not answer: ${cause?.code ?? (error as Error).message}`,
-        {
-          cause: error,
-        },
-      );
+      throw new ServerError('SERVER_UNREACHABLE', `${this.#base} does not answer: ${whyNot(error as Error)}`, {
+        cause: error,
+      });
     }
     if (response.ok) return text;
     throw refusal(response.status, text);
@@ -101,6 +109,39 @@ export class Connection {
     } while (cursor !== null && items.length < limit);
     return items;
   }
+}
+
+const WRONG_USE = new Set(['QUERY_INVALID', 'PATH_INVALID', 'BODY_INVALID', 'DENY_INVALID']);
+
+/** A schema's own words mean nothing to whoever typed an option: which one is wrong is what is left of them. */
+function plainFault(message: string): string {
+  return message
+    .replaceAll(/Invalid (?:string|input|option|key)[^;]*/g, (said) => {
+      const words = /expected one of (.*)/.exec(said)?.[1];
+      return words === undefined ? 'not such a value' : `expected ${words.replaceAll('"', '').replaceAll('|', ', ')}`;
+    })
+    .replaceAll(/Too (?:small|big): expected [a-z]+ to (?:have|be) /g, 'expected ');
+}
+
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['ECONNREFUSED', 'connection refused: nothing listens there'],
+  ['ECONNRESET', 'it closed the connection'],
+  ['ENOTFOUND', 'no host has this name'],
+  ['EAI_AGAIN', 'the name could not be looked up'],
+  ['EHOSTUNREACH', 'no way to this host'],
+  ['ENETUNREACH', 'no way to this network'],
+  ['ETIMEDOUT', 'no answer in time'],
+  ['UND_ERR_CONNECT_TIMEOUT', 'no answer in time'],
+]);
+
+/** Why there was no answer: fetch itself says no more than that it failed. */
+function whyNot(error: Error): string {
+  if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} seconds`;
+  const { code, message } = (error.cause ?? error) as { readonly code?: string; readonly message?: string };
+  if (message === 'bad port')
+    return 'no connection is made to this port, which is reserved for another protocol than HTTP';
+  const reason = REASONS.get(code ?? '');
+  return reason === undefined ? (message ?? error.message) : `${reason} (${code})`;
 }
 
 async function bounded(response: Response): Promise<string> {

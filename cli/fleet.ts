@@ -1,12 +1,14 @@
 /** `bootproof hosts|host|findings`: the fleet on the command line, as tables or JSON. */
 import { writeFile } from 'node:fs/promises';
 import type { z } from 'zod';
-import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
+import { VERDICTS } from '#src/finding/verdict.ts';
+import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
-import { client, limitOf, limitOption, timeText, type Action } from './client.ts';
+import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
 import { writeJson } from './output.ts';
-import { printFacts, printTable, word } from './table.ts';
+import { printFacts, printTable, shownText, word } from './table.ts';
 
 type Host = z.infer<typeof schemas.Host>;
 type HostDetail = z.infer<typeof schemas.HostDetail>;
@@ -64,6 +66,10 @@ type HostsOptions = {
 
 const listHosts: Action<HostsOptions> = async (connection, options, _operands, io) => {
   const { verdict, name, group, label, image, state, sort } = options;
+  wordsOption('--verdict', verdict, VERDICTS);
+  wordsOption('--state', state, ['active', 'pending', 'retired']);
+  wordsOption('--sort', sort, ['attention', 'name'], false);
+  if (label !== undefined && label.indexOf('=') < 1) throw new UsageError(`--label ${label}: expected key=value`);
   const items = await connection.list<Host>(
     '/api/v1/hosts',
     { verdict, name, group, label, image, state, sort },
@@ -97,7 +103,7 @@ const approve: Action<{ readonly out?: string }> = async (connection, options, [
   const carried = `${JSON.stringify({ enrolment })}\n`;
   if (options.out !== undefined) await writeFile(options.out, carried, { mode: 0o600 });
   if (options.json === true) await writeJson({ host, enrolment }, io);
-  else await io.stdout.write(`${printableText(host.name)} is ${host.id}\n${options.out === undefined ? carried : ''}`);
+  else await io.stdout.write(`${shownText(host.name)} is ${host.id}\n${options.out === undefined ? carried : ''}`);
   return EXIT.ok;
 };
 
@@ -220,6 +226,7 @@ type GroupOptions = {
 
 const listGroups: Action<GroupOptions> = async (connection, options, _operands, io) => {
   const { severity, rule, path: subject, all } = options;
+  wordsOption('--severity', severity, SEVERITIES);
   const status = all === true ? 'all' : undefined;
   const items = await connection.list<Group>('/api/v1/groups', { severity, rule, subject, status }, limitOf(options));
   if (options.json === true) await writeJson({ groups: items }, io);

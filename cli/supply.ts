@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
-import { client, limitOf, limitOption, timeText, type Action } from './client.ts';
+import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
 import { readOperand } from './connection.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
@@ -53,6 +53,7 @@ const showImages: Action<{ readonly limit: string; readonly state?: string }> = 
       );
     return image.state === 'ready' ? EXIT.ok : EXIT.unknown;
   }
+  wordsOption('--state', options.state, ['pending', 'building', 'ready', 'failed']);
   const items = await connection.list<Image>('/api/v1/images', { state: options.state }, limitOf(options));
   if (options.json === true) await writeJson({ images: items }, io);
   else if (items.length === 0) await io.stderr.write('no host has named an image\n');
@@ -118,10 +119,13 @@ type TokenOptions = {
 };
 
 const LIFE_UNITS: Readonly<Record<string, number>> = { m: 60, h: 3600, d: 86_400 };
+const LIFE_SECONDS_MAX = 366 * 86_400;
 
 const createToken: Action<TokenOptions> = async (connection, options, _operands, io) => {
   const life = /^([1-9][0-9]{0,5})([mhd])$/.exec(options.life);
   if (life === null) throw new UsageError(`--life ${options.life}: expected a time such as 90m, 24h or 30d`);
+  const lifeSeconds = Number(life[1]) * LIFE_UNITS[life[2]!]!;
+  if (lifeSeconds > LIFE_SECONDS_MAX) throw new UsageError(`--life ${options.life}: at most 366d`);
   if (options.uses !== 'any' && !/^[1-9][0-9]{0,6}$/.test(options.uses))
     throw new UsageError(`--uses ${options.uses}: expected a number, or any`);
   const labels = Object.fromEntries(
@@ -135,7 +139,7 @@ const createToken: Action<TokenOptions> = async (connection, options, _operands,
     labels,
     group: options.group ?? null,
     maxUses: options.uses === 'any' ? null : Number(options.uses),
-    lifeSeconds: Number(life[1]) * LIFE_UNITS[life[2]!]!,
+    lifeSeconds,
   });
   if (options.json === true) await writeJson(made, io);
   else {

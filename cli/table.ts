@@ -6,10 +6,16 @@ export type Cell =
   | string
   | { readonly text: string; readonly style: 'red' | 'yellow' | 'green' | 'magenta' | 'dim' | 'bold' };
 
+/**
+ * What stands in a cell. Most of it comes from the server as it may be printed, with `\\` for a backslash: that is left alone, and what
+ * could act on a terminal is escaped, wherever it comes from.
+ */
+export const shownText = (text: string): string => printableText(text).replaceAll('\\\\', '\\');
+
 /** Prints a table; on a terminal with colours, and cut to its width. On a pipe nothing is cut. */
 export async function printTable(head: readonly string[], rows: readonly (readonly Cell[])[], io: Io): Promise<void> {
   const paint = painter(io.stdout, io.env);
-  const textOf = (cell: Cell): string => printableText(typeof cell === 'string' ? cell : cell.text);
+  const textOf = (cell: Cell): string => shownText(typeof cell === 'string' ? cell : cell.text);
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => textOf(row[column]!).length)));
   const line = (cells: readonly Cell[], style?: 'bold'): string => {
     let out = '';
@@ -35,7 +41,7 @@ export async function printFacts(facts: readonly (readonly [string, Cell | undef
   const shown = facts.filter((fact): fact is readonly [string, Cell] => fact[1] !== undefined);
   const width = Math.max(...shown.map(([name]) => name.length));
   const lines = shown.map(([name, value]) => {
-    const text = printableText(typeof value === 'string' ? value : value.text);
+    const text = shownText(typeof value === 'string' ? value : value.text);
     return `${paint('dim', name.padEnd(width))}  ${typeof value === 'string' ? text : paint(value.style, text)}\n`;
   });
   await io.stdout.write(lines.join(''));

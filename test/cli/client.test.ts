@@ -243,4 +243,73 @@ test('who asks, and where, must be said', async (t) => {
     ServerError,
     'SERVER_UNREACHABLE',
   );
+  await assert.rejects(
+    () => hosts(['--server', 'http://127.0.0.1:1'], io({ BOOTPROOF_TOKEN: 'x' })),
+    /does not answer: no connection is made to this port/,
+  );
+  await assert.rejects(
+    () => hosts(['--server', 'http://127.0.0.1:8'], io({ BOOTPROOF_TOKEN: 'x' })),
+    /does not answer: connection refused/,
+  );
+});
+
+test('a token of more than one line is refused, and not shown', async (t) => {
+  const file = join(folder(t), 'token');
+  writeFileSync(file, 'bp_admin_secret\nsecond\n');
+  const stream = { isTTY: false, columns: 80, write: async () => {} };
+  for (const [args, env] of [
+    [['--token-file', file], {}],
+    [[], { BOOTPROOF_TOKEN: 'bp_admin_secret\nsecond' }],
+    [[], { BOOTPROOF_TOKEN: 'bp_admin_secret \u20ac' }],
+  ] as const)
+    await assert.rejects(
+      () => hosts(args, { stdout: stream, stderr: stream, env }),
+      (error: unknown) =>
+        error instanceof UsageError && /token is not one line/.test(error.message) && !/secret/.test(error.message),
+    );
+});
+
+test('wrong option values and extra words are wrong use, in words of the command', async (t) => {
+  const server = await serverFor(t);
+  for (const [main, args, said] of [
+    [hosts, ['--verdict', 'drfted'], /--verdict drfted: did you mean drifted\?/],
+    [hosts, ['--state', 'x'], /--state x: expected words of active, pending, retired/],
+    [hosts, ['--sort', 'nmae'], /--sort nmae: did you mean name\?/],
+    [hosts, ['--label', 'x'], /--label x: expected key=value/],
+    [hosts, ['--label', `${'k'.repeat(101)}=x`], /label: expected key=value/],
+    [hosts, ['--group', 'x'.repeat(201)], /group: expected <=200 characters/],
+    [findings, ['--severity', 'hgh'], /--severity hgh: did you mean high\?/],
+    [images, ['--state', 'redy'], /did you mean ready\?/],
+    [tokens, ['create', '--life', '400d'], /--life 400d: at most 366d/],
+    [tokens, ['create', '--label', 'a b=c'], /labels/],
+    [tokens, ['revoke', 'x y'], /id/],
+    [tokens, ['list'], /tokens: no command "list"; there are create, revoke/],
+    [hosts, ['aprove', 'x'], /hosts: no command "aprove", did you mean approve\?/],
+    [hostCommand, ['a', 'b'], /host: too many words/],
+    [tokens, ['revoke', 'a', 'b'], /revoke.*too many words/],
+    [findings, ['x'], /findings: too many words/],
+  ] as const)
+    await assert.rejects(
+      () => run(server, main, args),
+      (error: Error) => {
+        assert.ok(error instanceof UsageError, `${args.join(' ')}: ${error.message}`);
+        assert.match(error.message, said);
+        assert.doesNotMatch(error.message, /must match|Invalid|too many arguments/);
+        return true;
+      },
+    );
+});
+
+test('a hidden character or backslash in a name is escaped once', async (t) => {
+  const { server, good } = await fleet(t);
+  good.entries = [...BASE, file('/usr/bin/a\x1b', 'x', 0o4755), file('/usr/bin/back\\slash', 'x', 0o4755)];
+  await good.sendFull();
+  for (const [main, args] of [
+    [findings, []],
+    [hostCommand, ['good']],
+  ] as const) {
+    const { out } = await run(server, main, args);
+    assert.ok(out.includes('/usr/bin/a\\x1b:'), out);
+    assert.ok(out.includes('/usr/bin/back\\\\slash:'), out);
+  }
 });
