@@ -12,7 +12,7 @@ import { enablesComposefs } from './preparerootconf.ts';
 import { readable } from './members.ts';
 import { BackendError, entryAt, type Warnings } from './refusal.ts';
 import { OBJECTS, type TarEntry } from './tarentry.ts';
-import { Budget, components, Dir, PLAIN_DIR, type Leaf, type Node } from './tree.ts';
+import { Budget, components, Dir, PLAIN_DIR, type DirMeta, type Leaf, type Node } from './tree.ts';
 
 /** How an older importer differs from the newest. */
 export type OstreeVariant = {
@@ -154,7 +154,7 @@ const MARKER = '.wh.';
 const OPAQUE = '.wh..wh..opq';
 
 /** Rule 3: one directory of a layer's own tree over the one below (checkout_tree_at_recurse, UNION_FILES, process_whiteouts). */
-function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: Warnings): Dir {
+function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: Warnings, layerRoot = layer): Dir {
   const shown = path === '' ? '/' : path;
   const opaque = isLeaf(layer.children.get(OPAQUE));
   let dir: Dir;
@@ -169,7 +169,9 @@ function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: 
       );
   } else {
     dir = new Dir(layer.layer, layer);
-    if (layer.missing !== undefined) warnImplicit(below, layer, shown, warnings);
+    // No tree has the root; and a stamp that leaves what the directory's own entry said changes nothing.
+    if (layer.missing !== undefined && path !== '' && !(layer.own && sameMeta(layer.own, layer)))
+      warnImplicit(below, layer, shown, entered(layerRoot, layer.missing), warnings);
   }
   // Non-directories act in byte order of their names, so a marker takes its own layer's file only where that sorts before it.
   for (const [name, node] of layer.children) {
@@ -193,7 +195,8 @@ function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: 
     } else dir.children.set(name, node);
   }
   for (const [name, node] of layer.children)
-    if (node instanceof Dir) dir.children.set(name, merge(dir.children.get(name), node, `${path}/${name}`, warnings));
+    if (node instanceof Dir)
+      dir.children.set(name, merge(dir.children.get(name), node, `${path}/${name}`, warnings, layerRoot));
   return dir;
 
   function keptMarker(name: ByteString, what: string): void {
@@ -206,25 +209,36 @@ function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: 
   }
 }
 
-/** A directory that has its metadata from a path below it: the layer lacks an entry for a parent (rule 2, errata 3 and 6). */
-function warnImplicit(below: Node | undefined, layer: Dir, path: ByteString, warnings: Warnings): void {
+/** Whether a directory of a layer's own tree has an entry in that layer. */
+function entered(layerRoot: Dir, path: ByteString): boolean {
+  let node: Node | undefined = layerRoot;
+  for (const name of components(path)) node = node instanceof Dir ? node.children.get(name) : undefined;
+  return node instanceof Dir && node.own !== undefined;
+}
+
+/**
+ * A directory that has its metadata from a path below it (rule 2, errata 3 and 6): the layer lacks an entry for a parent, or has it
+ * (`late`) only after what is in there.
+ */
+function warnImplicit(below: Node | undefined, layer: Dir, path: ByteString, late: boolean, warnings: Warnings): void {
+  const parent = path === layer.missing ? 'it' : printable(layer.missing!);
+  const reason =
+    layer.own === undefined
+      ? 'the layer has no entry for it'
+      : late
+        ? `what is in ${parent} comes before its entry`
+        : `the layer has no entry for ${parent}`;
   const becomes = `becomes 0755 ${layer.uid}:${layer.gid}`;
-  if (isLeaf(below))
+  if (layer.own === undefined && isLeaf(below))
     warnings.add('PARENT_REPLACED', layer.layer, `a ${below.type} of a lower layer ${becomes}: a directory`, path);
-  else if (below !== undefined)
+  else if (layer.own === undefined && below !== undefined)
     warnings.add(
       'OPAQUE_RESET',
       layer.layer,
       `an opaque marker without an entry for its directory: it ${becomes}`,
       path,
     );
-  else
-    warnings.add(
-      'PARENT_STAMPED',
-      layer.layer,
-      `${printable(path)} ${becomes}, because the layer has no entry for ${path === layer.missing ? 'it' : printable(layer.missing!)}`,
-      path,
-    );
+  else warnings.add('PARENT_STAMPED', layer.layer, `${printable(path)} ${becomes}, because ${reason}`, path);
 }
 
 function isLeaf(node: Node | undefined): node is Leaf {
@@ -235,7 +249,7 @@ function isMarker(name: ByteString, node: Leaf): boolean {
   return name.startsWith(MARKER) && node.type !== 'symlink';
 }
 
-function sameMeta(a: Dir, b: Dir): boolean {
+function sameMeta(a: DirMeta, b: DirMeta): boolean {
   return a.mode === b.mode && a.uid === b.uid && a.gid === b.gid && a.capability === b.capability;
 }
 

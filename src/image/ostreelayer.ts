@@ -226,6 +226,7 @@ class Importer {
       dir = existing ?? this.#newDir(parent, name);
     }
     dir.set(meta);
+    dir.own = meta;
     dir.missing = undefined;
   }
 

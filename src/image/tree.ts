@@ -21,6 +21,8 @@ export class Dir {
   layer: number;
   /** While one layer is imported: the missing parent for whose sake it has its metadata; undefined where its own entry gave that. */
   missing: ByteString | undefined;
+  /** While one layer is imported: what its own entry last gave, also where a stamp came after it. */
+  own: DirMeta | undefined;
   mode: number;
   uid: number;
   gid: number;

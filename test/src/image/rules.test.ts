@@ -505,6 +505,23 @@ describe('hostile trees end in a refusal', () => {
   });
 });
 
+test('a stamp is told of only where it changed what the directory has, and says that an entry came late', async () => {
+  const stamped = async (...entries: Member[]) =>
+    (await deployed([entries])).warnings.flatMap(({ code, path, message }) =>
+      code === 'PARENT_STAMPED' ? [`${path}: ${message}`] : [],
+    );
+  // etc/ is usr/etc/, before usr/: the root has no place in a manifest, and the later entry sets /usr again.
+  assert.deepEqual(await stamped(dir('etc'), file('etc/motd'), dir('usr'), dir('usr/share'), file('usr/share/x')), []);
+  // 0755 0:0 before, 0755 0:0 after.
+  assert.deepEqual(await stamped(dir('usr', { mode: 0o755 }), file('usr/share/x'), dir('usr/share')), []);
+  assert.deepEqual(await stamped(dir('usr', { mode: 0o700 }), file('usr/share/x'), dir('usr/share')), [
+    '/usr: /usr becomes 0755 0:0, because what is in /usr/share comes before its entry',
+  ]);
+  assert.deepEqual(await stamped(dir('usr', { mode: 0o700 }), file('usr/share/x'), dir('usr', { mode: 0o700 })), [
+    '/usr/share: /usr/share becomes 0755 0:0, because the layer has no entry for it',
+  ]);
+});
+
 test('lint says of every backend whether it deploys the image, with a code where not', async () => {
   const { layers, facts } = await image([[...USR, file('usr/x/y')]]);
   const [ostree, composefs, oci] = lint(layers, facts);
