@@ -51,11 +51,11 @@ function wrongCommand({ message }: UsageError, command: Command): UsageError | u
   const said = command.args[0] ?? '';
   if (names.length === 0 || sub !== undefined) {
     const own = sub === undefined ? command.name() : `${command.name()} ${sub}`;
-    return new UsageError(`${own}: too many words; '${own} --help' says what it takes`);
+    return new UsageError(`too many words; '${own} --help' says what it takes`);
   }
   const meant = nearest(said, names);
   return new UsageError(
-    `${command.name()}: no command ${JSON.stringify(said)}${meant === undefined ? '' : `, did you mean ${meant}?`}; there are ${names.join(', ')}, and '${command.name()}' alone lists`,
+    `no command ${JSON.stringify(said)}${meant === undefined ? ';' : `, did you mean ${meant}?`} '${command.name()}' alone lists; with it go ${names.join(', ')}`,
   );
 }
 

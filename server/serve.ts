@@ -12,13 +12,13 @@ import { readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
 
 const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
 
-/** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError} */
+/** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError | DocumentError} */
 export async function serve(args: readonly string[], io: Io): Promise<Exit> {
   try {
     return await run(args, io);
   } catch (error) {
-    if (!(error instanceof DocumentError)) throw error;
-    // Each problem has its own line, and what it quotes cannot begin another.
+    if (!(error instanceof DocumentError) || error.lines.length === 1) throw error;
+    // Whoever catches it prints one line. Here each problem has its own, and what it quotes cannot begin another.
     const [first = '', ...more] = error.lines.map(printableText);
     await io.stderr.write([`bootproof: ${first} [${error.code}]`, ...more, ''].join('\n'));
     return EXIT.unknown;
