@@ -3,6 +3,7 @@ import type { Context, Hono } from 'hono';
 import { allowSource, claimedSource } from '#server/decisions/sources.ts';
 import type { BuildNotes } from '#server/jobs/builder.ts';
 import type { Image, ImageInList, Manifest, Reason } from '#server/store/records.ts';
+import type { ProvenanceFacts } from '#server/trust/provenance.ts';
 import { digestHtml, html, type Html } from './html.ts';
 import { missingPage, page } from './layout.ts';
 import type { WebServices } from './services.ts';
@@ -130,16 +131,17 @@ async function imagePage(c: Context, services: WebServices): Promise<Response> {
   if (found === undefined) return missingPage(c, clock());
   const now = clock();
   const { image, via } = found;
-  const [aliases, manifests, signed] = await Promise.all([
+  const [aliases, manifests, signed, { facts }] = await Promise.all([
     store.read.aliases(image.digest),
     store.images.manifests(image.digest),
     trustSheet(image.digest, services, now),
+    services.trust.of(image.digest),
   ]);
   const body = html`<div class="head">
       <nav class="crumb" aria-label="Breadcrumb">
         <a href="/images">Images</a><span aria-hidden="true">/</span><span>${digestHtml(image.digest)}</span>
       </nav>
-      <h1>${headline(image)}</h1>
+      <h1>${headline(image, facts.provenance)}</h1>
       <p>
         ${via !== 'digest' && `Found by its ${via === 'bare-hex' ? 'digest without algorithm' : `${via} digest`}. `}${image.version !== null && `Version ${image.version}.`}
       </p>
@@ -234,16 +236,32 @@ function warningsSheet({ warnings: told }: Image): Html | undefined {
   </section>`;
 }
 
-function headline({ state }: Image): string {
+/** That there is a manifest says nothing of who built the image: a heading of the one alone would read as praise of both. */
+function headline({ state }: Image, provenance: ProvenanceFacts['provenance']): string {
+  const trust = TRUST_TEXT[provenance.state];
+  return trust === undefined
+    ? manifestText(state, 'The manifest of this image')
+    : `${trust}; ${manifestText(state, 'its manifest')}`;
+}
+
+const TRUST_TEXT: Readonly<Record<ProvenanceFacts['provenance']['state'], string | undefined>> = {
+  trusted: 'This image is trusted',
+  rejected: 'This image is rejected: signed, but not as policy demands',
+  unsigned: 'This image is not signed by anybody trusted',
+  unverifiable: 'Nobody can tell who signed this image',
+  'not-assessed': undefined,
+};
+
+function manifestText(state: Image['state'], manifest: string): string {
   switch (state) {
     case 'ready':
-      return 'The manifest of this image is there';
+      return `${manifest} is there`;
     case 'building':
-      return 'The manifest of this image is being built';
+      return `${manifest} is being built`;
     case 'pending':
-      return 'The manifest of this image waits to be built';
+      return `${manifest} waits to be built`;
     case 'failed':
-      return 'Hosts on this image cannot be judged';
+      return `${manifest} could not be built: hosts on this image cannot be judged`;
   }
 }
 
