@@ -54,13 +54,16 @@ export async function main(
   return act(rest, io);
 }
 
+const isGone = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE';
+
 function stream(out: NodeJS.WriteStream): Stream {
   return {
     isTTY: out.isTTY,
     columns: out.columns ?? 100,
     write: (text) =>
       new Promise((resolve, reject) => {
-        out.write(text, (error) => (error ? reject(error) : resolve()));
+        // A reader that went away (`| head`) changes nothing of what the command found: it goes on to its exit code.
+        out.write(text, (error) => (error && !isGone(error) ? reject(error) : resolve()));
       }),
   };
 }
@@ -79,10 +82,9 @@ async function refusal(error: unknown, io: Io): Promise<Exit> {
 
 if (import.meta.main) {
   const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
-  // A reader that went away (`| head`) is no fault of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.fault),
-  );
+  process.stdout.on('error', (error) => {
+    if (!isGone(error)) process.exit(EXIT.fault);
+  });
   try {
     process.exitCode = await main(process.argv.slice(2), io);
   } catch (error) {

@@ -79,22 +79,24 @@ async function run(argv: readonly string[], io: Io): Promise<Exit> {
   return (await command.load()).main(args, io);
 }
 
+const isGone = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE';
+
 function stream(out: NodeJS.WriteStream): Stream {
   return {
     isTTY: out.isTTY,
     columns: out.columns ?? 100,
     write: (text) =>
       new Promise((resolve, reject) => {
-        out.write(text, (error) => (error ? reject(error) : resolve()));
+        // A reader that went away (`| head`) changes nothing of what the command found: it goes on to its exit code.
+        out.write(text, (error) => (error && !isGone(error) ? reject(error) : resolve()));
       }),
   };
 }
 
 const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
-// A reader that went away (`| head`) is no fault of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.fault),
-);
+process.stdout.on('error', (error) => {
+  if (!isGone(error)) process.exit(EXIT.fault);
+});
 try {
   process.exitCode = await run(process.argv.slice(2), io);
 } catch (error) {

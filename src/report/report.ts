@@ -32,11 +32,13 @@ const Name = {
     .optional(),
 };
 
+const SEQ_MAX = 2 ** 48 - 1;
+
 const Common = {
   version: z.literal(1),
   host: HostId,
-  /** Rises by one with each report that the agent seals. */
-  seq: Count.min(1),
+  /** Rises by one with each report that the agent seals; what databases hold beside it needs the rest of 2^53. */
+  seq: Count.min(1).max(SEQ_MAX),
   bootId: z.string().regex(/^[0-9a-f-]{36}$/),
   startedAt: Time,
   finishedAt: Time,
@@ -45,7 +47,9 @@ const Common = {
   /** The newest log checkpoint that the agent kept; null until the evidence log exists. */
   checkpoint: z.string().max(8192).nullable(),
   /** Sequence numbers that the bounded spool dropped before they were sent. */
-  dropped: z.array(z.strictObject({ from: Count.min(1), to: Count.min(1) })).max(DROPPED_RANGES_MAX),
+  dropped: z
+    .array(z.strictObject({ from: Count.min(1).max(SEQ_MAX), to: Count.min(1).max(SEQ_MAX) }))
+    .max(DROPPED_RANGES_MAX),
 };
 
 const Digests = { main: DigestJson.nullable(), extra: DigestJson.nullable() };
