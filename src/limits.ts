@@ -3,6 +3,12 @@
 /** Linux PATH_MAX is 4096 with the NUL; a tar name beyond it cannot exist on any host. */
 export const PATH_BYTES_MAX = 4095;
 
+/** Linux NAME_MAX: no file system that a host boots from holds a longer name. */
+export const NAME_BYTES_MAX = 255;
+
+/** Suffixes of a backup (`X.bak~`) after each of which a name is held against the secret paths: more than any tools stack. */
+export const BACKUP_SUFFIXES_MAX = 8;
+
 /** Depth of folders in an image; a path of 4,095 bytes cannot have more components. */
 export const PATH_DEPTH_MAX = 2048;
 

@@ -5,7 +5,7 @@
 import type { ByteString } from '#src/bytes.ts';
 import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
-import { PATH_BYTES_MAX } from '#src/limits.ts';
+import { NAME_BYTES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
 import { comparePaths, treeOf, type Entry, type Facts, type TreeName } from '#src/manifest/entry.ts';
 import type { TreeTexts } from '#src/manifest/header.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
@@ -68,7 +68,7 @@ function checkPath(path: ByteString, tree: TreeName, last: ByteString | undefine
     treeOf(path) !== tree ||
     path.length > PATH_BYTES_MAX ||
     path.includes('\0') ||
-    names.some((name) => name === '' || name === '.' || name === '..')
+    names.some((name) => name === '' || name === '.' || name === '..' || name.length > NAME_BYTES_MAX)
   )
     throw new DriftError('DRIFT_PATH', `${show(path)} is no path of /${tree}`);
   if (last !== undefined && comparePaths(last, path) >= 0)

@@ -4,7 +4,7 @@
  */
 import { fromUtf8, type ByteString } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
-import { PATH_BYTES_MAX } from '#src/limits.ts';
+import { BACKUP_SUFFIXES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
 import type { Entry } from '#src/manifest/entry.ts';
 import { unvis } from '#src/manifest/vis.ts';
 
@@ -151,19 +151,22 @@ export const SECRET_PATHS = [
 const PUBLIC = ['/etc/**/*.pub', '/etc/pki/rpm-gpg/**', '/etc/**/README', '/etc/pki/**/*.crt'];
 
 // A copy beside a secret is as secret: `X~`, `X-`, `X.bak`, `X.rpmsave`, `X.2026-01-01`, `.X.swp` …
-const BACKUP =
-  /(?:[~+-]|\.(?:bak|back|backup|old|orig|org|save|sav|new|tmp|temp|swp|swo|lock|copy|disabled|rpm[a-z]+|dpkg-[a-z]+|ucf-[a-z]+|pac[a-z]+|[0-9][0-9.:T_-]*~?|gz|xz|zst))$/;
+const BACKUP_WORD =
+  /^\.(?:bak|back|backup|old|orig|org|save|sav|new|tmp|temp|swp|swo|lock|copy|disabled|rpm[a-z]+|dpkg-[a-z]+|ucf-[a-z]+|pac[a-z]+|gz|xz|zst)$/;
 
 /** Whether a path is a secret: on the constant list, or on the site's own (globs that passed `parseSecretPath`). */
 export function isSecret(path: ByteString, added: readonly string[] = []): boolean {
   if (!path.startsWith('/etc/')) return false;
+  const parts = path.split('/');
+  const last = parts.at(-1)!;
   const within = (globs: readonly Glob[], name: ByteString) => {
-    const names = name.split('/');
-    return globs.some((g) => matches(g, name, names));
+    const names = name === last ? parts : parts.with(parts.length - 1, name);
+    return globs.some((g) => matches(g, path, names));
   };
-  if (added.length > 0 && within(added.map(compiled), path)) return true;
-  for (const name of namesOf(path)) if (within(SECRET, name)) return !within(NOT_SECRET, path);
-  return false;
+  if (added.length > 0 && within(added.map(compiled), last)) return true;
+  // Globs over whole folders take every name alike, so they are asked once, not for each name without its suffixes.
+  const secret = within(SECRET_FOLDERS, last) || namesOf(last).some((name) => within(SECRET_NAMES, name));
+  return secret && !within(NOT_SECRET, last);
 }
 
 /**
@@ -212,27 +215,65 @@ export function comparisonText(main: string, added: readonly string[] = []): str
 }
 const CONTENT = / size=[0-9]+ sha256digest=[0-9a-f]{64}(?=\n)/;
 
-/** The path, and what it would be called without the affixes of a backup. */
-function* namesOf(path: ByteString): Generator<ByteString> {
-  yield path;
-  let name = path;
-  for (let bare = name.replace(BACKUP, ''); bare !== name; bare = name.replace(BACKUP, '')) yield (name = bare);
-  const at = name.lastIndexOf('/') + 1;
-  if (name !== path && name[at] === '.') yield name.slice(0, at) + name.slice(at + 1);
+/**
+ * A file's name, and what it would be called without the affixes of a backup: after each of the first
+ * `BACKUP_SUFFIXES_MAX`, and after all of them. Takes time linear in the name.
+ */
+function namesOf(name: ByteString): ByteString[] {
+  const names = [name];
+  let end = name.length;
+  let plain = Infinity; // no number begins between here and `end`
+  for (let peeled = 0; ; peeled++) {
+    const bare = withoutSuffix();
+    if (bare === end) break;
+    end = bare;
+    if (peeled < BACKUP_SUFFIXES_MAX) names.push(name.slice(0, end));
+  }
+  const bare = name.slice(0, end);
+  if (bare !== names.at(-1)) names.push(bare);
+  if (bare !== name && bare[0] === '.') names.push(bare.slice(1));
+  return names;
+
+  /** Where the longest suffix before `end` begins; `end` if there is none. */
+  function withoutSuffix(): number {
+    const char = name[end - 1] ?? '';
+    if (/[a-z]/.test(char)) {
+      const dot = name.lastIndexOf('.', end - 1);
+      return dot >= 0 && BACKUP_WORD.test(name.slice(dot, end)) ? dot : end;
+    }
+    // `.2026-01-01`, `.1.2~`: from the leftmost dot before a digit in the run that ends here. The run is looked through
+    // once, however many `-` are then peeled off it.
+    const runEnd = char === '~' ? end - 1 : end;
+    if (runEnd <= plain) {
+      let number = -1;
+      let at = runEnd;
+      for (; at > 0 && /[0-9.:T_-]/.test(name[at - 1]!); at--)
+        if (name[at - 1] === '.' && at < runEnd && /[0-9]/.test(name[at]!)) number = at - 1;
+      plain = at;
+      if (number >= 0) return number;
+    }
+    return /[~+-]/.test(char) ? end - 1 : end;
+  }
 }
 
-/** A glob, cut at slashes; `head` is what every match begins with. */
+/** A glob, cut at slashes; `head` is the folders that every match begins with. */
 type Glob = { readonly head: string; readonly parts: readonly Part[] };
-/** `**`, a plain name, or a name with wildcards cut into characters. */
-type Part = typeof ANY | string | readonly string[];
+/** `**`, a plain name, or a name with wildcards. */
+type Part = typeof ANY | string | Wildcards;
+/** Cut into characters; `begin` and `end` are what stands before the first and after the last wildcard. */
+type Wildcards = { readonly begin: string; readonly end: string; readonly units: readonly string[] };
 const ANY = Symbol('**');
 
 function glob(pattern: string): Glob {
   const bytes = fromUtf8(pattern);
-  const part = (text: string): Part => (text === '**' ? ANY : /[*?]/.test(text) ? text.split('') : text);
+  const part = (text: string): Part => {
+    if (text === '**') return ANY;
+    const literals = text.split(/[*?]/);
+    return literals.length === 1 ? text : { begin: literals[0]!, end: literals.at(-1)!, units: text.split('') };
+  };
   // At the end, `**` is everything below: one name at least.
   return {
-    head: /^[^*?]*/.exec(bytes)![0],
+    head: /^[^*?]*\//.exec(bytes)![0],
     parts: bytes
       .replace(/\/\*\*$/, '$&/*')
       .split('/')
@@ -255,7 +296,14 @@ function compiled(pattern: string): Glob {
 const matches = ({ head, parts }: Glob, path: ByteString, names: readonly string[]): boolean =>
   path.startsWith(head) && matchName(parts.at(-1)!, names.at(-1)!) && wild(parts, names, ANY, matchName);
 const matchName = (part: Part, name: string): boolean =>
-  typeof part === 'string' ? part === name : part !== ANY && name !== '' && wild(part, name, '*', matchChar);
+  typeof part === 'string'
+    ? part === name
+    : part !== ANY &&
+      name !== '' &&
+      // Nearly every name ends here, and cheaply.
+      name.startsWith(part.begin) &&
+      name.endsWith(part.end) &&
+      wild(part.units, name, '*', matchChar);
 const matchChar = (unit: string, char: string): boolean => unit === '?' || unit === char;
 
 /**
@@ -290,4 +338,6 @@ function wild<Unit>(
 }
 
 const SECRET = SECRET_PATHS.map(glob);
+const SECRET_FOLDERS = SECRET.filter((_, i) => SECRET_PATHS[i]!.endsWith('/**'));
+const SECRET_NAMES = SECRET.filter((_, i) => !SECRET_PATHS[i]!.endsWith('/**'));
 const NOT_SECRET = PUBLIC.map(glob);

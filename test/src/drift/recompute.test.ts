@@ -86,6 +86,8 @@ const refused: readonly (readonly [string, string, Drift[], Secret[]?])[] = [
   ['a path with a slash at its end', 'DRIFT_PATH', [added('/etc/x/', file)]],
   ['a path with a NUL', 'DRIFT_PATH', [added('/etc/x\0', file)]],
   ['a path beyond 4,095 bytes', 'DRIFT_PATH', [added(`/etc/${'x/'.repeat(2048)}x`, file)]],
+  ['a name beyond 255 bytes', 'DRIFT_PATH', [added(`/etc/${'x'.repeat(256)}`, file)]],
+  ['a folder beyond 255 bytes', 'DRIFT_PATH', [added(`/etc/${'~'.repeat(256)}/x`, file)]],
   ['a path twice', 'DRIFT_ORDER', [removed('/etc/a', file), added('/etc/a', file)]],
   ['unsorted paths', 'DRIFT_ORDER', [added('/etc/d', file), added('/etc/c', file)]],
   ['bytewise instead of canonical order', 'DRIFT_ORDER', [added('/etc/c-x', file), added('/etc/c/x', file)]],

@@ -130,6 +130,33 @@ test('many stars cost no more than pattern times path', () => {
   assert.equal(isSecret(`/etc${'/a'.repeat(1500)}`, [`/etc${'/**/a'.repeat(100)}/b`]), false);
 });
 
+test('a backup of a backup is as secret, however many suffixes it has', () => {
+  const suffix = fc.constantFrom(
+    '~',
+    '-',
+    '+',
+    '.bak',
+    '.1',
+    '.2026-01-02',
+    '.1.2~',
+    '.rpmsave',
+    '.dpkg-old',
+    '.gz',
+    '--~',
+  );
+  fc.assert(
+    fc.property(fc.array(suffix, { maxLength: 40 }), (suffixes) => {
+      const end = suffixes.join('');
+      for (const path of ['/etc/a/x.key', '/etc/netrc', '/etc/ppp/chap-secrets'])
+        assert.equal(isSecret(path + end), true, path + end);
+      for (const path of ['/etc/a/x.conf', '/etc/a/~x', '/etc/a/1.x'])
+        assert.equal(isSecret(path + end), false, path + end);
+      if (end) assert.equal(isSecret(`/etc/a/.x.key${end}`), true);
+      assert.equal(isSecret(`/etc/.netrc${end}`), true);
+    }),
+  );
+});
+
 const sha = (text: string) => createHash('sha256').update(text).digest('hex');
 const file = (path: string): Entry => ({
   path,
