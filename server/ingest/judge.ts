@@ -14,7 +14,7 @@ import type { FindingFacts } from '#src/finding/verdict.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
 import { TREES, treeOf } from '#src/manifest/entry.ts';
 import type { Policy } from '#src/policy/document.ts';
-import { evaluate, type ManifestState } from '#src/policy/evaluate.ts';
+import { evaluate, type ManifestState, type Seen, type Untold } from '#src/policy/evaluate.ts';
 import {
   SEVERITIES,
   type Detail,
@@ -108,6 +108,7 @@ export async function judge(
   const basis = await basisOf(examined, deps.images);
   const { host, at } = occasion;
   const { facts: signed } = await deps.trust.of(report.deployment.booted?.image?.digest ?? null);
+  const untold = untoldOf(examined);
   const { judgements, facts, seen } = evaluate(
     {
       manifest: basis.state,
@@ -123,12 +124,13 @@ export async function judge(
       skewMs: occasion.skewMs,
       live: occasion.live,
       ...(basis.variant === undefined ? {} : { variant: basis.variant }),
+      ...(untold.length === 0 ? {} : { untold }),
       ...(signed.evidence === undefined ? {} : { provenance: signed.evidence }),
     },
     deps.policy,
   );
   const present = await deps.store.findings.present(host.id);
-  const changes = advance(present.map(heldOf), judgements, seen, occasion.cause);
+  const changes = advance(present.map(heldOf), judgements, seenWithout(report, seen, present), occasion.cause);
   const findings: FindingChange[] = [
     ...changes.opened.map(({ judgement }) => presentChange(judgement)),
     ...changes.reopened.map(({ judgement }) => presentChange(judgement)),
@@ -147,6 +149,32 @@ export async function judge(
     at,
   });
   return { findings, standing, rule: basis.rule };
+}
+
+/** What keeps a report without drift from saying that the host is its image (docs/report.md 3.4). */
+function untoldOf({ report, consistency }: Examined): Untold[] {
+  const out: Untold[] = [];
+  if (consistency.why === 'other-secret-paths') out.push('SECRET_PATHS_UNKNOWN');
+  if (TREES.some((tree) => isBlind(report, tree))) out.push('CAPABILITIES_UNREAD');
+  return out;
+}
+
+/** A tree that was read, but for its capabilities. */
+function isBlind({ trees }: FullReport, tree: 'usr' | 'etc'): boolean {
+  return trees[tree].main !== null && trees[tree].extra === null;
+}
+
+/** Who does not look at capabilities cannot say that one is gone: what was found of them stands. */
+function seenWithout(report: FullReport, seen: Seen, present: readonly FindingWithGroup[]): Seen {
+  const capabilities = present.flatMap(({ group, detail }) => {
+    const { change } = detail as FindingDetail;
+    return change?.change === 'modified' && change.attributes.includes('capability') ? [group.subject] : [];
+  });
+  const tree = (name: 'usr' | 'etc') =>
+    isBlind(report, name)
+      ? { ...seen.trees[name], holes: [...seen.trees[name].holes, ...capabilities] }
+      : seen.trees[name];
+  return { ...seen, trees: { usr: tree('usr'), etc: tree('etc') } };
 }
 
 export function isSkewed(skewMs: number | null): boolean {
@@ -216,7 +244,7 @@ function waiting(image: ReadyImage, code: string, detail: string): Basis {
   return { state: { state: 'pending', image: image.digest, code, detail }, drift: [], rule: null };
 }
 
-/** Whether a tree is the manifest's to the byte. Where nobody could read capabilities (docs/report.md 1.6) the rest decides. */
+/** Whether a tree is the manifest's to the byte. Where capabilities were not read the rest decides; `untoldOf` says so. */
 function isTree(report: FullReport, tree: 'usr' | 'etc', header: Ruled['header']): boolean {
   const said = report.trees[tree];
   const { main, extra } = header.trees[tree];

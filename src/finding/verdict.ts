@@ -1,6 +1,6 @@
 /** A host's three answers and the verdict that follows from them (PROTOCOL 5): a function of what is known and of now. */
 import type { Instant } from '#src/clock.ts';
-import type { IntegrityFacts } from '#src/policy/evaluate.ts';
+import type { IntegrityFacts, Untold } from '#src/policy/evaluate.ts';
 import type { Freshness as FreshnessPolicy } from '#src/policy/document.ts';
 import { SEVERITIES, type JudgementKind, type Severity, type Weight } from '#src/policy/judgement.ts';
 import { describe } from './describe.ts';
@@ -197,13 +197,15 @@ function integrityOf(facts: IntegrityFacts | null, findings: readonly FindingFac
     kind: 'overlay',
     subject: path,
   }));
-  const untold: Reason[] = [
+  const unread: Reason[] = [
     ...reasonsOf(open.filter(({ kind, verdict }) => kind === 'hole' && verdict === 'unverifiable')),
     ...(facts.holesCapped ? [{ text: 'more unread paths than a report lists', weight: 'unverifiable' } as const] : []),
     ...(facts.implausible
       ? [{ text: 'the scan saw far less than the image holds', weight: 'unverifiable' } as const]
       : []),
   ];
+  const unheld = facts.untold ?? [];
+  const untold = [...unread, ...unheld.map((code): Reason => ({ text: UNTOLD_TEXT[code], weight: 'unverifiable' }))];
   const reasons = [...reasonsOf(heavy), ...cut, ...masked, ...untold];
   const isDifferent = heavy.length > 0 || cut.length > 0;
   const weight = isDifferent ? 'drifted' : untold.length > 0 ? 'unverifiable' : 'none';
@@ -211,9 +213,15 @@ function integrityOf(facts: IntegrityFacts | null, findings: readonly FindingFac
   if (masks.length > 0)
     return { integrity: { state: 'masked', code: null, ...counts }, weight, reasons: [...reasons, ...light] };
   const state = isDifferent ? 'drifted' : untold.length > 0 ? 'unverifiable' : 'intact';
-  const code = state !== 'unverifiable' ? null : facts.implausible ? 'SCAN_IMPLAUSIBLE' : 'HOLES';
+  const first = facts.implausible ? 'SCAN_IMPLAUSIBLE' : unread.length > 0 ? 'HOLES' : unheld[0]!;
+  const code = state === 'unverifiable' ? first : null;
   return { integrity: { state, code, ...counts }, weight, reasons: [...reasons, ...light] };
 }
+
+const UNTOLD_TEXT: Readonly<Record<Untold, string>> = {
+  SECRET_PATHS_UNKNOWN: 'the host leaves out secrets of /etc by a list that this server does not know',
+  CAPABILITIES_UNREAD: 'file capabilities were not read',
+};
 
 const MANIFEST_TEXT = {
   pending: 'the manifest of this image is being built',

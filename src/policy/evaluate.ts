@@ -55,6 +55,12 @@ export type ProvenanceState = {
   readonly faults: readonly { readonly fault: ProvenanceFault; readonly why: string }[];
 };
 
+/**
+ * Why a tree without holes is not known to be the image's. SECRET_PATHS_UNKNOWN: the host leaves out /etc's secrets by a list that the
+ * server does not know, so /etc is held against nothing. CAPABILITIES_UNREAD: a tree's capabilities were not read.
+ */
+export type Untold = 'SECRET_PATHS_UNKNOWN' | 'CAPABILITIES_UNREAD';
+
 /** What one accepted full report, and the server's memory of the host, give to judge. */
 export type Evidence = {
   readonly manifest: ManifestState;
@@ -71,6 +77,8 @@ export type Evidence = {
   readonly live: boolean;
   /** The other importer's rule that explains a difference (PROTOCOL 2.2): a label, not drift. */
   readonly variant?: (drift: Drift) => string | undefined;
+  /** Absent where every tree without holes could be held against the manifest. */
+  readonly untold?: readonly Untold[];
   /** Absent where no image policy is configured. */
   readonly provenance?: ProvenanceState;
 };
@@ -81,7 +89,7 @@ export type Seen = {
     Record<
       TreeName,
       {
-        /** False: nothing in this tree may resolve (no manifest, truncated, capped, implausible). */
+        /** False: nothing in this tree may resolve (no manifest, truncated, capped, implausible, another list of secrets). */
         readonly told: boolean;
         /** Escaped paths; nothing at or below one may resolve. */
         readonly holes: readonly string[];
@@ -104,6 +112,8 @@ export type IntegrityFacts = {
   readonly truncated: Evidence['truncated'];
   readonly holesCapped: boolean;
   readonly implausible: boolean;
+  /** As in `Evidence`; absent in what older builds stored, too. */
+  readonly untold?: readonly Untold[];
 };
 
 export type Evaluation = {
@@ -115,7 +125,7 @@ export type Evaluation = {
 
 /** Judges one host's newest accepted full report under a policy. */
 export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
-  const { manifest, trees, deployment, truncated } = evidence;
+  const { manifest, trees, deployment, truncated, untold } = evidence;
   const holes = TREES.flatMap((tree) => trees[tree].holes);
   const holesCapped = TREES.some((tree) => trees[tree].holesCapped);
   const implausible = evidence.flags.includes('scan-implausible');
@@ -148,7 +158,15 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
   return {
     policy: policy.digest,
     judgements,
-    facts: { manifest, ...files.counts, masks, truncated, holesCapped, implausible },
+    facts: {
+      manifest,
+      ...files.counts,
+      masks,
+      truncated,
+      holesCapped,
+      implausible,
+      ...(untold === undefined ? {} : { untold }),
+    },
     seen: seenOf(evidence, holesCapped, implausible),
   };
 }
@@ -203,7 +221,11 @@ function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean):
   // A report that was cut, or that is too small to be believed, resolves nothing (PROTOCOL 3.8, 3.9).
   const isWhole = truncated === null && !implausible;
   const tree = (name: TreeName) => ({
-    told: isWhole && manifest.state === 'ready' && !trees[name].holesCapped,
+    told:
+      isWhole &&
+      manifest.state === 'ready' &&
+      !trees[name].holesCapped &&
+      !(name === 'etc' && evidence.untold?.includes('SECRET_PATHS_UNKNOWN')),
     holes: trees[name].holes.map(({ path }) => vis(path)),
   });
   const isKnown = deployment.booted !== null && deployment.via !== 'none' && deployment.via !== 'option';

@@ -1,12 +1,14 @@
 /** Check 7 for full reports (docs/report.md 3.4): manifest and listed drift must give the digests that were reported, and no part deny another. */
 import type { ByteString } from '#src/bytes.ts';
-import type { Digest, Sha256 } from '#src/digest.ts';
+import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
 import { driftFromJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
 import { applyDrift, DriftError, recompute } from '#src/drift/recompute.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { comparePaths, TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
 import type { ManifestHeader, TreeTexts } from '#src/manifest/header.ts';
 import { nameFromJson } from '#src/manifest/json.ts';
+import { extraLine } from '#src/manifest/mtree.ts';
+import { unvis } from '#src/manifest/vis.ts';
 import { refuse, type Flag, type Refused } from './refusal.ts';
 import type { FullReport } from './report.ts';
 
@@ -18,7 +20,7 @@ export type Contents = {
   readonly holes: Readonly<Record<TreeName, readonly Hole[]>>;
 };
 
-/** `consistent`: the digests follow from manifest and drift. `unchecked`: nothing to hold them against, `why` says what is missing. */
+/** `consistent`: the digests follow from manifest and drift. `unchecked`: some of them are held against nothing, `why` says for what reason. */
 export type Consistency = {
   readonly kind: 'consistent' | 'unchecked';
   readonly why: 'no-manifest' | 'other-secret-paths' | 'truncated' | 'holes' | 'capabilities' | null;
@@ -112,12 +114,14 @@ export async function checkConsistency(
   const { header } = known.manifest;
   if (TREES.some((tree) => isImplausible(report.trees[tree], header.trees[tree].entries)))
     flags.push('scan-implausible');
-  // Another list of secrets gives other comparison texts: an older agent's digests say nothing here.
-  if (header.secretPaths !== report.secretPaths.id) return unchecked('other-secret-paths');
+  // Another list of secrets gives /etc another comparison text, which cannot be made here. Nothing else depends on that list.
+  const isOtherList = header.secretPaths !== report.secretPaths.id;
   for (const tree of TREES) {
-    const refused = await checkTree(tree, report, contents, known.manifest, sha256);
+    const check = isOtherList && tree === 'etc' ? checkExtra : checkTree;
+    const refused = await check(tree, report, contents, known.manifest, sha256);
     if (refused !== undefined) return refused;
   }
+  if (isOtherList) return unchecked('other-secret-paths');
   if (report.truncated !== null) return unchecked('truncated');
   if (TREES.some((tree) => report.trees[tree].main === null)) return unchecked('holes');
   if (TREES.some((tree) => report.trees[tree].extra === null)) return unchecked('capabilities');
@@ -166,6 +170,36 @@ async function checkTree(
     if (!(error instanceof DriftError)) throw error;
     return no(error.code === 'DRIFT_EXPECTED' ? 'tree' : 'drift', `/${tree}: ${error.message}`);
   }
+}
+
+/** As `checkTree`, of the extra text alone: capabilities and devices are told of secrets too. */
+async function checkExtra(
+  tree: TreeName,
+  report: FullReport,
+  contents: Contents,
+  manifest: KnownManifest,
+  sha256: Sha256,
+): Promise<Refused | undefined> {
+  const said = report.trees[tree].extra;
+  if (said === null) return undefined;
+  const lines = new Map<ByteString, string>();
+  for (const line of (await manifest.texts(tree)).extra.match(/.*\n/g) ?? []) {
+    const path = unvis(line.slice(1, line.indexOf('\t')));
+    lines.set(path, (lines.get(path) ?? '') + line);
+  }
+  for (const drift of contents.drift) {
+    const { path } = drift;
+    if (treeOf(path) !== tree) continue;
+    const before = 'expected' in drift ? extraLine({ ...drift.expected, path }) : '';
+    if (before !== (lines.get(path) ?? ''))
+      return no('tree', `/${tree}: ${show(path)}: the manifest has another capability or device`);
+    lines.set(path, 'actual' in drift ? extraLine({ ...drift.actual, path }) : '');
+  }
+  if (report.truncated !== null) return undefined;
+  const text = [...lines].sort(([a], [b]) => comparePaths(a, b)).map(([, line]) => line);
+  const found = digestOf(text.join(''), sha256);
+  if (found === said) return undefined;
+  return no('tree', `/${tree}: manifest and listed differences give ${found}, reported is ${said}`);
 }
 
 /** What a host compared with that lets nobody read capabilities (docs/report.md 1.6): they are neither expected nor seen. */

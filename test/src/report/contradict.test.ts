@@ -159,6 +159,36 @@ const refused: [string, Partial<FullReport>, string][] = [
     },
     'TREE_CONTRADICTS',
   ],
+  [
+    'another /usr under a list of secret paths that is not known',
+    { secretPaths: { id: 'secret-paths/999', added: [] }, trees: { usr: { ...usr, main: someDigest(1) }, etc } },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'other capabilities in /usr under a list of secret paths that is not known',
+    { secretPaths: { id: 'secret-paths/999', added: [] }, trees: { usr: { ...usr, extra: someDigest(1) }, etc } },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'other capabilities in /etc under a list of secret paths that is not known',
+    { secretPaths: { id: 'secret-paths/999', added: [] }, trees: { usr, etc: { ...etc, extra: someDigest(1) } } },
+    'TREE_CONTRADICTS',
+  ],
+  [
+    'a capability called expected that the manifest has not, under a list of secret paths that is not known',
+    {
+      secretPaths: { id: 'secret-paths/999', added: [] },
+      drift: [
+        {
+          ...hosts,
+          expected: { ...hosts.expected!, xattrs: { 'security.capability': 'AQAAAgAgAAAAAAAAAAAAAAAAAAA=' } },
+        },
+        evil,
+        changed,
+      ],
+    },
+    'TREE_CONTRADICTS',
+  ],
   ['the manifest of another image', { manifest: { image: someDigest(5), rule: 'ostree/1' } }, 'MANIFEST_CONTRADICTS'],
 ];
 function withoutUndefined<T extends object>(value: T): T {
@@ -211,8 +241,8 @@ const unchecked: [string, Partial<FullReport>, Parameters<typeof judge>[1], obje
     { why: 'no-manifest', flags: [] },
   ],
   [
-    'has another list of secret paths',
-    { secretPaths: { id: 'secret-paths/0', added: [] } },
+    'has another list of secret paths, and so another text of /etc',
+    { secretPaths: { id: 'secret-paths/0', added: [] }, trees: { usr, etc: { ...etc, main: someDigest(1) } } },
     {},
     { why: 'other-secret-paths', flags: [] },
   ],
