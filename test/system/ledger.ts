@@ -305,6 +305,8 @@ export class Ledger {
     if (truth === null) return 'new';
     if (now >= (host.liveAt ?? host.enrolledAt) + silentAfter) return 'silent';
     if (!this.#isReady(truth.image)) return 'unverifiable';
+    // Two machines under one identity: nothing that it says can be relied on.
+    if (host.flags.forked || host.flags.cloned) return 'unverifiable';
     if (host.full!.report.manifest === null && (truth.changed.length > 0 || truth.sight !== 'whole'))
       return 'unverifiable';
     if (host.open.size > 0 || truth.sight === 'truncated') return 'drifted';
