@@ -4,13 +4,12 @@ import { z } from 'zod';
 /** Characters of one text, items of one list: far above any real host. */
 export const STATE_TEXT_MAX = 4096;
 export const STATE_LIST_MAX = 500;
-// No kernel name and no file of ours holds a NUL, and PostgreSQL cannot.
-const Text = z
+const Text = z.string().max(STATE_TEXT_MAX);
+/** Longer than any digest, short enough for a database's index; and no database's text holds a NUL. */
+const DigestText = z
   .string()
-  .max(STATE_TEXT_MAX)
+  .max(200)
   .refine((text) => !text.includes('\0'), 'must not hold a NUL');
-/** Longer than any digest, short enough for a database's index. */
-const DIGEST_TEXT_MAX = 200;
 const List = STATE_LIST_MAX;
 
 export const DeploymentImage = z.strictObject({
@@ -18,7 +17,7 @@ export const DeploymentImage = z.strictObject({
   reference: Text.nullable(),
   transport: Text.nullable(),
   /** Digest of the image manifest as the host tells it; may be a config digest or bare hex on old hosts. */
-  digest: Text.max(DIGEST_TEXT_MAX).nullable(),
+  digest: DigestText.nullable(),
   version: Text.nullable(),
   /** How the origin says that pulls are checked: `containerPolicy`, `ostreeRemote:NAME`, `insecure`; null where nothing is demanded or told. */
   signature: Text.nullable(),
