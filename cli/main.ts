@@ -104,7 +104,9 @@ try {
     await io.stderr.write(`bootproof: ${printableText(error.message)}\n`);
     process.exitCode = EXIT.usage;
   } else if (error instanceof BootproofError) {
-    await io.stderr.write(`bootproof: ${printableText(error.message)} [${error.code}]\n`);
+    // A document with several problems has one a line; escaping the whole would join them.
+    const lines = 'lines' in error ? (error.lines as readonly string[]) : [error.message];
+    await io.stderr.write(`bootproof: ${lines.map(printableText).join('\n')} [${error.code}]\n`);
     process.exitCode = EXIT.unknown;
   } else {
     await io.stderr.write(
