@@ -9,7 +9,8 @@ import { IMAGE_BYTES_MAX, IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts'
 import { readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
 import { UsageError, type Io } from '#src/terminal.ts';
-import { ProgressLine, sizeText } from './output.ts';
+import { sizeText } from '#agent/present.ts';
+import { ProgressLine } from './output.ts';
 
 /** What `imageOptions` adds to a command, as commander hands it on. */
 export type ImageOptions = {

@@ -26,7 +26,8 @@ import {
   type RuleOptions,
 } from './image.ts';
 import { checkRoot, diffImages } from './manifestdiff.ts';
-import { sizeText, warningLine, writeJson, writeParts } from './output.ts';
+import { sizeText } from '#agent/present.ts';
+import { warningLine, writeJson, writeParts } from './output.ts';
 
 type Json = { readonly json?: boolean };
 type Loading = ImageOptions & RuleOptions & Json;

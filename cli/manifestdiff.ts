@@ -8,7 +8,8 @@ import type { FileManifest } from '#src/manifest/header.ts';
 import { nameJson } from '#src/manifest/json.ts';
 import type { Image } from '#src/source/build.ts';
 import { EXIT, printable, printableText, type Exit, type Io } from '#src/terminal.ts';
-import { painter, ProgressLine, sizeText, writeJson, writeParts } from './output.ts';
+import { painter, sizeText } from '#agent/present.ts';
+import { ProgressLine, writeJson, writeParts } from './output.ts';
 
 export type DiffOptions = { readonly json?: boolean; readonly all?: boolean };
 type Side = { readonly name: string; readonly image: Image; readonly deployed: Deployed };

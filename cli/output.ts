@@ -1,6 +1,5 @@
 /** What commands print: results in pieces that respect a slow reader, warnings, and a progress line where a person looks on. */
 import { open } from 'node:fs/promises';
-import { styleText } from 'node:util';
 import { nameFromJson } from '#src/manifest/json.ts';
 import type { ManifestWarning } from '#src/manifest/header.ts';
 import { jsonText, printable, printableText, UsageError, type Io, type Stream } from '#src/terminal.ts';
@@ -52,24 +51,6 @@ export function warningLine({ code, layer, message, path, path_b64 }: ManifestWa
   const shown = name === undefined || message.includes(printable(name)) ? '' : `${printable(name)}: `;
   const where = layer === null || /^layer [0-9]/.test(message) ? '' : `layer ${layer}: `;
   return `warning: ${where}${shown}${printableText(message)} [${code}]\n`;
-}
-
-type Style = Parameters<typeof styleText>[0];
-
-/** Colours text for a stream, if it is a terminal and nobody asked for plain text (no-color.org). */
-export function painter(stream: Stream, env: Io['env']): (style: Style, text: string) => string {
-  const colour = stream.isTTY && !env['NO_COLOR'] && env['TERM'] !== 'dumb';
-  return (style, text) => (colour ? styleText(style, text, { validateStream: false }) : text);
-}
-
-/** `12.3 MiB`; below 1 KiB the number of bytes. */
-export function sizeText(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`;
-  const units = ['KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes / 1024;
-  let unit = 0;
-  for (; value >= 1023.95 && unit < units.length - 1; unit++) value /= 1024;
-  return `${value.toFixed(1)} ${units[unit]}`;
 }
 
 const REDRAW_MS = 100;

@@ -1,6 +1,6 @@
 /** Tables for people: columns as wide as they need, the last one cut to the terminal; what came from outside cannot move the cursor. */
 import { printableText, type Io } from '#src/terminal.ts';
-import { painter } from './output.ts';
+import { painter } from '#agent/present.ts';
 
 export type Cell =
   | string
