@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ConditionError } from '#src/document/expression.ts';
 import { CONDITION_CHARS_MAX, CONDITION_STEPS_MAX } from '#src/limits.ts';
-import { ConditionError, parseCondition, type ConditionFacts } from '#src/trust/conditions.ts';
+import { parseCondition, type ConditionFacts } from '#src/trust/conditions.ts';
 import { exponent } from '#test/exponent.ts';
 import { throwsCode } from '#test/throws.ts';
 
