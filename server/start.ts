@@ -23,13 +23,16 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
-import { trustAllWork, trustWork } from '#server/jobs/trust.ts';
+import { rootJob, rootWork } from '#server/jobs/roots.ts';
+import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
 import { assessInWorker, type Assessor } from '#server/trust/assessor.ts';
 import { Basis } from '#server/trust/basis.ts';
 import { KnownTrust, trustAllJob } from '#server/trust/known.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
+import type { RootRefresh } from '#server/trust/roots.ts';
+import { noteRoots } from '#server/trust/rootstold.ts';
 import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
 import { buildApp } from './app.ts';
 import type { Log } from './deps.ts';
@@ -67,6 +70,9 @@ export type StartOptions = {
   /** How often each image's signatures are looked for again. */
   readonly reverifyEveryMs?: number;
   /** How often waiting work and silent hosts are looked for, ms. */
+  /** Trust roots that are kept up with a TUF repository, and how often; none unless the operator allowed it. */
+  readonly rootRefreshes?: readonly RootRefresh[];
+  readonly refreshRootsEveryMs?: number;
   readonly jobsEveryMs?: number;
 };
 
@@ -92,6 +98,10 @@ const REVERIFY_MS = 24 * 3_600_000;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
+/** TUF timestamps of the public instance are good for days. */
+const REFRESH_ROOTS_MS = 24 * 3_600_000;
+/** How soon what another process found out or took in is taken in here. */
+const WATCH_MS = 500;
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const { policy, log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
@@ -103,7 +113,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const access = new Access(deps);
     const batch = new Batch(store);
     const images = new KnownImages(store);
-    const basis = await Basis.open(options.trust ?? null, store);
+    const basis = await Basis.open(options.trust ?? null, options.rootRefreshes ?? [], store, {
+      actor: 'configuration',
+      at: clock(),
+    });
     const trust = new KnownTrust({ store, clock }, basis);
     const refusals = new Refusals(store, log);
     const answers = new Answers(deps, policy.freshness.reportEvery);
@@ -126,7 +139,13 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       terms: registryOf(options),
       reverifyEveryMs: options.reverifyEveryMs ?? REVERIFY_MS,
     };
-    const trusts = new Lane(deps, [trustWork(trusting), trustAllWork(trusting)], jobsEveryMs);
+    const trusts = new Lane(deps, [trustWork(trusting), trustAllWork(trusting), trustHostsWork(trusting)], jobsEveryMs);
+    // By itself: a repository that hangs must not keep images from being judged.
+    const roots = new Lane(
+      deps,
+      [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS })],
+      jobsEveryMs,
+    );
     const chores = new Chores(log);
     const wake = (): void => {
       builds.wake();
@@ -142,6 +161,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       batch,
       enrolments,
       images,
+      roots.wake();
       trust,
       load: new Load(),
       pipeline,
@@ -160,8 +180,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     builds.start();
     judgements.start();
     trusts.start();
-    chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs)]);
+    roots.start();
+    chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs), trustChore(trusting, WATCH_MS)]);
     const { server, port } = listening;
+    await noteRoots(basis, store, { actor: 'configuration', at: clock() });
+    await store.jobs.enqueue(basis.refreshes.map(({ name }) => rootJob(name, clock())));
     return {
       url,
       port,
@@ -171,7 +194,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       close: async () => {
         await closeHttp(server);
         await chores.close();
-        await Promise.all([builds.close(), judgements.close(), trusts.close()]);
+        await Promise.all([builds.close(), judgements.close(), trusts.close(), roots.close()]);
         await batch.drain();
         await refusals.close();
         await store.close();

@@ -386,3 +386,7 @@ export const ASSESS_HEAP_MB = 768;
 
 /** A glob over image names: a repository, a digest, and stars between. */
 export const IMAGE_GLOB_CHARS_MAX = 512;
+/** What a TUF repository's metadata may be together: the client takes a root of 500 KB at most, and lists of targets of 5 MB. */
+export const TUF_METADATA_BYTES_MAX = 8 * 2 ** 20;
+export const TUF_METADATA_FILES_MAX = 32;
+

@@ -14,20 +14,30 @@ import type { ImageTrust, TrustBasis } from '#server/store/trustrecords.ts';
 import type { Assessed, KeptBytes, Subject } from '#server/trust/assess.ts';
 import type { Assessor, AssessRequest } from '#server/trust/assessor.ts';
 import type { Basis } from '#server/trust/basis.ts';
-import { sameBasis, TRUST_ALL_JOB, TRUST_JOB, trustJob, type KnownTrust } from '#server/trust/known.ts';
+import {
+  sameBasis,
+  TRUST_ALL_JOB,
+  TRUST_HOSTS_JOB,
+  TRUST_JOB,
+  trustHostsJob,
+  trustJob,
+  type KnownTrust,
+} from '#server/trust/known.ts';
 import { blobKey, type RegistryTerms } from '#server/trust/look.ts';
 import { placesOf } from '#server/trust/places.ts';
 import { toldOf } from '#server/trust/provenance.ts';
 import { nextTrust } from '#server/trust/result.ts';
 import type { Log } from '#server/deps.ts';
 import { inTurns } from './rejudge.ts';
-import type { Outcome, Work } from './runner.ts';
+import type { Chore, Outcome, Work } from './runner.ts';
 
 const LEASE_MS = 180_000;
 const PAGE = 200;
 /** Images that one thread judges again from kept bytes: starting it costs more than an image does. */
 const AT_ONCE = 16;
 const WRITES_TRIED = 5;
+/** A report that is being judged is written after so long. */
+const WRITTEN_MS = 2_000;
 /** A registry that is down is asked again after so long at first. */
 const RETRY_FIRST_MS = 60_000;
 
@@ -100,6 +110,40 @@ export function trustAllWork(deps: TrustDeps): Work {
         }
       await judgeStale(deps, signal);
       return { kind: 'done' };
+    },
+  };
+}
+
+/** Hosts that another process judged by what it knew before. */
+export function trustHostsWork(deps: TrustDeps): Work {
+  return {
+    kind: TRUST_HOSTS_JOB,
+    leaseMs: LEASE_MS,
+    run: async (job, signal): Promise<Outcome> => {
+      await deps.basis.renew();
+      const found = await deps.store.images.find(Payload.parse(job.payload).image);
+      if (found !== undefined) await judgeHosts(found.image, { kind: 'report', imageChanged: false }, deps, signal);
+      return { kind: 'done' };
+    },
+  };
+}
+
+/**
+ * Takes in what other processes wrote, and has those hosts judged again that were judged here meanwhile: not at once, because a report
+ * that is being judged now is not written yet.
+ */
+export function trustChore(
+  { store, clock, trust }: Pick<TrustDeps, 'store' | 'clock' | 'trust'>,
+  everyMs: number,
+): Chore {
+  return {
+    name: 'trust',
+    everyMs,
+    run: async () => {
+      const changed = await trust.watch();
+      if (changed.length === 0) return;
+      const at = clock() + WRITTEN_MS;
+      await store.jobs.enqueue(changed.map((image) => trustHostsJob(image, at)));
     },
   };
 }
@@ -263,7 +307,9 @@ async function judgeHosts(image: Image, cause: Cause, deps: TrustDeps, signal: A
     );
     const { facts } = await deps.trust.of(image.digest);
     const unless = (host: Host) => hostToldOf(host)?.stamp === facts.stamp;
-    await inTurns(page.items, signal, async (id) => {
+    const hosts = await deps.store.hosts.getMany(page.items);
+    const stale = page.items.filter((id) => !unless(hosts.get(id)!));
+    await inTurns(stale, signal, async (id) => {
       await rejudge(id, { cause, unless }, deps);
     });
     cursor = page.next;

@@ -271,6 +271,20 @@ export interface Jobs {
   lag(now: Instant): Promise<
     readonly {
       readonly kind: string;
+  /** Another text after every write of anybody to results, notes and denials: what processes remember is then old. One read of a row. */
+  version(): Promise<string>;
+  /** What results are reached under, a JSON value by name: the image policy that counts, and each trust root. */
+  note(name: string): Promise<unknown>;
+  /** With what happened, and the work that it asks for, in one transaction. */
+  setNote(
+    name: string,
+    value: unknown,
+    by: r.Act,
+    then: {
+      readonly event: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'> | null;
+      readonly jobs: readonly r.NewJob[];
+    },
+  ): Promise<void>;
       readonly waiting: number;
       readonly running: number;
       readonly oldest: Instant;

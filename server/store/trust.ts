@@ -1,7 +1,8 @@
-/** Who signed an image, as last found out; and the deny list. */
+/** Who signed an image, as last found out; what that was found out under; and the deny list. */
+import { randomUUID } from 'node:crypto';
 import type { Digest } from '#src/digest.ts';
 import { writeAudit } from './audit.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
 import type { Denials, Trust } from './store.ts';
 import type { DeniedRow, ImageTrustRow } from './tables.ts';
@@ -41,8 +42,45 @@ const rowOf = (trust: t.ImageTrust): ImageTrustRow => ({
   last_good: trust.lastGood === null ? null : JSON.stringify(trust.lastGood),
 });
 
+const textOf = (value: string): Uint8Array => new TextEncoder().encode(value);
+const VERSION = 'trust/version';
+
+/**
+ * Tells every process that something here is new. Last in its transaction: all who write meet at this row, and hold it for no longer
+ * than their commit takes.
+ */
+async function renewVersion({ db }: Tx): Promise<void> {
+  await db
+    .insertInto('setting')
+    .values({ key: VERSION, value: textOf(randomUUID()) })
+    .onConflict((conflict) => conflict.column('key').doUpdateSet({ value: (eb) => eb.ref('excluded.value') }))
+    .execute();
+}
+
 export function trustOn(engine: Engine): Trust {
   return {
+    version: () =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('setting').select('value').where('key', '=', VERSION).executeTakeFirst();
+        return row === undefined ? '' : Buffer.from(row.value).toString('utf8');
+      }),
+    note: (name) =>
+      engine.reading(async (db) => {
+        const key = `trust/${name}`;
+        const row = await db.selectFrom('setting').select('value').where('key', '=', key).executeTakeFirst();
+        return row === undefined ? undefined : (JSON.parse(Buffer.from(row.value).toString('utf8')) as unknown);
+      }),
+    setNote: (name, value, by, { event, jobs }) =>
+      engine.write(async (tx) => {
+        await tx.db
+          .insertInto('setting')
+          .values({ key: `trust/${name}`, value: textOf(JSON.stringify(value)) })
+          .onConflict((conflict) => conflict.column('key').doUpdateSet({ value: (eb) => eb.ref('excluded.value') }))
+          .execute();
+        if (event !== null) await writeAudit(tx, by, event);
+        await enqueue(tx, jobs);
+        await renewVersion(tx);
+      }),
     get: (image) =>
       engine.reading(async (db) => {
         const row = await db.selectFrom('image_trust').selectAll().where('image', '=', image).executeTakeFirst();
@@ -80,6 +118,7 @@ export function trustOn(engine: Engine): Trust {
           if (done.numUpdatedRows === 0n) return undefined;
         }
         for (const event of events) await writeAudit(tx, by, event);
+        await renewVersion(tx);
         return revision;
       }),
   };
@@ -115,6 +154,7 @@ export function denialsOn(engine: Engine): Denials {
           after: entry,
         });
         await enqueue(tx, jobs);
+        await renewVersion(tx);
       }),
     remove: (id, by, jobs) =>
       engine.write(async (tx) => {
@@ -127,6 +167,7 @@ export function denialsOn(engine: Engine): Denials {
           after: null,
         });
         await enqueue(tx, jobs);
+        await renewVersion(tx);
         return true;
       }),
   };

@@ -1,6 +1,7 @@
 /** What the server knows of who built a host's image → the provenance answer, and what is held against the image (PROTOCOL 5). */
 import { formatInstant, type Instant } from '#src/clock.ts';
 import type { Provenance } from '#src/finding/verdict.ts';
+import { nodeSha256 } from '#src/source/verified.ts';
 import type { ProvenanceState } from '#src/policy/evaluate.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
 import type { TrustTold } from './told.ts';
@@ -43,11 +44,11 @@ export function provenanceOf(trust: ImageTrust): ProvenanceFacts {
     faults.push({ fault: 'signature-vanished', why: `gone since ${formatInstant(trust.vanishedAt)}` });
   else if (trust.state === 'trusted' && told.hostPolicy?.readable === false)
     faults.push({ fault: 'host-unreadable', why: told.hostPolicy.reason });
-  return {
-    provenance: answerOf(trust, why),
-    evidence: { image: trust.image, told: trust.state !== 'unverifiable', faults },
-    stamp: `${trust.image} ${trust.revision}`,
-  };
+  const provenance = answerOf(trust, why);
+  const evidence = { image: trust.image, told: trust.state !== 'unverifiable', faults };
+  // Of what hosts are judged by, not of the result: one that says the same again asks nothing of anybody.
+  const stamp = `${trust.image} ${nodeSha256(JSON.stringify([provenance, evidence])).slice(0, 32)}`;
+  return { provenance, evidence, stamp };
 }
 
 function answerOf(trust: ImageTrust, why: string): Provenance {

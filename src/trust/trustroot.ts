@@ -8,6 +8,7 @@ import { TrustedRoot } from '@sigstore/protobuf-specs';
 import { toTrustMaterial, type TrustMaterial } from '@sigstore/verify';
 import { z } from 'zod';
 import { fromBase64 } from '#src/bytes.ts';
+import type { Instant } from '#src/clock.ts';
 import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { TRUST_ROOT_BYTES_MAX } from '#src/limits.ts';
@@ -43,9 +44,9 @@ const Base64 = z.string().refine((text) => {
     return false; // another spelling: the answer to the question
   }
 }, 'expected base64');
-const Instant = z.iso.datetime({ offset: true });
+const Time = z.iso.datetime({ offset: true });
 // The library takes a missing start for the epoch, and the conformance suite wants it refused: a key without one counts from nowhere.
-const Validity = z.looseObject({ start: Instant, end: Instant.nullish() });
+const Validity = z.looseObject({ start: Time, end: Time.nullish() });
 const Log = z.looseObject({
   baseUrl: z.string().min(1).max(2048),
   publicKey: z.looseObject({ rawBytes: Base64, keyDetails: z.string(), validFor: Validity }),
@@ -140,3 +141,33 @@ function mayStamp(chain: readonly CoreCertificate[]): boolean {
     issuers.every((issuer) => allowsUsage(issuer, TIME_STAMPING, { explicit: false }))
   );
 }
+
+/** Something of a root that is valid only so long; what was signed before stays good (docs/trust.md 4.3). */
+export type RootEnd = { readonly what: string; readonly at: Instant };
+
+/** What of a root ends next after `now`: the window of a key or authority, or a certificate's own time. */
+export function endsNext({ material }: Pick<TrustRoot, 'material'>, now: Instant): RootEnd | undefined {
+  const { tlogs, ctlogs, certificateAuthorities, timestampAuthorities } = material;
+  const logs = (all: typeof tlogs, what: string): RootEnd[] =>
+    all.map(({ baseURL, validFor }) => ({ what: `${what} ${baseURL}`, at: validFor.end.getTime() }));
+  const authorities = (all: typeof certificateAuthorities, what: string): RootEnd[] =>
+    all.flatMap(({ certChain, validFor }, index) =>
+      [validFor.end, ...certChain.map(({ notAfter }) => notAfter)].map((end) => ({
+        what: `${what} ${index}`,
+        at: end.getTime(),
+      })),
+    );
+  return (
+    [
+      ...logs(tlogs, 'transparency log'),
+      ...logs(ctlogs, 'CT log'),
+      ...authorities(certificateAuthorities, 'certificate authority'),
+      ...authorities(timestampAuthorities, 'timestamp authority'),
+    ]
+      // What has no end has the end of time in sigstore's library.
+      .filter(({ at }) => at > now && at < NO_END)
+      .sort((a, b) => a.at - b.at)[0]
+  );
+}
+
+const NO_END = Date.UTC(9999, 0, 1);
