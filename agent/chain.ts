@@ -76,7 +76,11 @@ export function answered(chain: AgentChain, report: Report, answer: Answer, now:
     accepted: leans ? { envelope: full.envelope, content: full.content, sameCount: 0 } : chain.accepted,
     unanswered: chain.unanswered.filter(({ seq }) => seq !== report.seq),
     dropped: chain.dropped.filter((range) => !told(range)),
-    answer: { ...answer, receivedAt: formatInstant(now) },
+    // A repeat may bring no new tickets: those that are held, and when they came, stay (docs/report.md 4.5).
+    answer:
+      answer.challenge === null && chain.answer !== null
+        ? { ...chain.answer, next: answer.next, want: answer.want }
+        : { ...answer, receivedAt: formatInstant(now) },
     notBefore: null,
   };
 }

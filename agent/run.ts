@@ -114,7 +114,7 @@ function challengeOf(
   identity: Identity,
 ): { readonly text: string | null; readonly at: Instant | undefined } {
   const { answer } = outbox.chain;
-  return answer === null
+  return answer === null || answer.challenge === null
     ? { text: identity.challenge, at: parseInstant(identity.enrolledAt) }
     : { text: answer.challenge, at: parseInstant(answer.receivedAt) };
 }

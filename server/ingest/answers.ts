@@ -21,21 +21,25 @@ export class Answers {
     this.#intervalMs = intervalMs;
   }
 
-  /** The answer's JSON text, as it is sent and kept. */
+  /**
+   * The answer's JSON text, as it is sent and kept. A `replay` gets no tickets: whoever holds the bytes of an old report has not shown
+   * that it is the host, and must not live on by repeating them (docs/report.md 4.5).
+   */
   text(
     host: Pick<Host, 'id'>,
     about: { readonly seq: number; readonly effect: Answer['effect']; readonly want: Want },
   ): string {
     const now = this.#deps.clock();
     const { tickets } = this.#deps.keys;
+    const proven = about.effect !== 'replay';
     const answer: Answer = {
       seq: about.seq,
       effect: about.effect,
       next: formatInstant(this.next(host.id, now, about.want === 'full')),
       want: about.want,
-      challenge: makeChallenge(host.id, now, tickets),
+      challenge: proven ? makeChallenge(host.id, now, tickets) : null,
       checkpoint: null,
-      manifestBearer: makeBearer(host.id, now, tickets),
+      manifestBearer: proven ? makeBearer(host.id, now, tickets) : null,
       accepts: [...REPORT_VERSIONS],
     };
     return JSON.stringify(answer);

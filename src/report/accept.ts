@@ -177,6 +177,12 @@ export function accept(checked: Checked, consistency: Consistency | Refused | nu
       ),
       flag: 'identity-forked',
     };
+  if (place.kind === 'forgotten')
+    return refuse(
+      6,
+      'SEQUENCE_FORGOTTEN',
+      `a report with number ${report.seq} was taken long before, and what is kept no longer tells whether it was this one`,
+    );
   const finishedAt = parseInstant(report.finishedAt)!;
   const skewMs = clockSkew(finishedAt, arrival.receivedAt, issuedAt);
   const told = {

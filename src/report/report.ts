@@ -48,7 +48,11 @@ const Common = {
   checkpoint: z.string().max(8192).nullable(),
   /** Sequence numbers that the bounded spool dropped before they were sent. */
   dropped: z
-    .array(z.strictObject({ from: Count.min(1).max(SEQ_MAX), to: Count.min(1).max(SEQ_MAX) }))
+    .array(
+      z
+        .strictObject({ from: Count.min(1).max(SEQ_MAX), to: Count.min(1).max(SEQ_MAX) })
+        .refine(({ from, to }) => from <= to, 'a range ends where it begins, or after'),
+    )
     .max(DROPPED_RANGES_MAX),
 };
 

@@ -59,7 +59,9 @@ export type Place =
     }
   | { readonly kind: 'history'; readonly chain: Chain }
   | { readonly kind: 'replay' }
-  | { readonly kind: 'forked' };
+  | { readonly kind: 'forked' }
+  /** Taken before, and neither its bytes nor their digest are kept: nobody can say whether these are the same. */
+  | { readonly kind: 'forgotten' };
 
 export function placeReport(placed: Placed, state: ChainState): Place {
   const { chain } = state;
@@ -69,7 +71,8 @@ export function placeReport(placed: Placed, state: ChainState): Place {
   if (gap !== undefined) return { kind: 'history', chain: { ...chain, gaps: closeGap(chain.gaps, gap, seq) } };
   const known = chain.recent.find((entry) => entry.seq === seq)?.digest ?? state.kept;
   if (known !== null) return { kind: known === placed.digest ? 'replay' : 'forked' };
-  return { kind: cannotBeOld(placed, state) ? 'forked' : 'replay' };
+  // Called a replay, other bytes would be acknowledged and kept nowhere (docs/report.md 3.1).
+  return { kind: cannotBeOld(placed, state) ? 'forked' : 'forgotten' };
 }
 
 function advance({ report, digest }: Placed, chain: Chain): Place {

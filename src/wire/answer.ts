@@ -20,11 +20,12 @@ export const Answer = z.object({
   next: Time,
   /** What to send then: `full` where the server has no full report that a `same` could refer to. */
   want: z.enum(['same', 'full']),
-  challenge: z.string().max(TICKET_LENGTH_MAX),
+  /** Null with `replay` where the first answer is no longer kept: whoever repeats bytes has not shown that it is the host (docs/report.md 4.5). */
+  challenge: z.string().max(TICKET_LENGTH_MAX).nullable(),
   /** The newest checkpoint of the evidence log; null until there is one. */
   checkpoint: z.string().max(8192).nullable(),
-  /** Fetches manifests until the next answer. */
-  manifestBearer: z.string().max(TICKET_LENGTH_MAX),
+  /** Fetches manifests until the next answer; null where `challenge` is. */
+  manifestBearer: z.string().max(TICKET_LENGTH_MAX).nullable(),
   /** Report versions that the server takes, highest first. */
   accepts: z.array(z.int().min(1)).min(1).max(8),
 });

@@ -423,6 +423,22 @@ function checkLife({ server, w }: { server: ModelServer; w: World }): void {
   );
 }
 
+test('an answer without tickets changes when and what, and takes away nothing that is held', async () => {
+  const w = world();
+  const server = new ModelServer();
+  const outbox = await open(w);
+  await seal(outbox, 0, w.now);
+  await outbox.flush((e) => server.post(e));
+  const held = outbox.chain.answer!;
+  w.now += MINUTE;
+  await seal(outbox, 0, w.now);
+  const bare = { ...server.answer(2, 'replay', 'full'), challenge: null, manifestBearer: null };
+  const { waiting } = await outbox.flush(() => Promise.resolve({ kind: 'accepted', answer: bare }));
+  const { answer } = outbox.chain;
+  assert.deepEqual(answer, { ...held, next: bare.next, want: 'full' });
+  assert.equal(waiting, 0);
+});
+
 test('power cut at every act of a run, before and after it: no number means two things, nothing vanishes in silence', async () => {
   let cuts = 0;
   for (let cutAt = 1; ; cutAt++) {

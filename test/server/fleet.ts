@@ -382,8 +382,8 @@ export class TestHost {
         this.full = { digest: sealed.digest, report };
         this.count = 0;
       }
-      this.challenge = posted.body.challenge;
-      this.bearer = posted.body.manifestBearer;
+      this.challenge = posted.body.challenge ?? this.challenge;
+      this.bearer = posted.body.manifestBearer ?? this.bearer;
     }
     return { ...posted, ...sealed };
   }

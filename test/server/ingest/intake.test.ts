@@ -5,6 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { formatInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
+import { CHAIN_RECENT_MAX } from '#src/limits.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
 import { StoreError } from '#server/store/store.ts';
 import {
@@ -114,6 +115,42 @@ test('same bytes, known seq: the first answer again, and no effect', async (t) =
   assert.equal(again.status, 200);
   assert.deepEqual(again.body, sent.body);
   assert.equal((await server.server.store.hosts.get(host.id))!.revision, revision);
+});
+
+test('same bytes again after their answer is no longer kept: no effect, and nothing to go on with', async (t) => {
+  const { server, host } = await settled(t);
+  const sent = await host.sendSame();
+  await host.sendSame();
+  const revision = (await server.server.store.hosts.get(host.id))!.revision;
+  const again = await host.post(sent.text);
+  assert.deepEqual([again.status, again.body.effect, again.body.seq], [200, 'replay', sent.body.seq]);
+  assert.deepEqual([again.body.challenge, again.body.manifestBearer], [null, null]);
+  assert.equal((await server.server.store.hosts.get(host.id))!.revision, revision);
+});
+
+test('a number whose bytes are forgotten: neither these nor others are acknowledged; what cannot be old is a fork', async (t) => {
+  const { server, host } = await settled(t);
+  const first = host.sameReport();
+  const sent = await host.send(first);
+  const other = await host.seal({ ...first, finishedAt: formatInstant(T0 + 1) });
+  for (let n = 0; n < CHAIN_RECENT_MAX; n++) {
+    server.time.now += MINUTE;
+    await host.sendSame();
+  }
+  const before = (await server.server.store.hosts.get(host.id))!;
+  for (const text of [sent.text, other.text]) {
+    const again = await host.post(text);
+    assert.deepEqual([again.status, again.body.code, again.body.check], [409, 'SEQUENCE_FORGOTTEN', 6]);
+    assert.ok(!('challenge' in again.body) && !('manifestBearer' in again.body));
+  }
+  const after = (await server.server.store.hosts.get(host.id))!;
+  assert.deepEqual([after.revision, after.chain], [before.revision, before.chain]);
+  assert.deepEqual(await host.findings(), []);
+  // Its scan began after that of the newest report: it was made now, under a number of then.
+  const young = formatInstant(server.time.now + MINUTE);
+  const forked = await host.post((await host.seal({ ...first, startedAt: young, finishedAt: young })).text);
+  assert.deepEqual([forked.status, forked.body.code], [409, 'SEQUENCE_FORKED']);
+  assert.ok((await host.findings()).some(({ kind }) => kind === 'report'));
 });
 
 test('same seq, other bytes: 409, both kept, a finding, until a person accepts it', async (t) => {
@@ -263,6 +300,13 @@ const refusals: readonly (readonly [
     422,
     5,
     async (host) => (await host.seal({ ...host.sameReport(), extra: 1 } as never)).text,
+  ],
+  [
+    'a dropped range that ends before it begins',
+    'SCHEMA_INVALID',
+    422,
+    5,
+    async (host) => (await host.seal(host.sameReport({ dropped: [{ from: 9, to: 3 }] }))).text,
   ],
   [
     'a challenge of no form',

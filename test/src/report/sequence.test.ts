@@ -161,20 +161,20 @@ test('an older number that never came is history, and its gap closes: at its end
 const old = { startedAt: formatInstant(last.startedAt - MINUTE) };
 const young = { startedAt: formatInstant(last.startedAt + MINUTE) };
 const pruned: [string, object, Partial<Placed>, string][] = [
-  ['its scan and challenge are older than the head', old, { issuedAt: T0 }, 'replay'],
-  ['its scan is older and it has no challenge', old, { issuedAt: null }, 'replay'],
+  ['its scan and challenge are older than the head', old, { issuedAt: T0 }, 'forgotten'],
+  ['its scan is older and it has no challenge', old, { issuedAt: null }, 'forgotten'],
   ['its challenge was issued after the head came', old, { issuedAt: last.receivedAt + 1 }, 'forked'],
   ['its scan began after that of the head', young, { issuedAt: T0 }, 'forked'],
   [
     'its scan began later by a clock that was set back, and it comes by file',
     young,
     { issuedAt: null, carried: true },
-    'replay',
+    'forgotten',
   ],
   ['it comes by file with a younger challenge', old, { issuedAt: last.receivedAt + 1, carried: true }, 'forked'],
 ];
 for (const [name, change, more, kind] of pruned)
-  test(`a known number whose bytes are gone is a ${kind} if ${name}`, () =>
+  test(`a known number whose bytes are gone is ${kind} if ${name}`, () =>
     assert.equal(place(placed(sameReport({ seq: 7, ...change }), someDigest(50), more)).kind, kind));
 
 test('boot ids A, B, A are clones; a new boot id alone is a reboot', () => {
