@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { parseReference, type Reference } from '#src/image/reference.ts';
 import { parsePlatform, type Platform } from '#src/image/ocimanifest.ts';
 import { backendOf, BACKENDS, rulesOf, RULES, type Backend, type Rule } from '#src/image/backend.ts';
-import { IMAGE_BYTES_MAX, IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
+import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
 import { UsageError, type Io } from '#src/terminal.ts';
@@ -29,13 +29,16 @@ export const list = (value: string, before: readonly string[] | undefined): stri
 
 /** Adds the options of `ImageOptions`. */
 export function imageOptions(command: Command): Command {
-  const names = [...Object.keys(IMAGE_LIMITS), 'imageBytes'].join(', ');
   return command
     .option('--platform <os/arch[/variant]>', `which image of an index (default: ${hostPlatform()})`)
     .option('--authfile <file>', 'registry credentials, instead of where podman and docker keep them')
     .option('--ca <file>', 'trust the certificates in FILE besides those of this machine (repeatable)', list)
     .option('--insecure-http', 'speak plain http with a registry that is not on loopback')
-    .option('--limit <name=number>', `change a bound (repeatable; K, M, G for powers of 1024): ${names}`, list);
+    .option(
+      '--limit <name=number>',
+      `change a bound (repeatable; K, M, G for powers of 1024): ${BOUND_NAMES.join(', ')}`,
+      list,
+    );
 }
 
 /** Adds `--backend` and `--rule`. */
@@ -106,20 +109,6 @@ function hostPlatform(): string {
 }
 
 /** What `--limit` makes of the bounds. @throws {UsageError} */
-export function limitsOf({ limit: changes = [] }: Pick<ImageOptions, 'limit'>): {
-  limits: ImageLimits;
-  imageBytes: number;
-} {
-  const limits: Record<string, number> = { ...IMAGE_LIMITS, imageBytes: IMAGE_BYTES_MAX };
-  for (const change of changes) {
-    const [, name = '', digits = '', unit = ''] = /^([A-Za-z]+)=([0-9]{1,15})([KMG]?)$/.exec(change) ?? [];
-    const value = Number(digits) * 1024 ** ' KMG'.indexOf(unit || ' ');
-    if (!Object.hasOwn(limits, name) || !Number.isSafeInteger(value))
-      throw new UsageError(
-        `--limit ${JSON.stringify(change)}: expected NAME=NUMBER with one of ${Object.keys(limits).join(', ')}`,
-      );
-    limits[name] = value;
-  }
-  const { imageBytes = IMAGE_BYTES_MAX, ...rest } = limits;
-  return { limits: rest as unknown as ImageLimits, imageBytes };
+export function limitsOf({ limit = [] }: Pick<ImageOptions, 'limit'>): ImageBounds {
+  return imageBounds(limit, '--limit');
 }

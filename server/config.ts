@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { UsageError } from '#src/terminal.ts';
 
 type Option = {
@@ -47,6 +48,12 @@ const OPTIONS = {
   },
   reverify: { env: 'REVERIFY', value: 'TIME', help: 'how often signatures are looked for again (default 24h)' },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
+  'image-limit': {
+    env: 'IMAGE_LIMITS',
+    value: 'NAME=NUMBER',
+    help: `how large an image may be whose manifest is built (K, M, G for powers of 1024); repeat it; one of ${BOUND_NAMES.join(' ')}`,
+    multiple: true,
+  },
   authfile: { env: 'AUTHFILE', value: 'FILE', help: 'registry credentials, as containers auth.json' },
   'ca-file': { env: 'CA_FILE', value: 'FILE', help: 'more certificate authorities for registries, in PEM' },
   'plain-http': {
@@ -81,6 +88,8 @@ export type Settings = {
   readonly trustRoots: readonly string[];
   readonly reverifyMs: number;
   readonly jobsIntervalMs: number;
+  /** What an image may make the server do. */
+  readonly imageBounds: ImageBounds;
   readonly authFile: string | undefined;
   readonly caFile: string | undefined;
   readonly plainHttp: readonly string[];
@@ -128,6 +137,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     trustRoots: all('trust-root'),
     reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
+    imageBounds: imageBounds(all('image-limit'), '--image-limit'),
     authFile: one('authfile'),
     caFile: one('ca-file'),
     plainHttp: all('plain-http'),

@@ -47,6 +47,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
       caFiles: settings.caFile === undefined ? [] : [settings.caFile],
       authFile: settings.authFile,
     },
+    imageBounds: settings.imageBounds,
     newAdminToken: settings.newAdminToken,
     log: logTo(io),
     jobsEveryMs: settings.jobsIntervalMs,

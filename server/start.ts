@@ -9,6 +9,7 @@ import { BootproofError } from '#src/error.ts';
 import { LISTEN_PORTS_TRIED } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
+import { IMAGE_BOUNDS, type ImageBounds } from '#src/source/bounds.ts';
 import { Access } from '#server/access/admin.ts';
 import { allowSource, sourcePattern } from '#server/decisions/sources.ts';
 import { Answers } from '#server/ingest/answers.ts';
@@ -59,6 +60,8 @@ export type StartOptions = {
     readonly caFiles?: readonly string[];
     readonly authFile?: string | undefined;
   };
+  /** How large images may be whose manifests are built. */
+  readonly imageBounds?: ImageBounds;
   readonly newAdminToken?: boolean;
   readonly log?: Log;
   readonly clock?: Clock;
@@ -127,7 +130,14 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const judging = { store, clock, batch, images, trust, policy };
     const builds = new Lane(
       deps,
-      [manifestWork({ ...deps, build: options.build ?? buildInWorker, registry: registryOf(options) })],
+      [
+        manifestWork({
+          ...deps,
+          build: options.build ?? buildInWorker,
+          registry: registryOf(options),
+          bounds: options.imageBounds ?? IMAGE_BOUNDS,
+        }),
+      ],
       jobsEveryMs,
     );
     const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging)], jobsEveryMs);

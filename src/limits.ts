@@ -44,8 +44,9 @@ export const ZSTD_WINDOW_LOG_MAX = 23;
 export type ImageLimits = {
   /** Decompressed bytes of one layer. */
   readonly layerBytes: number;
-  /** Decompressed over compressed bytes of one layer, looked at from `LAYER_RATIO_FROM` on. */
+  /** Decompressed over compressed bytes of one layer, looked at from `layerRatioFrom` decompressed bytes on. */
   readonly layerRatio: number;
+  readonly layerRatioFrom: number;
   /** Entries of one layer. */
   readonly layerEntries: number;
   /** Bytes of one PAX header or GNU long name. */
@@ -67,6 +68,8 @@ export const IMAGE_LIMITS: ImageLimits = {
   layerBytes: 64 * 2 ** 30,
   // Real layers stay below 10. Deflate ends at 1,032, zstd makes gigabytes of kilobytes.
   layerRatio: 250,
+  // Real images hold files of zeros (disk images, empty databases), which are mostly such a layer's bytes. To read this much takes seconds.
+  layerRatioFrom: 2 ** 30,
   // A bootc image has 40,000 to 100,000 paths in all; each held entry costs about 300 bytes of memory.
   layerEntries: 500_000,
   // What tar-core, with which composefs-rs reads, takes; the kernel's own limit is 64 KiB an xattr.
@@ -81,9 +84,6 @@ export const IMAGE_LIMITS: ImageLimits = {
   // Names of 4,095 bytes that share nothing make 2,000 parents each: bytes of paths, not of names, are what a tree costs.
   treePathBytes: 512 * 2 ** 20,
 };
-
-/** Decompressed bytes of a layer below which its ratio says nothing, and costs nothing. */
-export const LAYER_RATIO_FROM = 64 * 2 ** 20;
 
 /** Of a prepare-root.conf that is looked at: real ones have ten lines, and every object of a base this small is searched for being one. */
 export const PREPARE_ROOT_BYTES_MAX = 4096;

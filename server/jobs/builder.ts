@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { Digest } from '#src/digest.ts';
 import { BUILD_HEAP_MB } from '#src/limits.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
+import type { ImageBounds } from '#src/source/bounds.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 
 /** A source that may be asked, in its canonical spelling. */
@@ -16,6 +17,8 @@ export type BuildRequest = {
   /** `linux/amd64`: which image of an index. */
   readonly platform: string;
   readonly builder: string;
+  /** What an image may make us do: the site's settings. */
+  readonly bounds: ImageBounds;
   /** Where proxies and registry credentials are named. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly caFiles: readonly string[];

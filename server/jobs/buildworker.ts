@@ -30,7 +30,7 @@ async function build(request: BuildRequest): Promise<BuildResult> {
 
 async function buildFrom(
   { pattern, plainHttp }: BuildRequest['sources'][number],
-  { digest, platform, env, caFiles, authFile, builder }: BuildRequest,
+  { digest, platform, env, caFiles, authFile, builder, bounds }: BuildRequest,
 ): Promise<BuildResult> {
   const opened = await openSource(parseReference(pattern), {
     env,
@@ -41,13 +41,13 @@ async function buildFrom(
     ...(plainHttp ? { reach: 'any' as const } : {}),
   });
   try {
-    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform) });
+    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds });
     const manifests: BuiltManifest[] = [];
     const refused: BuildReason[] = [];
     const warnings: ManifestWarning[] = [];
     for (const backend of HOST_BACKENDS)
       for (const rule of rulesOf(backend)) {
-        const made = manifestOf(image, rule, builder);
+        const made = manifestOf(image, rule, { builder, limits: bounds.limits });
         if (made instanceof BackendError) {
           if (rule === rulesOf(backend)[0]) refused.push({ code: made.code, text: `${backend}: ${made.message}` });
           continue;
@@ -74,9 +74,13 @@ async function buildFrom(
   }
 }
 
-function manifestOf(image: Image, rule: Rule, builder: string): FileManifest | BackendError {
+function manifestOf(
+  image: Image,
+  rule: Rule,
+  options: Parameters<typeof buildManifest>[2],
+): FileManifest | BackendError {
   try {
-    return buildManifest(image, rule, { builder });
+    return buildManifest(image, rule, options);
   } catch (error) {
     if (error instanceof BackendError) return error;
     throw error;

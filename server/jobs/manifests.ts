@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { MANIFEST_HEADER_TYPE } from '#src/manifest/header.ts';
+import type { ImageBounds } from '#src/source/bounds.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
 import type { Deps } from '#server/deps.ts';
@@ -26,6 +27,7 @@ const RETRY_MOST_MS = 6 * 3_600_000;
 export type ManifestDeps = Pick<Deps, 'store' | 'clock' | 'keys' | 'log'> & {
   readonly build: Build;
   readonly registry: Pick<BuildRequest, 'env' | 'caFiles' | 'authFile' | 'platform' | 'builder'>;
+  readonly bounds: ImageBounds;
 };
 
 const Payload = z.strictObject({ digest: z.string() });
@@ -61,7 +63,7 @@ async function run(asked: string, deps: ManifestDeps, signal: AbortSignal): Prom
     return { kind: 'done' };
   }
   await store.images.building(image.digest, clock());
-  const result = await deps.build({ ...deps.registry, digest, sources }, signal);
+  const result = await deps.build({ ...deps.registry, bounds: deps.bounds, digest, sources }, signal);
   if (result.kind === 'built') {
     await keep(asked, result, deps);
     log('info', 'manifest built', { image: result.digest, source: result.pattern, rules: result.manifests.length });

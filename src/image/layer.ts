@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { BootproofError } from '#src/error.ts';
 import type { Digest } from '#src/digest.ts';
-import { IMAGE_LIMITS, LAYER_RATIO_FROM, type ImageLimits } from '#src/limits.ts';
+import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import { decompress, DecompressError, type Compression } from './decompress.ts';
 import { TarReader } from './tar.ts';
 import type { TarEntry } from './tarentry.ts';
@@ -106,7 +106,7 @@ export async function readLayer(
       bytes += chunk.length;
       if (bytes > limits.layerBytes)
         throw refuse('LIMIT_BYTES', `more than ${limits.layerBytes} bytes when decompressed`);
-      if (bytes > LAYER_RATIO_FROM && bytes > compressed * limits.layerRatio)
+      if (bytes > limits.layerRatioFrom && bytes > compressed * limits.layerRatio)
         throw refuse(
           'LIMIT_RATIO',
           `${compressed} bytes became ${bytes}: more than ${limits.layerRatio} times as many`,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readSettings } from '#server/config.ts';
+import { IMAGE_LIMITS } from '#src/limits.ts';
 import { UsageError } from '#src/terminal.ts';
 import { throwsCode } from '#test/throws.ts';
 
@@ -42,6 +43,15 @@ test('image policies and trust roots are files that are named', () => {
   assert.deepEqual([none.imagePolicies, none.trustRoots, none.reverifyMs], [['c', 'd'], ['x=y'], 86_400_000]);
 });
 
+test('bounds on images are settings, and what is not named keeps its own', () => {
+  const { limits, imageBytes } = readSettings(['--image-limit', 'layerRatio=2000', '--image-limit', 'imageBytes=1G'], {
+    BOOTPROOF_IMAGE_LIMITS: 'layerEntries=5',
+  }).imageBounds;
+  assert.deepEqual([limits, imageBytes], [{ ...IMAGE_LIMITS, layerRatio: 2000 }, 2 ** 30]);
+  const none = readSettings([], { BOOTPROOF_IMAGE_LIMITS: 'layerEntries=5, treeNodes=2M' }).imageBounds;
+  assert.deepEqual([none.limits.layerEntries, none.limits.treeNodes], [5, 2 * 2 ** 20]);
+});
+
 for (const [name, args, env] of [
   ['an unknown flag', ['--prot', '1'], {}],
   ['a word that is no flag', ['start'], {}],
@@ -53,6 +63,9 @@ for (const [name, args, env] of [
   ['a base URL with credentials', ['--base-url', 'https://a:b@c/'], {}],
   ['a base URL of another scheme', ['--base-url', 'ftp://c/'], {}],
   ['a flag without its value', ['--data'], {}],
+  ['a bound that is none', ['--image-limit', 'layers=1'], {}],
+  ['a bound of nothing', ['--image-limit', 'layerBytes=0'], {}],
+  ['a bound of a word', [], { BOOTPROOF_IMAGE_LIMITS: 'layerBytes=many' }],
 ] as const)
   test(`${name} is refused`, () => throwsCode(() => readSettings(args, env), UsageError, 'USAGE'));
 

@@ -10,6 +10,7 @@ import type { Digest } from '#src/digest.ts';
 import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
 import { envelopeFromJson, verifyEnvelope } from '#src/signing/dsse.ts';
 import { verifyInPool } from '#src/signing/node.ts';
+import { imageBounds } from '#src/source/bounds.ts';
 import { ManifestsAnswer } from '#src/wire/manifests.ts';
 import { manifestsPath, manifestTextPath } from '#src/wire/paths.ts';
 import { serverKeys } from '#server/keys.ts';
@@ -35,6 +36,22 @@ const vectors = join(import.meta.dirname, '../../vectors');
 async function imageOf(server: TestServer, digest: string): Promise<any> {
   return (await server.api(`/api/v1/images/${digest}`)).body;
 }
+
+test("the site's bounds hold in the build thread", async (t) => {
+  const layout = join(vectors, 'merge/01-base');
+  const { manifest: digest } = JSON.parse(readFileSync(join(layout, 'meta.json'), 'utf8')) as { manifest: Digest };
+  const server = await serverFor(t, {
+    build: undefined as never,
+    sources: [{ reference: `oci:${layout}/image` }],
+    imageBounds: imageBounds(['layerEntries=2'], '--image-limit'),
+  });
+  const host = await enrol(server, null);
+  host.booted = digest;
+  await host.sendFull();
+  await server.settle();
+  const told = await imageOf(server, digest);
+  assert.deepEqual([told.state, told.reasons[0].code], ['failed', 'LIMIT_ENTRIES']);
+});
 
 test('an image is fetched, built in a thread, signed, and served to its hosts', async (t) => {
   const layout = join(vectors, 'merge/01-base');

@@ -211,12 +211,20 @@ for (const [name, of, code] of refused)
       });
   });
 
-test('a gzip bomb ends after 64 MiB, a zstd bomb too', async () => {
+test('a layer that is mostly zeros is read: 80 MiB of them are no bomb', async () => {
   const zeros = Buffer.concat([member(file('usr/zero', '', { size: 80 * 2 ** 20 })), Buffer.alloc(80 * 2 ** 20), END]);
-  for (const bomb of [blob(gzipSync(zeros), '+gzip'), blob(zstdCompressSync(zeros), '+zstd')])
-    await rejectsCode(() => read(bomb), ImageError, 'LIMIT_RATIO');
-  const allowed = await read(blob(gzipSync(zeros), '+gzip', zeros), { limits: { ...IMAGE_LIMITS, layerRatio: 2000 } });
-  assert.equal(allowed.entries[0]?.sha256, sha256(Buffer.alloc(80 * 2 ** 20)));
+  for (const bytes of [blob(gzipSync(zeros), '+gzip', zeros), blob(zstdCompressSync(zeros), '+zstd', zeros)])
+    assert.equal((await read(bytes)).entries[0]?.sha256, sha256(Buffer.alloc(80 * 2 ** 20)));
+});
+
+test('a gzip bomb ends where its ratio counts, a zstd bomb too, and sooner where fewer bytes are allowed', async () => {
+  const zeros = Buffer.concat([member(file('usr/zero', '', { size: 20 * 2 ** 20 })), Buffer.alloc(20 * 2 ** 20), END]);
+  for (const bomb of [blob(gzipSync(zeros), '+gzip'), blob(zstdCompressSync(zeros), '+zstd')]) {
+    const limits = { ...IMAGE_LIMITS, layerRatioFrom: 16 * 2 ** 20 };
+    await rejectsCode(() => read(bomb, { limits }), ImageError, 'LIMIT_RATIO');
+    const fewer = { ...limits, layerBytes: 8 * 2 ** 20 };
+    await rejectsCode(() => read(bomb, { limits: fewer }), ImageError, 'LIMIT_BYTES');
+  }
 });
 
 test('a layer of more bytes than allowed ends there', async () => {
