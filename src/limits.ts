@@ -6,6 +6,9 @@ export const PATH_BYTES_MAX = 4095;
 /** Linux NAME_MAX: no file system that a host boots from holds a longer name. */
 export const NAME_BYTES_MAX = 255;
 
+/** linux/limits.h, XATTR_SIZE_MAX: no file system holds a larger extended attribute. */
+export const XATTR_BYTES_MAX = 65_536;
+
 /** Suffixes of a backup (`X.bak~`) after each of which a name is held against the secret paths: more than any tools stack. */
 export const BACKUP_SUFFIXES_MAX = 8;
 
@@ -235,6 +238,12 @@ export const CLOCK_SKEW_MS = 5 * 60 * 1000;
 /** Rules of a policy in each section: the shipped one has about 60; each path is held against all of them in turn. */
 export const POLICY_RULES_MAX = 2_000;
 
+/** Labels that one rule of a policy names; all must hold. */
+export const POLICY_LABELS_MAX = 16;
+
+/** Elements that one evaluation of a policy's condition may go through: a path of 4 KB by a regular expression, and some loops. */
+export const POLICY_CONDITION_STEPS_MAX = 20_000;
+
 /** Folders for which a policy keeps its candidate rules at hand: /usr and /etc together have about 400 on a real host. */
 export const POLICY_FOLDERS_MAX = 2_000;
 
@@ -250,8 +259,11 @@ export const MANIFEST_TEXT_BYTES_MAX = 256 * 1024 * 1024;
 /** Bytes of an access path from which the walk starts anew at an open folder: PATH_MAX less one name, with room. */
 export const ACCESS_BYTES_MAX = 3_800;
 
-/** Bytes of a file that lie in holes; beyond, hashing zeros would take minutes, and no real file has so many. */
+/** Zeros hashed for the holes of one file: some seconds of a core, and no real file of an image has so many. */
 export const SPARSE_BYTES_MAX = 8 * 1024 ** 3;
+
+/** The same in one scan: a folder full of such files must not keep a host from reporting. */
+export const SPARSE_SCAN_BYTES_MAX = 32 * 1024 ** 3;
 
 /** How often a report is decided again because another write to its host came between; more means a storm on one host. */
 export const INTAKE_ATTEMPTS_MAX = 20;
@@ -384,9 +396,48 @@ export const TRUST_TOLD_MAX = 200;
 /** Heap of the thread that verifies signatures, MB: all signatures of one image together are 64, parsed some times that. */
 export const ASSESS_HEAP_MB = 768;
 
-/** A glob over image names: a repository, a digest, and stars between. */
-export const IMAGE_GLOB_CHARS_MAX = 512;
 /** What a TUF repository's metadata may be together: the client takes a root of 500 KB at most, and lists of targets of 5 MB. */
 export const TUF_METADATA_BYTES_MAX = 8 * 2 ** 20;
 export const TUF_METADATA_FILES_MAX = 32;
 
+/** A glob over image names: a repository, a digest, and stars between. */
+export const IMAGE_GLOB_CHARS_MAX = 512;
+
+/** How long a waiver may live at once, ms: long enough to mend it, short enough that somebody looks again (facts of Fleet: a year at most). */
+export const WAIVER_LIFE_MS = {
+  critical: 30 * 86_400_000,
+  high: 90 * 86_400_000,
+  medium: 365 * 86_400_000,
+  low: 365 * 86_400_000,
+  info: 365 * 86_400_000,
+} as const;
+
+/** How far ahead a waiver may begin, ms: a maintenance that is planned for next quarter. */
+export const WAIVER_START_AHEAD_MS = 90 * 86_400_000;
+
+/** A waiver's justification, in characters: a page; shorter limits make people cut what an auditor needs. */
+export const WAIVER_TEXT_MAX = 4096;
+export const WAIVER_TITLE_MAX = 200;
+
+/** Rules, hosts, groups or labels of one waiver's selector: more is a group or a label. */
+export const WAIVER_LIST_MAX = 200;
+
+/** Contents that one waiver pins: what a package brings may be hundreds of files. */
+export const WAIVER_PINS_MAX = 1000;
+
+/** How long an acknowledgement may hold, ms: it is a reminder, and no exception. */
+export const ACKNOWLEDGE_MS_MAX = 30 * 86_400_000;
+
+/** Findings that one act on many covers: beyond it, the act was meant otherwise, or a waiver is meant. */
+export const BULK_ITEMS_MAX = 100_000;
+
+/** Findings that one transaction of an act on many changes: short enough that reports do not wait. */
+export const BULK_CHUNK = 500;
+
+/** Terms of a filter line, and its characters: what a person types, or a page puts together. */
+export const FILTER_TERMS_MAX = 40;
+export const FILTER_CHARS_MAX = 2000;
+
+/** Turns (openings and endings) of a finding within a day that make it flap, and how long that is said. */
+export const FLAPPING_TURNS = 4;
+export const FLAPPING_MS = 86_400_000;

@@ -5,6 +5,7 @@
 import type { Policy } from '#src/policy/document.ts';
 import { judgeSilence } from '#src/policy/state.ts';
 import type { Deps } from '#server/deps.ts';
+import { hostFactsOf } from '#server/hostfacts.ts';
 import type { Batch } from '#server/ingest/batch.ts';
 import { presentChange } from '#server/ingest/judge.ts';
 import type { Chore } from './runner.ts';
@@ -32,7 +33,7 @@ async function note(id: string, { store, clock, batch, policy }: SilenceDeps): P
   const host = await store.hosts.get(id);
   const now = clock();
   if (host === undefined || host.freshness.silenceNoted || now < host.freshness.silentAfter) return false;
-  const judgement = judgeSilence(policy, 'silent');
+  const judgement = judgeSilence(policy, 'silent', hostFactsOf(host));
   const result = await batch.commit({
     hostId: id,
     expectRevision: host.revision,

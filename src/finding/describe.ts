@@ -36,6 +36,12 @@ export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 
       return signature === 'silent' ? 'the host is silent' : 'the host is late';
     case 'outdated':
       return signature === 'behind-tag' ? `${subject} is behind its tag` : `${subject} is older than policy allows`;
+    case 'account':
+      return `account ${subject}: ${accountText(signature)}`;
+    case 'stale-config':
+      return `${pathText(subject)} keeps what an older image said: the image ${signature === 'default;removed' ? 'no longer has it' : 'has another one now'}`;
+    case 'rollback':
+      return `${image} is older than one that the host ran before`;
     case 'provenance':
       return `${image} ${PROVENANCE_TEXT.get(signature) ?? `is not as the image policy demands: ${signature}`}`;
   }
@@ -68,6 +74,15 @@ function pathText(subject: string): string {
     if (!(error instanceof VisError)) throw error;
     return printable(subject); // the subject of a kind that is no path, stored under one: shown as it is
   }
+}
+
+function accountText(signature: string): string {
+  const [change, ...fields] = signature.split(';');
+  if (change === 'removed') return 'removed';
+  const values = new Map(fields.map((field) => [field.split('=', 1)[0]!, field.slice(field.indexOf('=') + 1)]));
+  const password = values.get('password') === 'yes' ? 'with a password' : 'without a password';
+  const shell = values.get('shell') ?? '';
+  return `${change}, uid ${values.get('uid')}, shell ${shell === '' ? '/bin/sh' : pathText(shell)}, ${password}`;
 }
 
 function overlayText(signature: string): string {

@@ -105,13 +105,16 @@ export function advance<H extends Held>(
 }
 
 const ON_PATHS = new Set<JudgementKind>(['drift', 'secret', 'overlay', 'hole']);
+const ON_TREES = new Set<JudgementKind>(['drift', 'secret', 'stale-config']);
 
 /** Whether a finding, were it still so, would have been seen: only then does its absence mean anything. */
 function sight(seen: Seen): (finding: Pick<Held, 'kind' | 'subject'>) => boolean {
   const kinds = new Set(seen.kinds);
   const holes = { usr: new Set(seen.trees.usr.holes), etc: new Set(seen.trees.etc.holes) };
   return ({ kind, subject }) => {
-    if (kind !== 'drift' && kind !== 'secret') return kinds.has(kind);
+    if (!ON_TREES.has(kind)) return kinds.has(kind);
+    // Stale only beside the image's older defaults: where those are not known, nothing was told.
+    if (kind === 'stale-config' && !kinds.has(kind)) return false;
     // Escapes leave slashes alone, so folders of escaped paths are those of the paths.
     const tree = treeOf(subject);
     if (tree === undefined || !seen.trees[tree].told) return false;

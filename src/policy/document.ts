@@ -2,13 +2,15 @@
 import type { z } from 'zod';
 import { digestOf, type Digest } from '#src/digest.ts';
 import { problemOf } from '#src/document/shape.ts';
-import { DocumentError, readYaml, type Problem, type YamlDocument } from '#src/document/yaml.ts';
+import { DocumentError, readYaml, type Place, type Problem, type YamlDocument } from '#src/document/yaml.ts';
+import { isAbout, NO_HOST, type HostFacts, type HostSelector } from './host.ts';
 import type { Effect, Severity, Weight } from './judgement.ts';
 import type { Glob } from './paths.ts';
 import {
   POLICY_FORMAT,
   PolicyDocument,
   UNITS,
+  type AccountRuleDocument,
   type FileRuleDocument,
   type ON,
   type Saying,
@@ -16,8 +18,11 @@ import {
 } from './schema.ts';
 
 /** What every rule has; severity and verdict count only where the effect is `forbidden`. */
-type RuleBase = {
+export type RuleBase = {
   readonly id: string;
+  /** Which hosts it is about; all where neither stands. */
+  readonly hosts?: HostSelector | undefined;
+  readonly except?: HostSelector | undefined;
   readonly effect: Effect;
   readonly severity: Severity;
   readonly verdict: Weight;
@@ -29,6 +34,9 @@ type RuleBase = {
 export type FileRule = RuleBase & {
   readonly paths: readonly Glob[];
   readonly when: NonNullable<z.infer<typeof FileRuleDocument>['when']>;
+};
+export type AccountRule = RuleBase & {
+  readonly when: NonNullable<z.infer<typeof AccountRuleDocument>['when']>;
 };
 type StateWhen = {
   [On in StateSubject]: { readonly on: On; readonly when: NonNullable<z.infer<(typeof ON)[On]>['when']> };
@@ -55,10 +63,24 @@ export type Policy = {
   /** Of the policy's canonical text: comments, layout and the place of its rules in files do not change it. */
   readonly digest: Digest;
   readonly freshness: Freshness;
-  /** In order: the first that matches decides. */
+  /** Other terms for some hosts, key by key; the first whose selector matches. */
+  readonly freshnessFor: readonly { readonly hosts: HostSelector; readonly terms: Partial<Freshness> }[];
+  /** In order, as the others: the first that matches decides. */
   readonly files: readonly FileRule[];
   readonly state: readonly StateRule[];
+  readonly accounts: readonly AccountRule[];
 };
+
+/** The three lists of rules, as the document names them. */
+export const SECTIONS = ['files', 'accounts', 'state'] as const;
+export type Section = (typeof SECTIONS)[number];
+
+/** When a host must report, and how old its image may be. */
+export function freshnessOf(policy: Policy, host: Pick<HostFacts, 'labels' | 'group'>): Freshness {
+  const facts = { ...NO_HOST, ...host };
+  const found = policy.freshnessFor.find(({ hosts }) => isAbout({ hosts }, facts));
+  return found === undefined ? policy.freshness : { ...policy.freshness, ...found.terms };
+}
 
 const FRESHNESS: Freshness = {
   reportEvery: 15 * UNITS.m,
@@ -82,6 +104,8 @@ const WEIGHT_OF: { readonly [On in StateSubject]: Weight } = {
   silence: 'none',
   outdated: 'none',
   provenance: 'none',
+  'stale-config': 'none',
+  rollback: 'none',
 };
 
 /**
@@ -120,7 +144,7 @@ export function parsePolicy(
       problems.push({ ...yaml.placeOf(['extends']), message });
     }
   }
-  const placed = (section: 'files' | 'state', index: number) => ({
+  const placed = (section: Section, index: number) => ({
     file,
     line: yaml.placeOf([section, index]).line,
   });
@@ -129,28 +153,38 @@ export function parsePolicy(
     paths: rule.paths,
     when: rule.when ?? {},
   }));
+  const accounts = (document.accounts ?? []).map((rule, i): AccountRule => ({
+    ...baseOf(rule, 'drifted', placed('accounts', i)),
+    when: rule.when ?? {},
+  }));
   const state = (document.state ?? []).map((rule, i): StateRule => {
     const said = baseOf(rule, WEIGHT_OF[rule.on], placed('state', i));
     return { ...said, on: rule.on, when: rule.when ?? {} } as StateRule;
   });
   checkIds(document, yaml, base, problems);
-  const freshness = freshnessOf(document, base, yaml, problems);
+  const freshness = termsOf(document, base, yaml, problems);
+  const freshnessFor = otherTerms(document, base, freshness, yaml, problems);
   if (problems.length > 0) throw refuse();
 
   const policy = {
     name: document.name,
     description: document.description ?? '',
     freshness,
+    freshnessFor,
     files: joined(files, base?.files ?? []),
     state: joined(state, base?.state ?? []),
+    accounts: joined(accounts, base?.accounts ?? []),
   };
   return { ...policy, digest: digestOf(canonicalText(policy)) };
 }
 
 /** The text whose digest names a policy: JSON in fixed key order, rules in their order (docs/policy.md, section 8). */
 export function canonicalText(policy: Omit<Policy, 'digest'>): string {
-  const said = ({ id, effect, severity, verdict, reason, controls }: RuleBase) => ({
+  // What was added to the format later stands only where it is used: else every policy would get another digest.
+  const said = ({ id, effect, severity, verdict, reason, controls, hosts, except }: RuleBase) => ({
     id,
+    ...(hosts === undefined ? {} : { hosts: plain(hosts) }),
+    ...(except === undefined ? {} : { except: plain(except) }),
     effect,
     ...(effect === 'forbidden' ? { severity, verdict } : {}),
     reason,
@@ -162,6 +196,10 @@ export function canonicalText(policy: Omit<Policy, 'digest'>): string {
     name,
     description,
     freshness: [f.reportEvery, f.lateAfter, f.silentAfter, f.behindTagAfter, f.imageAgeMax],
+    ...(policy.freshnessFor.length === 0 ? {} : { freshnessFor: plain(policy.freshnessFor) }),
+    ...(policy.accounts.length === 0
+      ? {}
+      : { accounts: policy.accounts.map((rule) => ({ ...said(rule), when: plain(rule.when) })) }),
     files: policy.files.map((rule) => ({ ...said(rule), paths: rule.paths.map(plain), when: plain(rule.when) })),
     state: policy.state.map((rule) => ({ ...said(rule), on: rule.on, when: plain(rule.when) })),
   });
@@ -174,19 +212,36 @@ function plain(value: unknown): unknown {
   if ('source' in value) return value.source;
   return Object.fromEntries(
     Object.entries(value)
+      .filter(([, item]) => item !== undefined)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([key, item]) => [key, plain(item)]),
   );
 }
 
 function baseOf(
-  rule: Saying & { id: string; reason: string; controls?: string[] | undefined },
+  rule: Saying & {
+    id: string;
+    reason: string;
+    controls?: string[] | undefined;
+    hosts?: HostSelector | undefined;
+    except?: HostSelector | undefined;
+  },
   weight: Weight,
   place: RuleBase['place'],
 ): RuleBase {
-  const { id, effect, reason } = rule;
+  const { id, effect, reason, hosts, except } = rule;
   const severity = rule.severity ?? 'info';
-  return { id, effect, severity, verdict: rule.verdict ?? weight, reason, controls: rule.controls ?? [], place };
+  return {
+    id,
+    ...(hosts === undefined ? {} : { hosts }),
+    ...(except === undefined ? {} : { except }),
+    effect,
+    severity,
+    verdict: rule.verdict ?? weight,
+    reason,
+    controls: rule.controls ?? [],
+    place,
+  };
 }
 
 function joined<Rule extends RuleBase>(own: readonly Rule[], base: readonly Rule[]): Rule[] {
@@ -197,11 +252,10 @@ function joined<Rule extends RuleBase>(own: readonly Rule[], base: readonly Rule
 
 function checkIds(document: PolicyDocument, yaml: YamlDocument, base: Policy | undefined, problems: Problem[]): void {
   const seen = new Map<string, { section: string; line: number }>();
-  const inBase = new Map<string, string>([
-    ...(base?.files ?? []).map((rule) => [rule.id, 'files'] as const),
-    ...(base?.state ?? []).map((rule) => [rule.id, 'state'] as const),
-  ]);
-  for (const section of ['files', 'state'] as const)
+  const inBase = new Map(
+    SECTIONS.flatMap((section) => (base?.[section] ?? []).map(({ id }) => [id, section] as const)),
+  );
+  for (const section of SECTIONS)
     for (const [index, { id }] of (document[section] ?? []).entries()) {
       const place = yaml.placeOf([section, index, 'id']);
       const first = seen.get(id);
@@ -216,7 +270,7 @@ function checkIds(document: PolicyDocument, yaml: YamlDocument, base: Policy | u
     }
 }
 
-function freshnessOf(
+function termsOf(
   document: PolicyDocument,
   base: Policy | undefined,
   yaml: YamlDocument,
@@ -224,12 +278,30 @@ function freshnessOf(
 ): Freshness {
   const said = Object.fromEntries(Object.entries(document.freshness ?? {}).filter(([, value]) => value !== undefined));
   const freshness: Freshness = { ...(base?.freshness ?? FRESHNESS), ...said };
-  const place = yaml.placeOf(['freshness']);
+  checkTerms(freshness, yaml.placeOf(['freshness']), problems);
+  return freshness;
+}
+
+function otherTerms(
+  document: PolicyDocument,
+  base: Policy | undefined,
+  freshness: Freshness,
+  yaml: YamlDocument,
+  problems: Problem[],
+): Policy['freshnessFor'] {
+  const own = (document.freshnessFor ?? []).map(({ hosts, ...said }, index) => {
+    const terms = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
+    checkTerms({ ...freshness, ...terms }, yaml.placeOf(['freshnessFor', index]), problems);
+    return { hosts, terms: terms as Partial<Freshness> };
+  });
+  return [...own, ...(base?.freshnessFor ?? [])];
+}
+
+function checkTerms(freshness: Freshness, place: Place, problems: Problem[]): void {
   if (freshness.lateAfter <= freshness.reportEvery)
     problems.push({ ...place, message: 'lateAfter must be longer than reportEvery, or every host is late' });
   if (freshness.silentAfter <= freshness.lateAfter)
     problems.push({ ...place, message: 'silentAfter must be longer than lateAfter' });
-  return freshness;
 }
 
 const quote = (text: string): string => JSON.stringify(text.slice(0, 100));

@@ -6,19 +6,24 @@ import { driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.
 import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
+import { areAccountsTold, judgeAccounts } from './accounts.ts';
 import type { Policy } from './document.ts';
 import { fileRuleFor, pathChanges } from './files.ts';
+import { NO_HOST, type HostFacts } from './host.ts';
 import {
   REPORT_FLAGS,
   signatureOf,
+  type Accounts,
   type Effect,
   type Judgement,
   type JudgementKind,
   type PathChange,
   type ProvenanceFault,
   type ReportFlag,
+  type Stale,
 } from './judgement.ts';
 import {
+  judgeAge,
   judgeContradictions,
   judgeEnforcement,
   judgeFlag,
@@ -29,9 +34,13 @@ import {
   judgement,
   judgeOverlays,
   judgeProvenance,
+  judgeRollback,
+  judgeStale,
   judgeTransientRoot,
   judgeVerity,
   UNNAMED,
+  type Age,
+  type Rollback,
 } from './state.ts';
 
 /** What the server has to compare with (PROTOCOL 2.7, 5). Without a manifest nothing is drift. */
@@ -81,6 +90,17 @@ export type Evidence = {
   readonly untold?: readonly Untold[];
   /** Absent where no image policy is configured. */
   readonly provenance?: ProvenanceState;
+  /** What selectors and conditions of rules ask; absent: rules for some hosts are not about this one. */
+  readonly host?: HostFacts;
+  /** Accounts that are not the image's; null or absent where the host could not tell. */
+  readonly accounts?: Accounts | null;
+  /** Absent where the server does not know what the host booted before. */
+  readonly lineage?: {
+    /** Null where the defaults of an older image are not known. */
+    readonly stale: readonly Stale[] | null;
+    readonly rollback: Rollback | null;
+  };
+  readonly age?: Age;
 };
 
 /** What of the host could be told: only this may resolve (PROTOCOL 3.8, 3.9). */
@@ -129,22 +149,28 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
   const holes = TREES.flatMap((tree) => trees[tree].holes);
   const holesCapped = TREES.some((tree) => trees[tree].holesCapped);
   const implausible = evidence.flags.includes('scan-implausible');
-  const files = judgeFiles(evidence, policy);
-  const overlays = judgeOverlays(policy, deployment, holes);
+  const { host = NO_HOST } = evidence;
+  const files = judgeFiles(evidence, policy, host);
+  const accounts = judgeAccounts(policy, evidence.accounts, host);
+  const overlays = judgeOverlays(policy, deployment, holes, host);
   const notes = flagNotes(evidence, holesCapped);
   const judgements = [
     ...files.judgements,
+    ...accounts.judgements,
     ...overlays.flatMap((judged) => judged.judgement ?? []),
-    ...judgeLayered(policy, deployment),
-    ...judgeKargs(policy, deployment),
-    ...judgeContradictions(policy, deployment),
-    ...judgeVerity(policy, deployment),
-    ...judgeTransientRoot(policy, deployment),
-    ...judgeEnforcement(policy, deployment),
-    ...judgeHoles(policy, holes),
-    ...judgeManifest(policy, manifest),
-    ...judgeProvenance(policy, evidence.provenance),
-    ...REPORT_FLAGS.flatMap((flag) => (notes.has(flag) ? (judgeFlag(policy, flag, notes.get(flag)) ?? []) : [])),
+    ...judgeLayered(policy, deployment, host),
+    ...judgeKargs(policy, deployment, host),
+    ...judgeContradictions(policy, deployment, host),
+    ...judgeVerity(policy, deployment, host),
+    ...judgeTransientRoot(policy, deployment, host),
+    ...judgeEnforcement(policy, deployment, host),
+    ...judgeHoles(policy, holes, host),
+    ...judgeManifest(policy, manifest, host),
+    ...judgeProvenance(policy, evidence.provenance, host),
+    ...judgeAge(policy, evidence.age, host),
+    ...judgeRollback(policy, evidence.lineage?.rollback, host),
+    ...judgeStale(policy, evidence.lineage?.stale ?? [], host),
+    ...REPORT_FLAGS.flatMap((flag) => (notes.has(flag) ? (judgeFlag(policy, flag, notes.get(flag), host) ?? []) : [])),
   ];
   // A look beneath ends the masking (PROTOCOL 3.9), and a transient /etc hides nothing: unless the walk stopped there.
   const unseen = new Set(holes.filter(({ kind }) => kind === 'mount').map(({ path }) => path));
@@ -161,6 +187,7 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
     facts: {
       manifest,
       ...files.counts,
+      allowed: { ...files.counts.allowed, etc: files.counts.allowed.etc + accounts.allowed },
       masks,
       truncated,
       holesCapped,
@@ -174,11 +201,13 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
 type Counts = Record<TreeName, number>;
 const none = (): Counts => ({ usr: 0, etc: 0 });
 
-function judgeFiles({ manifest, drift, secrets, variant }: Evidence, policy: Policy) {
+function judgeFiles({ manifest, drift, secrets, variant, accounts }: Evidence, policy: Policy, host: HostFacts) {
   const counts = { allowed: none(), local: none(), variants: none() };
   const judgements: Judgement[] = [];
   // Without a manifest nothing is drift (PROTOCOL 2.7), whatever the host compared itself with.
   if (manifest.state !== 'ready') return { judgements, counts };
+  // Rules on accounts must be there: else nobody would judge what a rule leaves to them.
+  const setting = { host, accountsTold: policy.accounts.length > 0 && areAccountsTold(accounts) };
   for (const change of pathChanges(drift, secrets)) {
     // Acceptance lets no other paths through; should one come, it is judged as strictly as /usr.
     const tree = treeOf(change.path) ?? 'usr';
@@ -186,7 +215,7 @@ function judgeFiles({ manifest, drift, secrets, variant }: Evidence, policy: Pol
       counts.variants[tree]++;
       continue;
     }
-    const rule = fileRuleFor(policy, change) ?? UNNAMED[tree];
+    const rule = fileRuleFor(policy, change, setting) ?? UNNAMED[tree];
     if (rule.effect === 'allowed') counts.allowed[tree]++;
     else if (rule.effect === 'expected-local') counts.local[tree]++;
     const kind = change.secret === undefined ? 'drift' : 'secret';
@@ -243,6 +272,10 @@ function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean):
     ['report', isWhole],
     // Of the image, not of this report: told even where the report was cut.
     ['provenance', evidence.provenance?.told ?? true],
+    ['account', isWhole && areAccountsTold(evidence.accounts)],
+    ['stale-config', isWhole && evidence.lineage !== undefined && evidence.lineage.stale !== null],
+    ['rollback', evidence.lineage !== undefined],
+    ['outdated', evidence.age !== undefined && evidence.age.behindTag !== null && evidence.age.tooOld !== null],
   ];
   return {
     trees: { usr: tree('usr'), etc: tree('etc') },

@@ -1,20 +1,33 @@
 /** Which file rule a path's change falls under (docs/policy.md, sections 3 and 4): the first whose glob and conditions hold. */
 import type { Drift, Secret } from '#src/drift/drift.ts';
-import { attributesOf } from '#src/drift/drift.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { compareBytes, type ByteString } from '#src/bytes.ts';
 import { POLICY_FOLDERS_MAX } from '#src/limits.ts';
 import type { FileRule, Policy } from './document.ts';
-import { changeOf, type PathChange } from './judgement.ts';
+import { askOfPath } from './condition.ts';
+import { decide } from './decide.ts';
+import { isAbout, NO_HOST, type HostFacts } from './host.ts';
+import { changedAttributes, changeOf, type PathChange } from './judgement.ts';
 import { matchesGlob, reachesInto } from './paths.ts';
-import type { PolicyAttribute, Trait } from './schema.ts';
+import type { Trait } from './schema.ts';
+
+/** What a rule may ask beside the change itself. */
+export type Setting = {
+  readonly host: HostFacts;
+  /** The host told which accounts are not the image's, so that what differs in /etc/passwd is judged one by one. */
+  readonly accountsTold: boolean;
+};
 
 /** The first rule that names the path and whose conditions hold; undefined where no rule does. */
-export function fileRuleFor(policy: Pick<Policy, 'files'>, change: PathChange): FileRule | undefined {
+export function fileRuleFor(
+  policy: Pick<Policy, 'files'>,
+  change: PathChange,
+  setting: Setting = { host: NO_HOST, accountsTold: false },
+): FileRule | undefined {
   const { path } = change;
   const names = path.split('/');
-  return candidates(policy.files, `/${names[1]}/${names[2] ?? ''}`).find(
-    (rule) => rule.paths.some((glob) => matchesGlob(glob, path, names)) && holds(rule, change),
+  return decide(candidates(policy.files, `/${names[1]}/${names[2] ?? ''}`), (rule) =>
+    rule.paths.some((glob) => matchesGlob(glob, path, names)) ? whyNot(rule, change, setting) : 'paths',
   );
 }
 
@@ -53,46 +66,48 @@ export function pathChanges(drift: readonly Drift[], secrets: readonly Secret[])
   return [...changes, ...rest.map(([path, secret]) => ({ path, drift: undefined, secret }))];
 }
 
-/** The attributes that changed, as policies name them; empty for what was added or removed. */
-export function changedAttributes(change: PathChange): ReadonlySet<PolicyAttribute> {
-  const out = new Set<PolicyAttribute>();
-  if (changeOf(change) !== 'modified') return out;
-  if (change.secret !== undefined) out.add('content');
-  if (change.drift !== undefined)
-    for (const name of attributesOf(change.drift)) out.add(name === 'size' || name === 'sha256' ? 'content' : name);
-  return out;
+/** The first condition that does not hold, or `error` where CEL could not answer; undefined where the rule is about this change. */
+export function whyNot(rule: FileRule, change: PathChange, { host, accountsTold }: Setting): string | undefined {
+  if (!isAbout(rule, host)) return 'hosts';
+  const { when } = rule;
+  if (when.accounts !== undefined && (when.accounts === 'told') !== accountsTold) return 'accounts';
+  const broken = unmet(when, change);
+  if (broken !== undefined || when.cel === undefined) return broken;
+  const { kind } = askOfPath(when.cel, change, host);
+  return kind === 'true' ? undefined : kind === 'false' ? 'cel' : 'error';
 }
 
-/** Every condition must hold; one that asks for what a change does not have (the mode of a removed file) does not. */
-function holds({ when }: FileRule, change: PathChange): boolean {
+/** A condition that asks for what a change does not have (the mode of a removed file) does not hold. */
+function unmet(when: FileRule['when'], change: PathChange): string | undefined {
   const kind = changeOf(change);
   const before = change.drift !== undefined && 'expected' in change.drift ? change.drift.expected : undefined;
   const after = change.drift !== undefined && 'actual' in change.drift ? change.drift.actual : undefined;
   // `attributes` and `only` speak of modified paths: without `change` they mean those alone.
   const speaksOfModified = when.attributes !== undefined || when.only !== undefined;
   const kinds = when.change ?? (speaksOfModified ? ['modified'] : undefined);
-  if (kinds !== undefined && !kinds.includes(kind)) return false;
+  if (kinds !== undefined && !kinds.includes(kind)) return when.change === undefined ? 'only' : 'change';
   if (kind === 'modified' && speaksOfModified) {
     const changed = changedAttributes(change);
-    if (when.attributes !== undefined && !when.attributes.some((name) => changed.has(name))) return false;
-    if (when.only !== undefined && [...changed].some((name) => !when.only!.includes(name))) return false;
+    if (when.attributes !== undefined && !when.attributes.some((name) => changed.has(name))) return 'attributes';
+    if (when.only !== undefined && [...changed].some((name) => !when.only!.includes(name))) return 'only';
   }
   // A secret of which only the content differs: type, mode and owner are the image's own, so they are as they must be.
   const isOnlyContent = change.drift === undefined && change.secret === 'differs';
-  if (when.type !== undefined && !isOnlyContent && !when.type.includes((after ?? before)?.type as never)) return false;
+  if (when.type !== undefined && !isOnlyContent && !when.type.includes((after ?? before)?.type as never)) return 'type';
   if (when.modeWithin !== undefined && !isOnlyContent) {
-    if (after === undefined || (after.mode & ~when.modeWithin) !== 0) return false;
+    if (after === undefined || (after.mode & ~when.modeWithin) !== 0) return 'modeWithin';
   }
-  if (when.uid !== undefined && !isOnlyContent && (after === undefined || !when.uid.includes(after.uid))) return false;
-  if (when.has !== undefined && !when.has.some((trait) => isTrue(trait, before) || isTrue(trait, after))) return false;
+  if (when.uid !== undefined && !isOnlyContent && (after === undefined || !when.uid.includes(after.uid))) return 'uid';
+  if (when.has !== undefined && !when.has.some((trait) => isTrue(trait, before) || isTrue(trait, after))) return 'has';
   if (when.gains !== undefined && !when.gains.some((trait) => isTrue(trait, after) && !isTrue(trait, before)))
-    return false;
+    return 'gains';
   if (when.link !== undefined) {
     const target = after?.link;
-    if (target === undefined || !when.link.some((glob) => matchesGlob(glob, target))) return false;
+    if (target === undefined || !when.link.some((glob) => matchesGlob(glob, target))) return 'link';
   }
-  if (when.sha256 !== undefined && (after?.sha256 === undefined || !when.sha256.includes(after.sha256))) return false;
-  return true;
+  if (when.sha256 !== undefined && (after?.sha256 === undefined || !when.sha256.includes(after.sha256)))
+    return 'sha256';
+  return undefined;
 }
 
 function isTrue(trait: Trait, facts: Facts | undefined): boolean {

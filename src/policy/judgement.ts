@@ -2,11 +2,14 @@
  * Judgements: what policy makes of one path, of one thing that a host says of itself, or of how we heard of it
  * (docs/policy.md, section 6). A judgement is stateless; `src/finding` remembers it.
  */
+import { fromUtf8 } from '#src/bytes.ts';
 import { attributesOf, type Drift, type DriftJson, type HoleKind, type Secret } from '#src/drift/drift.ts';
 import type { Overlay } from '#src/deployment/state.ts';
 import type { Facts } from '#src/manifest/entry.ts';
+import type { FactsJson } from '#src/manifest/json.ts';
 import { vis } from '#src/manifest/vis.ts';
 import type { Flag } from '#src/report/refusal.ts';
+import type { PolicyAttribute } from './schema.ts';
 
 /** From least to most: the index is the order that the store keeps (0 to 4). */
 export const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
@@ -17,8 +20,8 @@ export const EFFECTS = ['expected-local', 'allowed', 'forbidden'] as const;
 export type Effect = (typeof EFFECTS)[number];
 
 /**
- * What a judgement is about. The subject is: an escaped path (drift, secret, hole, overlay), a package (layered), a kernel
- * argument (karg), words (contradiction), an image digest (manifest, outdated, provenance), or `host`.
+ * What a judgement is about. The subject is: an escaped path (drift, secret, hole, overlay, stale-config), a package (layered), a kernel
+ * argument (karg), words (contradiction), an image digest (manifest, outdated, provenance, rollback), an account's name, or `host`.
  */
 export const JUDGEMENT_KINDS = [
   'drift',
@@ -36,6 +39,9 @@ export const JUDGEMENT_KINDS = [
   'silence',
   'outdated',
   'provenance',
+  'account',
+  'stale-config',
+  'rollback',
 ] as const;
 export type JudgementKind = (typeof JUDGEMENT_KINDS)[number];
 
@@ -66,6 +72,30 @@ export const PROVENANCE_FAULTS = [
 ] as const;
 export type ProvenanceFault = (typeof PROVENANCE_FAULTS)[number];
 
+/** An account as the host tells it (PROTOCOL 3.10): never a hash, only whether a password lets it in. */
+export type Account = {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly shell: string;
+  readonly hasPassword: boolean;
+};
+export const ACCOUNT_CHANGES = ['added', 'removed', 'changed'] as const;
+export type AccountChange = (typeof ACCOUNT_CHANGES)[number];
+/** Accounts that are not the image's; removed ones as the image has them, the others as they are now. */
+export type Accounts = Readonly<Record<AccountChange, readonly Account[]>>;
+
+/** A file of /etc that keeps what an older image said, while the image says something else now (docs/policy.md, section 11). */
+export type Stale = {
+  readonly path: string;
+  /** The image under which the host's copy was made, or that it still equals. */
+  readonly since: string;
+  /** What the image says now, without what is secret; null where it no longer has the path. */
+  readonly now: Facts | null;
+  /** What it said then; null where it had no such path. */
+  readonly then: Facts | null;
+};
+
 /** Expected beside actual, ready for JSON; which of these is there follows from the kind. */
 export type Detail = {
   readonly change?: DriftJson;
@@ -73,6 +103,9 @@ export type Detail = {
   readonly overlay?: Overlay;
   readonly hole?: { readonly kind: HoleKind; readonly detail: string };
   readonly manifest?: { readonly state: string; readonly code: string };
+  readonly account?: Account & { readonly change: AccountChange };
+  /** The image's default now and as it was, and the image whose default the host's copy comes from. */
+  readonly stale?: { readonly since: string; readonly now: FactsJson | null; readonly then: FactsJson | null };
   /** A figure in words: `4 min 12 s ahead`, `added 18000, removed 3, modified 2500`. */
   readonly note?: string;
 };
@@ -106,6 +139,16 @@ export function changeOf({ drift, secret }: PathChange): Drift['change'] {
   return secret === 'added' || secret === 'removed' ? secret : 'modified';
 }
 
+/** The attributes that changed, as policies name them; empty for what was added or removed. */
+export function changedAttributes(change: PathChange): ReadonlySet<PolicyAttribute> {
+  const out = new Set<PolicyAttribute>();
+  if (changeOf(change) !== 'modified') return out;
+  if (change.secret !== undefined) out.add('content');
+  if (change.drift !== undefined)
+    for (const name of attributesOf(change.drift)) out.add(name === 'size' || name === 'sha256' ? 'content' : name);
+  return out;
+}
+
 /**
  * The change signature: the kind of change and what was observed, so that the same replacement on many hosts and under many
  * images is one group, and other content is another. Expected values are left out: they belong to the image.
@@ -120,6 +163,18 @@ export function signatureOf(change: PathChange): string {
   // Another type of thing is another thing: all that is known of it, not only what happens to differ.
   const named = attributes.includes('type') ? SIGNED : SIGNED.filter((name) => attributes.includes(name));
   return ['modified', ...hidden, ...observed(drift.actual, named)].join(';');
+}
+
+/** An account's change signature: what it is now. Of a removed one nothing is left to tell. */
+export function accountSignature(change: AccountChange, { uid, gid, shell, hasPassword }: Account): string {
+  if (change === 'removed') return change;
+  const spelled = vis(fromUtf8(shell)).replaceAll(';', '\\073');
+  return [change, `uid=${uid}`, `gid=${gid}`, `shell=${spelled}`, `password=${hasPassword ? 'yes' : 'no'}`].join(';');
+}
+
+/** What the image says now: whoever decides about it decides about this default, and about no later one. */
+export function staleSignature({ now }: Pick<Stale, 'now'>): string {
+  return now === null ? 'default;removed' : ['default', ...observed(now, SIGNED)].join(';');
 }
 
 // Size says nothing that the digest does not; the rest in the order of `ATTRIBUTES`.

@@ -6,6 +6,7 @@
 import { fromUtf8, type ByteString } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
 import { GLOB_ALTERNATIVES_MAX, GLOB_BYTES_MAX } from '#src/limits.ts';
+import { vis } from '#src/manifest/vis.ts';
 
 export class GlobError extends BootproofError<'GLOB_SYNTAX' | 'GLOB_LIMIT'> {}
 
@@ -287,3 +288,42 @@ function matchUnit(unit: Exclude<Unit, typeof STAR>, code: number): boolean {
 
 const quote = (source: string): string => JSON.stringify(source.slice(0, 200));
 const refuse = (source: string, why: string): GlobError => new GlobError('GLOB_SYNTAX', `${quote(source)}: ${why}`);
+
+/**
+ * The glob as a regular expression (POSIX advanced, as PostgreSQL reads it) over subjects as findings keep them: bytes that vis escapes
+ * stand there as `\\ooo`. For path and text globs; of a link's target it would let a star climb over `..`.
+ */
+export function regexOf({ alternatives, kind }: Glob): string {
+  return `^(?:${alternatives.map((one) => alternativeRegex(one, kind)).join('|')})$`;
+}
+
+function alternativeRegex({ parts }: Alternative, kind: GlobKind): string {
+  let out = '';
+  for (const [index, part] of parts.entries()) {
+    if (part === DEEP) {
+      // Any number of names, also none: each brings its own slash.
+      out += '(?:/[^/]+)*';
+      continue;
+    }
+    // The empty name before a path's first slash.
+    out += index === 0 ? '' : '/';
+    out += part.map((unit) => unitRegex(unit, kind)).join('');
+  }
+  return out;
+}
+
+function unitRegex(unit: Unit, kind: GlobKind): string {
+  const any = kind === 'text' ? '.' : '(?:\\\\[0-7]{3}|[^/\\\\])';
+  if (unit === STAR) return kind === 'text' ? '.*' : '[^/]*';
+  if (unit === ANY) return any;
+  if (typeof unit === 'number') return byteRegex(unit, kind);
+  const bytes = Array.from({ length: 256 }, (_, code) => code).filter(
+    (code) => unit.has[code] !== unit.negated && code !== 0 && (kind === 'text' ? code < 0x80 : code !== SLASH),
+  );
+  return `(?:${bytes.map((code) => byteRegex(code, kind)).join('|')})`;
+}
+
+function byteRegex(code: number, kind: GlobKind): string {
+  const text = kind === 'text' ? String.fromCharCode(code) : vis(String.fromCharCode(code));
+  return text.replaceAll(/[^A-Za-z0-9/_-]/g, (char) => `\\${char}`);
+}

@@ -4,8 +4,12 @@ import { Overlay } from '#src/deployment/state.ts';
 import { record, word } from '#src/document/shape.ts';
 import { nearest } from '#src/document/spelling.ts';
 import { HOLE_KINDS } from '#src/drift/drift.ts';
-import { POLICY_RULES_MAX } from '#src/limits.ts';
+import { CONDITION_CHARS_MAX, POLICY_LABELS_MAX, POLICY_RULES_MAX } from '#src/limits.ts';
+import { ConditionError, type Expression } from '#src/document/expression.ts';
+import { parsePolicyCondition, type ConditionSubject } from './condition.ts';
+import type { HostSelector } from './host.ts';
 import {
+  ACCOUNT_CHANGES,
   EFFECTS,
   PROVENANCE_FAULTS,
   REPORT_FLAGS,
@@ -80,6 +84,59 @@ const Mode = z
   .regex(/^[0-7]{4}$/, 'expected four octal digits, as in "0644"')
   .transform((text) => Number.parseInt(text, 8));
 
+/** CEL over what the rule is about; refusals say where in the expression. */
+function cel(about: ConditionSubject) {
+  return z
+    .string('expected a CEL expression in quotes')
+    .max(CONDITION_CHARS_MAX * 2)
+    .transform((source, context): Expression => {
+      try {
+        return parsePolicyCondition(source, about);
+      } catch (error) {
+        if (!(error instanceof ConditionError)) throw error;
+        context.issues.push({ code: 'custom', input: source, message: error.message });
+        return z.NEVER;
+      }
+    });
+}
+
+/** One glob, or a list of which one must match. */
+const oneOrMore = (kind: GlobKind) =>
+  z.preprocess((value) => (typeof value === 'string' ? [value] : value), list(glob(kind)));
+
+const LabelKey = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
+/** `{env: prod, role: [web, 'db-*']}`. Keys are looked at by hand: a schema of records would drop `__proto__`, and so widen whom it means. */
+const Labels = z
+  .unknown()
+  .transform((value, context): NonNullable<HostSelector['labels']> => {
+    const refuse = (path: PropertyKey[], message: string) =>
+      void context.issues.push({ code: 'custom', input: value, path, message });
+    const entries =
+      typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : undefined;
+    if (entries === undefined || entries.length === 0 || entries.length > POLICY_LABELS_MAX) {
+      refuse([], `expected 1 to ${POLICY_LABELS_MAX} labels with values, as in { env: prod }`);
+      return z.NEVER;
+    }
+    return entries.map(([key, said]) => {
+      if (!LabelKey.test(key)) refuse([key], 'no label has such a name');
+      const values = oneOrMore('text').safeParse(said);
+      if (!values.success) for (const issue of values.error.issues) refuse([key, ...issue.path], issue.message);
+      return { key, values: values.data ?? [] };
+    });
+  })
+  .optional();
+
+/** Which hosts a rule is about; what one claims of itself is not asked (docs/policy.md, section 2.5). */
+const Selector = record({
+  labels: Labels,
+  groups: oneOrMore('text').optional(),
+  images: oneOrMore('text').optional(),
+}).refine(
+  ({ labels, groups, images }) => labels !== undefined || groups !== undefined || images !== undefined,
+  'expected labels, groups or images',
+);
+const Hosts = { hosts: Selector.optional(), except: Selector.optional() };
+
 /** What a rule says about what it matches. Severity and weight belong to what is forbidden. */
 const Saying = {
   effect: word(EFFECTS),
@@ -115,12 +172,52 @@ export const FileRuleDocument = record({
     uid: list(z.int('expected a number').min(0).max(0xffff_ffff)).optional(),
     link: list(glob('link')).optional(),
     sha256: list(z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hex digits in quotes')).optional(),
+    accounts: word(['told', 'untold']).optional(),
+    cel: cel('files').optional(),
   }).optional(),
+  ...Hosts,
+  ...Saying,
+}).superRefine(checkSaying);
+
+/** A number, or a range of them: `1000-`, `1-999`. */
+const Ids = list(
+  z
+    .union([z.int().min(0).max(0xffff_ffff), z.string()], 'expected a number, or a range as in "1000-" or "1-999"')
+    .transform((said, context): readonly [from: number, to: number] => {
+      const text = String(said);
+      const [, from = '', dash, to = ''] = /^(0|[1-9][0-9]{0,9})(-?)(|0|[1-9][0-9]{0,9})$/.exec(text) ?? [];
+      const low = Number(from);
+      const high = to !== '' ? Number(to) : dash === '-' ? 0xffff_ffff : low;
+      if (from === '' || (to !== '' && dash === '') || low > high || high > 0xffff_ffff) {
+        context.issues.push({
+          code: 'custom',
+          input: said,
+          message: 'expected a number, or a range as in "1000-" or "1-999"',
+        });
+        return z.NEVER;
+      }
+      return [low, high];
+    }),
+);
+
+export const AccountRuleDocument = record({
+  id: RuleId,
+  when: record({
+    change: list(word(ACCOUNT_CHANGES)).optional(),
+    names: oneOrMore('text').optional(),
+    uids: Ids.optional(),
+    gids: Ids.optional(),
+    shells: oneOrMore('text').optional(),
+    login: z.boolean('expected true or false').optional(),
+    password: z.boolean('expected true or false').optional(),
+    cel: cel('accounts').optional(),
+  }).optional(),
+  ...Hosts,
   ...Saying,
 }).superRefine(checkSaying);
 
 const stateRule = <const On extends string, Shape extends z.core.$ZodLooseShape>(on: On, when: Shape) =>
-  record({ id: RuleId, on: z.literal(on), when: record(when).optional(), ...Saying });
+  record({ id: RuleId, on: z.literal(on), when: record(when).optional(), ...Hosts, ...Saying });
 
 export const ON = {
   overlay: stateRule('overlay', {
@@ -129,22 +226,33 @@ export const ON = {
     writable: z.boolean('expected true or false').optional(),
     masks: z.boolean('expected true or false').optional(),
     detail: list(glob('text')).optional(),
+    cel: cel('overlay').optional(),
   }),
-  layered: stateRule('layered', { names: list(glob('text')).optional() }),
-  karg: stateRule('karg', { present: list(glob('text')).optional(), missing: list(glob('text')).optional() }),
-  contradiction: stateRule('contradiction', { text: list(glob('text')).optional() }),
+  layered: stateRule('layered', { names: list(glob('text')).optional(), cel: cel('layered').optional() }),
+  karg: stateRule('karg', {
+    present: list(glob('text')).optional(),
+    missing: list(glob('text')).optional(),
+    cel: cel('karg').optional(),
+  }),
+  contradiction: stateRule('contradiction', {
+    text: list(glob('text')).optional(),
+    cel: cel('contradiction').optional(),
+  }),
   verity: stateRule('verity', {}),
   'transient-root': stateRule('transient-root', {}),
   enforcement: stateRule('enforcement', {}),
   hole: stateRule('hole', {
     kinds: list(word([...HOLE_KINDS] as [HoleKind, ...HoleKind[]])).optional(),
     paths: list(glob('path')).optional(),
+    cel: cel('hole').optional(),
   }),
   manifest: stateRule('manifest', { states: list(word(MANIFEST_STATES)).optional(), codes: list(Code()).optional() }),
   report: stateRule('report', { flags: list(word(REPORT_FLAGS)).optional() }),
   silence: stateRule('silence', { states: list(word(['late', 'silent'])).optional() }),
   outdated: stateRule('outdated', { states: list(word(['behind-tag', 'too-old'])).optional() }),
   provenance: stateRule('provenance', { states: list(word(PROVENANCE_FAULTS)).optional() }),
+  'stale-config': stateRule('stale-config', { paths: list(glob('path')).optional() }),
+  rollback: stateRule('rollback', {}),
 } as const;
 type HoleKind = (typeof HOLE_KINDS)[number];
 function Code() {
@@ -172,6 +280,8 @@ const StateRuleDocument = z
       ON.silence,
       ON.outdated,
       ON.provenance,
+      ON['stale-config'],
+      ON.rollback,
     ],
     {
       error: (issue) => {
@@ -191,6 +301,13 @@ const StateRuleDocument = z
         path: ['when', 'missing'],
         message: 'present and missing in one rule: write two',
       });
+    if (rule.on === 'karg' && rule.when?.missing !== undefined && rule.when.cel !== undefined)
+      context.issues.push({
+        code: 'custom',
+        input: rule,
+        path: ['when', 'cel'],
+        message: 'what is missing cannot be asked anything: name it under missing alone',
+      });
     if (FIXED_WEIGHT.has(rule.on) && rule.verdict !== undefined)
       context.issues.push({
         code: 'custom',
@@ -203,12 +320,22 @@ const StateRuleDocument = z
 // Policy may rate these, it may not make "could not tell" mean "fine" (DESIGN: not knowing is never compliant).
 const FIXED_WEIGHT = new Set<StateSubject>(['hole', 'manifest', 'provenance']);
 
-const FreshnessDocument = record({
+const Terms = {
   reportEvery: Duration.optional(),
   lateAfter: Duration.optional(),
   silentAfter: Duration.optional(),
   behindTagAfter: Duration.optional(),
   imageAgeMax: Duration.optional(),
+};
+const FreshnessDocument = record(Terms);
+/** Other terms for some hosts: laptops that sleep, machines that update by the hour. */
+const FreshnessForDocument = record({
+  // An image may not be known yet when a host is asked to report.
+  hosts: record({ labels: Labels, groups: oneOrMore('text').optional() }).refine(
+    ({ labels, groups }) => labels !== undefined || groups !== undefined,
+    'expected labels or groups',
+  ),
+  ...Terms,
 });
 
 export const PolicyDocument = record({
@@ -217,6 +344,8 @@ export const PolicyDocument = record({
   description: Sentence.optional(),
   extends: Id.optional(),
   freshness: FreshnessDocument.optional(),
+  freshnessFor: z.array(FreshnessForDocument, 'expected a list').max(POLICY_RULES_MAX).optional(),
+  accounts: z.array(AccountRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
   files: z.array(FileRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
   state: z.array(StateRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
 });

@@ -1,16 +1,31 @@
 /**
  * Judgements on what a host says of itself and on how we heard of it (docs/policy.md, section 5): overlays, layered packages,
- * kernel arguments, contradictions, verity, holes, manifests, reports, silence, age.
+ * kernel arguments, contradictions, verity, holes, manifests, reports, silence, age, stale configuration.
  */
 import { fromUtf8, toUtf8 } from '#src/bytes.ts';
+import type { Expression } from '#src/document/expression.ts';
 import type { DeploymentState, Overlay } from '#src/deployment/state.ts';
 import type { Hole } from '#src/drift/drift.ts';
 import { treeOf } from '#src/manifest/entry.ts';
+import { factsJson } from '#src/manifest/json.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { printableText } from '#src/terminal.ts';
-import type { FileRule, Policy, StateRuleOn } from './document.ts';
+import type { FileRule, Policy, StateRule, StateRuleOn } from './document.ts';
+import { askOfState } from './condition.ts';
+import { decide } from './decide.ts';
+import { isAbout, type HostFacts } from './host.ts';
 import type { ManifestState, ProvenanceState } from './evaluate.ts';
-import type { Detail, Effect, Judgement, JudgementKind, ReportFlag, Severity, Weight } from './judgement.ts';
+import {
+  staleSignature,
+  type Detail,
+  type Effect,
+  type Judgement,
+  type JudgementKind,
+  type ReportFlag,
+  type Severity,
+  type Stale,
+  type Weight,
+} from './judgement.ts';
 import { matchesGlob, type Glob } from './paths.ts';
 import type { StateSubject } from './schema.ts';
 
@@ -48,6 +63,12 @@ export const UNNAMED = {
   report: unnamed('report', 'medium', 'none', 'Something is odd about the reports of this host.'),
   silence: unnamed('silence', 'medium', 'none', 'The host does not report in time.'),
   outdated: unnamed('outdated', 'medium', 'none', 'The host runs an image that policy holds for outdated.'),
+  account: unnamed(
+    'account',
+    'high',
+    'drifted',
+    'An account is not as in the image, and no rule of the policy names it.',
+  ),
   provenance: unnamed('provenance', 'high', 'none', 'The image is not signed as the image policy demands.'),
 } as const;
 
@@ -67,12 +88,32 @@ export function judgement(
   return { rule: id, kind, subject, signature, severity, verdict, controls, reason, detail };
 }
 
+/** The rule that decides about one thing of a subject; `facts` are what its CEL may ask (condition.ts). */
 function ruleOn<On extends StateSubject>(
   policy: Policy,
   on: On,
+  host: HostFacts,
   holds: (when: StateRuleOn<On>['when']) => boolean,
+  facts: Readonly<Record<string, unknown>> = {},
 ): Saying | undefined {
-  return policy.state.find((rule) => rule.on === on && holds(rule.when as StateRuleOn<On>['when']));
+  return decide(
+    policy.state.filter((rule) => rule.on === on),
+    (rule) => whyNotState(rule, host, holds as (when: StateRule['when']) => boolean, facts),
+  );
+}
+
+function whyNotState(
+  rule: StateRule,
+  host: HostFacts,
+  holds: (when: StateRule['when']) => boolean,
+  facts: Readonly<Record<string, unknown>>,
+): string | undefined {
+  if (!isAbout(rule, host)) return 'hosts';
+  if (!holds(rule.when)) return 'when';
+  const { cel } = rule.when as { readonly cel?: Expression };
+  if (cel === undefined) return undefined;
+  const { kind } = askOfState(cel, facts, host);
+  return kind === 'true' ? undefined : kind === 'false' ? 'cel' : 'error';
 }
 
 const isIn = <T>(list: readonly T[] | undefined, item: T): boolean => list === undefined || list.includes(item);
@@ -89,7 +130,12 @@ export type JudgedOverlay = {
 const MET = { writable: false, masks: true, beneath: null } as const;
 
 /** Everything that lies over something: what the host told, and mounts that the walk met and the host did not tell. */
-export function judgeOverlays(policy: Policy, state: DeploymentState, holes: readonly Hole[]): JudgedOverlay[] {
+export function judgeOverlays(
+  policy: Policy,
+  state: DeploymentState,
+  holes: readonly Hole[],
+  host: HostFacts,
+): JudgedOverlay[] {
   const told = new Set(state.overlays.map(({ path }) => path));
   const met = holes
     .filter(({ kind }) => kind === 'mount')
@@ -101,12 +147,14 @@ export function judgeOverlays(policy: Policy, state: DeploymentState, holes: rea
       ruleOn(
         policy,
         'overlay',
+        host,
         (when) =>
           isIn(when.kinds, overlay.kind) &&
           matchesOne(when.paths, overlay.path) &&
           (when.writable ?? overlay.writable) === overlay.writable &&
           (when.masks ?? overlay.masks) === overlay.masks &&
           matchesOne(when.detail, overlay.detail),
+        { overlay: celOf(overlay) },
       ) ?? (treeOf(path) === undefined ? undefined : UNNAMED.overlay);
     if (rule === undefined) return { overlay, effect: null, judgement: undefined };
     // Which extensions is what matters of an extension; mount options and device numbers differ from host to host.
@@ -116,104 +164,153 @@ export function judgeOverlays(policy: Policy, state: DeploymentState, holes: rea
   });
 }
 
+const celOf = ({ path, kind, detail, writable, masks }: Overlay) => ({ path, kind, detail, writable, masks });
+
 const escaped = (text: string): string => vis(fromUtf8(text)).replaceAll(';', '\\073');
 
-export function judgeLayered(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeLayered(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   return (state.booted?.layered ?? []).flatMap((name) => {
-    const rule = ruleOn(policy, 'layered', (when) => matchesOne(when.names, name)) ?? UNNAMED.layered;
+    const rule = ruleOn(policy, 'layered', host, (when) => matchesOne(when.names, name), { name }) ?? UNNAMED.layered;
     return judgement(rule, 'layered', printableText(name), 'layered', {}) ?? [];
   });
 }
 
 /** Arguments that no rule names are the machine's own affair (root=, console=), so there is no rule for the unnamed. */
-export function judgeKargs(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeKargs(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   // A running kernel always has arguments: none means that they could not be read.
   if (state.kargs.length === 0) return [];
   const present = [...new Set(state.kargs)].flatMap((text) => {
-    const rule = ruleOn(policy, 'karg', (when) => when.missing === undefined && matchesOne(when.present, text));
+    const rule = ruleOn(policy, 'karg', host, (when) => when.missing === undefined && matchesOne(when.present, text), {
+      argument: text,
+    });
     return judgement(rule ?? SILENT, 'karg', printableText(text), 'present', {}) ?? [];
   });
   const missing = policy.state.flatMap((rule) => {
-    if (rule.on !== 'karg') return [];
+    if (rule.on !== 'karg' || !isAbout(rule, host)) return [];
     const absent = (rule.when.missing ?? []).filter((glob) => !state.kargs.some((text) => matchesOne([glob], text)));
     return absent.flatMap((glob) => judgement(rule, 'karg', printableText(glob.source), 'missing', {}) ?? []);
   });
   return [...present, ...missing];
 }
 
-export function judgeContradictions(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeContradictions(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   return state.contradictions.flatMap((text) => {
-    const rule = ruleOn(policy, 'contradiction', (when) => matchesOne(when.text, text)) ?? UNNAMED.contradiction;
+    const rule =
+      ruleOn(policy, 'contradiction', host, (when) => matchesOne(when.text, text), { text }) ?? UNNAMED.contradiction;
     return judgement(rule, 'contradiction', printableText(text), 'contradiction', {}) ?? [];
   });
 }
 
-export function judgeVerity(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeVerity(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   if (state.verity !== false) return [];
-  return list(judgement(ruleOn(policy, 'verity', () => true) ?? SILENT, 'verity', 'host', 'verity=off', {}));
+  return list(judgement(ruleOn(policy, 'verity', host, () => true) ?? SILENT, 'verity', 'host', 'verity=off', {}));
 }
 
-export function judgeTransientRoot(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeTransientRoot(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   if (state.transientRoot !== true) return [];
-  const rule = ruleOn(policy, 'transient-root', () => true) ?? SILENT;
+  const rule = ruleOn(policy, 'transient-root', host, () => true) ?? SILENT;
   return list(judgement(rule, 'transient-root', 'host', 'transient-root=on', {}));
 }
 
 /** Whether the origin demands a signature at each pull; whether one was *verified* is provenance, not this. */
-export function judgeEnforcement(policy: Policy, state: DeploymentState): Judgement[] {
+export function judgeEnforcement(policy: Policy, state: DeploymentState, host: HostFacts): Judgement[] {
   const image = state.booted?.image ?? null;
   if (image === null || (image.signature !== null && image.signature !== 'insecure')) return [];
-  const rule = ruleOn(policy, 'enforcement', () => true) ?? SILENT;
+  const rule = ruleOn(policy, 'enforcement', host, () => true) ?? SILENT;
   return list(judgement(rule, 'enforcement', 'host', `signature=${image.signature ?? 'not-demanded'}`, {}));
 }
 
 const list = (found: Judgement | undefined): Judgement[] => (found === undefined ? [] : [found]);
 
 /** Holes that are no mounts; those are judged as overlays. */
-export function judgeHoles(policy: Policy, holes: readonly Hole[]): Judgement[] {
+export function judgeHoles(policy: Policy, holes: readonly Hole[], host: HostFacts): Judgement[] {
   return holes.flatMap(({ path, kind, detail }) => {
     if (kind === 'mount') return [];
     const rule =
       ruleOn(
         policy,
         'hole',
+        host,
         (when) =>
           isIn(when.kinds, kind) && (when.paths === undefined || when.paths.some((glob) => matchesGlob(glob, path))),
+        { hole: { path: toUtf8(path) ?? vis(path), kind, detail } },
       ) ?? UNNAMED.hole;
     return judgement(rule, 'hole', vis(path), kind, { hole: { kind, detail: printableText(detail) } }) ?? [];
   });
 }
 
-export function judgeManifest(policy: Policy, manifest: ManifestState): Judgement[] {
+export function judgeManifest(policy: Policy, manifest: ManifestState, host: HostFacts): Judgement[] {
   if (manifest.state === 'ready') return [];
   const { state, image, code, detail } = manifest;
   const rule =
-    ruleOn(policy, 'manifest', (when) => isIn(when.states, state) && isIn(when.codes, code)) ?? UNNAMED.manifest;
+    ruleOn(policy, 'manifest', host, (when) => isIn(when.states, state) && isIn(when.codes, code)) ?? UNNAMED.manifest;
   const note = detail === null ? {} : { note: printableText(detail) };
   return list(judgement(rule, 'manifest', printableText(image), code, { manifest: { state, code }, ...note }));
 }
 
-export function judgeFlag(policy: Policy, flag: ReportFlag, note: string | undefined): Judgement | undefined {
-  const rule = ruleOn(policy, 'report', (when) => isIn(when.flags, flag)) ?? UNNAMED.report;
+export function judgeFlag(
+  policy: Policy,
+  flag: ReportFlag,
+  note: string | undefined,
+  host: HostFacts,
+): Judgement | undefined {
+  const rule = ruleOn(policy, 'report', host, (when) => isIn(when.flags, flag)) ?? UNNAMED.report;
   return judgement(rule, 'report', 'host', flag, note === undefined ? {} : { note });
 }
 
 /** For the job that watches the clock: the finding of a host that is late or silent. */
-export function judgeSilence(policy: Policy, state: 'late' | 'silent'): Judgement | undefined {
-  const rule = ruleOn(policy, 'silence', (when) => isIn(when.states, state)) ?? UNNAMED.silence;
+export function judgeSilence(policy: Policy, state: 'late' | 'silent', host: HostFacts): Judgement | undefined {
+  const rule = ruleOn(policy, 'silence', host, (when) => isIn(when.states, state)) ?? UNNAMED.silence;
   return judgement(rule, 'silence', 'host', state, {});
 }
 
-/** For the job that watches tags: the finding of a host whose image is behind its tag, or too old. */
-export function judgeOutdated(policy: Policy, image: string, state: 'behind-tag' | 'too-old'): Judgement | undefined {
-  const rule = ruleOn(policy, 'outdated', (when) => isIn(when.states, state)) ?? UNNAMED.outdated;
-  return judgement(rule, 'outdated', printableText(image), state, {});
+/** How old the booted image is, beside what is newer (docs/policy.md, section 5.5). */
+export type Age = {
+  readonly image: string;
+  /** Null: not known, so what was found before stands. */
+  readonly behindTag: boolean | null;
+  readonly tooOld: boolean | null;
+};
+
+export function judgeAge(policy: Policy, age: Age | undefined, host: HostFacts): Judgement[] {
+  if (age === undefined) return [];
+  const states = [
+    ...(age.behindTag === true ? (['behind-tag'] as const) : []),
+    ...(age.tooOld === true ? (['too-old'] as const) : []),
+  ];
+  return states.flatMap((state) => {
+    const rule = ruleOn(policy, 'outdated', host, (when) => isIn(when.states, state)) ?? UNNAMED.outdated;
+    return judgement(rule, 'outdated', printableText(age.image), state, {}) ?? [];
+  });
+}
+
+/** The host runs an image that is older than one which it ran before: null where nobody knows. */
+export type Rollback = { readonly image: string; readonly from: string };
+
+export function judgeRollback(policy: Policy, rollback: Rollback | null | undefined, host: HostFacts): Judgement[] {
+  if (rollback === null || rollback === undefined) return [];
+  const rule = ruleOn(policy, 'rollback', host, () => true) ?? SILENT;
+  const note = `it ran ${printableText(rollback.from)} before, which is newer`;
+  return list(judgement(rule, 'rollback', printableText(rollback.image), 'rolled-back', { note }));
+}
+
+/** Files of /etc that hide what the image says now: where no rule speaks of them, nothing is said. */
+export function judgeStale(policy: Policy, stale: readonly Stale[], host: HostFacts): Judgement[] {
+  return stale.flatMap((each) => {
+    const { path, since, now, then } = each;
+    const rule = ruleOn(policy, 'stale-config', host, (when) => {
+      return when.paths === undefined || when.paths.some((glob) => matchesGlob(glob, path));
+    });
+    const facts = (said: Stale['now']) => (said === null ? null : factsJson(said));
+    const detail = { stale: { since, now: facts(now), then: facts(then) } };
+    return judgement(rule ?? SILENT, 'stale-config', vis(path), staleSignature(each), detail) ?? [];
+  });
 }
 
 /** Who built the booted image. Its weight is the provenance answer's own; a finding says it, groups it, and keeps when it began. */
-export function judgeProvenance(policy: Policy, provenance: ProvenanceState | undefined): Judgement[] {
+export function judgeProvenance(policy: Policy, provenance: ProvenanceState | undefined, host: HostFacts): Judgement[] {
   return (provenance?.faults ?? []).flatMap(({ fault, why }) => {
-    const rule = ruleOn(policy, 'provenance', (when) => isIn(when.states, fault)) ?? UNNAMED.provenance;
+    const rule = ruleOn(policy, 'provenance', host, (when) => isIn(when.states, fault)) ?? UNNAMED.provenance;
     return judgement(rule, 'provenance', printableText(provenance!.image), fault, { note: printableText(why) }) ?? [];
   });
 }

@@ -121,7 +121,8 @@ for (const [what, before, now, seen, cause, result] of table)
 
 test('what is no path resolves only where its kind was told', () => {
   for (const kind of JUDGEMENT_KINDS.filter((kind) => kind !== 'drift' && kind !== 'secret')) {
-    const one = held(judged('host', { kind, signature: kind }));
+    const subject = kind === 'stale-config' ? '/etc/x' : 'host';
+    const one = held(judged(subject, { kind, signature: kind }));
     const without = { ...ALL, kinds: JUDGEMENT_KINDS.filter((other) => other !== kind) };
     assert.equal(advance([one], [], ALL, REPORT).resolved.length, 1, kind);
     assert.equal(advance([one], [], without, REPORT).kept, 1, kind);

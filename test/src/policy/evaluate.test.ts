@@ -4,7 +4,8 @@ import type { Drift, Hole } from '#src/drift/drift.ts';
 import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { pathChanges } from '#src/policy/files.ts';
 import { signatureOf } from '#src/policy/judgement.ts';
-import { judgeOutdated, judgeSilence } from '#src/policy/state.ts';
+import { NO_HOST } from '#src/policy/host.ts';
+import { judgeSilence } from '#src/policy/state.ts';
 import {
   added,
   DEFAULT,
@@ -471,16 +472,21 @@ test('what was told: a cut or implausible report resolves nothing, unread kinds 
     assert.ok(!run({ deployment: { ...DEPLOYMENT, via } }).seen.kinds.includes('layered'), via);
 });
 
-test('silence and age are judged by those who watch the clock', () => {
-  assert.equal(judgeSilence(DEFAULT, 'late')!.rule, 'host-late');
-  assert.deepEqual(judgeSilence(DEFAULT, 'silent')!.subject, 'host');
-  assert.equal(judgeSilence(NOTHING, 'silent')!.rule, 'unnamed-silence');
-  assert.deepEqual(
-    [judgeOutdated(DEFAULT, IMAGE, 'too-old')!.subject, judgeOutdated(DEFAULT, IMAGE, 'too-old')!.signature],
-    [IMAGE, 'too-old'],
-  );
+test('silence is judged by who watches the clock; age and rollback by what the server knows of images', () => {
+  assert.equal(judgeSilence(DEFAULT, 'late', NO_HOST)!.rule, 'host-late');
+  assert.deepEqual(judgeSilence(DEFAULT, 'silent', NO_HOST)!.subject, 'host');
+  assert.equal(judgeSilence(NOTHING, 'silent', NO_HOST)!.rule, 'unnamed-silence');
   const quiet = policyOf('state:\n  - {id: q, on: silence, effect: allowed, reason: x}\n');
-  assert.equal(judgeSilence(quiet, 'late'), undefined);
+  assert.equal(judgeSilence(quiet, 'late', NO_HOST), undefined);
+  const old = run({ age: { image: IMAGE, behindTag: null, tooOld: true }, lineage: { stale: [], rollback: null } });
+  assert.deepEqual(
+    old.judgements.map(({ kind, subject, signature }) => [kind, subject, signature]),
+    [['outdated', IMAGE, 'too-old']],
+  );
+  // Whether the tag moved is not known: so nothing that was found of it is over.
+  assert.ok(!old.seen.kinds.includes('outdated') && old.seen.kinds.includes('rollback'));
+  const current = run({ age: { image: IMAGE, behindTag: false, tooOld: false } });
+  assert.ok(current.seen.kinds.includes('outdated') && !current.seen.kinds.includes('stale-config'));
 });
 
 test('no subject and no signature has a line break, whatever names a host brings', () => {
