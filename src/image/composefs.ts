@@ -5,7 +5,7 @@
 import type { ByteString } from '#src/bytes.ts';
 import type { Layer } from './layer.ts';
 import { readable } from './members.ts';
-import { BackendError, entryAt, type Warnings } from './refusal.ts';
+import { BackendError, entryAt, shortName, type Warnings } from './refusal.ts';
 import { FLAG, type TarEntry } from './tarentry.ts';
 import { components, Dir, PLAIN_DIR, type Leaf, type Node } from './tree.ts';
 
@@ -93,11 +93,11 @@ function parentOf(root: Dir, entry: TarEntry, path: readonly ByteString[]): Dir 
       throw new BackendError('DOTDOT', `${entryAt(entry)}: ".." in a path, which composefs-rs refuses`);
     const child = dir.children.get(part);
     if (child === undefined)
-      throw new BackendError('PARENT_MISSING', `${entryAt(entry)}: no entry makes its parent ${JSON.stringify(part)}`);
+      throw new BackendError('PARENT_MISSING', `${entryAt(entry)}: no entry makes its parent ${shortName(part)}`);
     if (!(child instanceof Dir))
       throw new BackendError(
         'PARENT_NOT_DIRECTORY',
-        `${entryAt(entry)}: its parent ${JSON.stringify(part)} is a ${child.type}`,
+        `${entryAt(entry)}: its parent ${shortName(part)} is a ${child.type}`,
       );
     dir = child;
   }
@@ -117,7 +117,7 @@ function target(root: Dir, entry: TarEntry): Leaf {
   if (node === undefined)
     throw new BackendError(
       'HARDLINK_TARGET_MISSING',
-      `${entryAt(entry)}: nothing before it is at ${JSON.stringify(entry.link.slice(0, 300))}`,
+      `${entryAt(entry)}: nothing before it is at ${shortName(entry.link)}`,
     );
   if (node instanceof Dir)
     throw new BackendError('HARDLINK_TARGET_DIRECTORY', `${entryAt(entry)}: a hard link to a directory`);

@@ -5,9 +5,10 @@
 import type { ByteString } from '#src/bytes.ts';
 import type { ImageLimits } from '#src/limits.ts';
 import type { Layer } from './layer.ts';
-import { BackendError, entryAt, type Warnings } from './refusal.ts';
+import { BackendError, entryAt, shortName, type Warnings } from './refusal.ts';
+import { checkXattrs } from './xattr.ts';
 import { FLAG, type TarEntry } from './tarentry.ts';
-import { Budget, components, Dir, isCapability, PLAIN_DIR, type DirMeta, type Leaf, type Node } from './tree.ts';
+import { Budget, components, Dir, PLAIN_DIR, type DirMeta, type Leaf, type Node } from './tree.ts';
 
 const MARKER = '.wh.';
 const LINKS_MAX = 255; // filepath-securejoin: maxSymlinkLimit
@@ -61,8 +62,8 @@ class Unpacker {
     }
     const place = this.#resolve(clean.slice(0, -1), entry);
     if (marker) return this.#whiteout(place, name, entry);
-    if (entry.capability !== undefined && !isCapability(entry.capability))
-      throw new BackendError('CAPABILITY_INVALID', `${entryAt(entry)}: the kernel takes no such security.capability`);
+    // A hard link is what its target is; umoci passes over namespaces that the file system does not know.
+    if (type !== 'hardlink') checkXattrs(entry, false);
     const dir = this.#makeParents(place, entry);
     const existing = dir.children.get(name);
     if (type === 'dir') {
@@ -90,7 +91,7 @@ class Unpacker {
     let links = 0;
     while (todo.length > 0) {
       const part = todo.pop()!;
-      if (links > 0) this.#budget.step();
+      if (links > 0) this.#budget.step(entry);
       if (part === '' || part === '.') continue;
       if (part === '..') {
         if (done.length > 0) {
@@ -127,7 +128,7 @@ class Unpacker {
     for (const part of path) {
       let child = dir.children.get(part);
       if (!(child instanceof Dir)) {
-        this.#budget.node();
+        this.#budget.node(entry);
         child = new Dir(entry.layer, madeIn(dir));
         dir.children.set(part, child);
       }
@@ -152,7 +153,7 @@ class Unpacker {
     if (node === undefined)
       throw new BackendError(
         'HARDLINK_TARGET_MISSING',
-        `${entryAt(entry)}: nothing before it is at ${JSON.stringify(entry.link.slice(0, 300))}`,
+        `${entryAt(entry)}: nothing before it is at ${shortName(entry.link)}`,
       );
     if (node instanceof Dir)
       throw new BackendError('HARDLINK_TARGET_DIRECTORY', `${entryAt(entry)}: a hard link to a directory`);
@@ -171,28 +172,33 @@ class Unpacker {
       );
       gone = '.wh..opq';
     }
+    if (gone === '.' || gone === '..') return this.#whiteoutOfParent(path, dir, gone, entry);
     if (!(dir instanceof Dir)) return;
     const upper = this.#upperAt(path);
-    if (gone === '.wh..opq') return this.#clearOut(dir, upper);
-    if (gone === '.' || gone === '..') return this.#whiteoutOfParent(path, dir, gone, entry);
-    const node = dir.children.get(gone);
-    const touched = upper?.get(gone);
-    if (node === undefined) return;
-    if (touched === undefined) dir.children.delete(gone);
+    if (gone === '.wh..opq') this.#clearOut(dir, upper);
+    else this.#remove(dir, gone, upper?.get(gone));
+  }
+
+  #remove(dir: Dir, name: ByteString, touched: Upper | undefined): void {
+    const node = dir.children.get(name);
+    if (touched === undefined) dir.children.delete(name);
     else if (node instanceof Dir) this.#clearOut(node, touched);
   }
 
-  /** A whiteout of its own directory or of the one above: works only where the layer made both, else umoci cannot go on. */
-  #whiteoutOfParent(path: readonly ByteString[], dir: Dir, gone: '.' | '..', entry: TarEntry): void {
-    const above = path.slice(0, -1);
-    const top = gone === '.' ? path : above;
-    if (path.length === 0 || this.#upperAt(path) === undefined || top.length === 0)
+  /**
+   * A whiteout of its own directory or of the one above. umoci puts its directory's metadata back in the end, and fails where that
+   * went with it: the layer must have made the directory, or there must be none.
+   */
+  #whiteoutOfParent(path: readonly ByteString[], dir: Node | undefined, gone: '.' | '..', entry: TarEntry): void {
+    if (gone === '.' && dir === undefined) return;
+    const top = gone === '.' ? path : path.slice(0, -1);
+    if (top.length === 0 || (dir !== undefined && this.#upperAt(path) === undefined))
       throw new BackendError(
         'WHITEOUT_NAME',
-        `${entryAt(entry)}: a whiteout of ${JSON.stringify(gone)} takes its own directory away`,
+        `${entryAt(entry)}: a whiteout of "${gone}" takes its own directory away`,
       );
-    const parent = this.#resolve(above, entry).node;
-    this.#clearOut(gone === '.' || !(parent instanceof Dir) ? dir : parent, this.#upperAt(top));
+    const parent = this.#resolve(top.slice(0, -1), entry).node;
+    if (parent instanceof Dir) this.#remove(parent, top.at(-1)!, this.#upperAt(top));
   }
 
   #clearOut(dir: Dir, upper: Upper | undefined): void {

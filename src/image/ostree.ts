@@ -116,7 +116,7 @@ function place(
   for (const name of path.slice(0, -1)) {
     let child = dir.children.get(name);
     if (!(child instanceof Dir)) {
-      budget.node();
+      budget.node(entry);
       child = new Dir(entry.layer, PLAIN_DIR);
       dir.children.set(name, child);
     }
@@ -178,7 +178,7 @@ function merge(below: Node | undefined, layer: Dir, path: ByteString, warnings: 
     if (node instanceof Dir || !isMarker(name, node)) continue;
     const gone = name.slice(MARKER.length);
     if (gone === '' || gone === '.' || gone === '..')
-      throw new BackendError('WHITEOUT_NAME', `layer ${layer.layer}: ${shown}: a whiteout of ${JSON.stringify(gone)}`);
+      throw new BackendError('WHITEOUT_NAME', `layer ${layer.layer}: ${shown}: a whiteout of "${gone}"`);
     dir.children.delete(gone);
   }
   for (const [name, node] of layer.children) {
@@ -334,7 +334,7 @@ function overlayWhiteouts(dir: Dir, path: ByteString, composefs: boolean, warnin
     if (target === '' || target === '.' || target === '..' || dir.children.has(target))
       throw new BackendError(
         'OVERLAY_WHITEOUT_CONFLICT',
-        `layer ${node.layer}: ${JSON.stringify(name)} beside the name that it stands for: ostree cannot check that out`,
+        `${entryAt({ layer: node.layer, name: `${path}/${name}` })}: it stands beside the name that it hides, or hides none: ostree cannot check that out`,
       );
     const message = composefs
       ? 'the checkout has an overlayfs whiteout here; the composefs root, which the host shows, has this file'

@@ -4,9 +4,10 @@
  */
 import { toUtf8, type ByteString } from '#src/bytes.ts';
 import { hashTableOrder } from './ghash.ts';
-import { BackendError, entryAt, type Warnings } from './refusal.ts';
+import { BackendError, entryAt, shortName, type Warnings } from './refusal.ts';
 import { FLAG, type TarEntry } from './tarentry.ts';
-import { components, Dir, isCapability, PLAIN_DIR, type Budget, type DirMeta, type Leaf } from './tree.ts';
+import { components, Dir, PLAIN_DIR, type Budget, type DirMeta, type Leaf } from './tree.ts';
+import { checkXattrs } from './xattr.ts';
 
 export type ImportOptions = {
   /** Whether names outside /usr, /etc and /var stay: the base has composefs enabled. */
@@ -144,20 +145,14 @@ class Importer {
     if (!this.#dropped.has(first!)) {
       this.#dropped.add(first!);
       const why = stays ? 'what is below is dropped' : 'dropped: the base does not have composefs enabled';
-      this.#warnings.add(
-        'TOPLEVEL_DROPPED',
-        this.#layer,
-        `${why} (first: ${JSON.stringify(toUtf8(name)!.slice(0, 200))})`,
-        `/${first}`,
-      );
+      this.#warnings.add('TOPLEVEL_DROPPED', this.#layer, `${why} (first: ${shortName(name)})`, `/${first}`);
     }
     return true;
   }
 
   /** aic_import_entry */
   #import(entry: TarEntry, path: ByteString[]): void {
-    if (entry.capability !== undefined && !isCapability(entry.capability))
-      throw new BackendError('CAPABILITY_INVALID', `${entryAt(entry)}: the kernel takes no such security.capability`);
+    if (entry.type !== 'hardlink' && !this.#options.noXattrs) checkXattrs(entry, true);
     if ((entry.flags & FLAG.emptyXattr) !== 0)
       this.#warnings.add(
         'XATTR_EMPTY',
@@ -223,7 +218,7 @@ class Importer {
           'TYPE_CONFLICT',
           `${entryAt(entry)}: a directory where the same layer has a ${existing.type}`,
         );
-      dir = existing ?? this.#newDir(parent, name);
+      dir = existing ?? this.#newDir(parent, name, entry);
     }
     dir.set(meta);
     dir.own = meta;
@@ -278,15 +273,15 @@ class Importer {
           'PARENT_NOT_DIRECTORY',
           `${entryAt(entry)}: its parent is a ${child.type} of the same layer`,
         );
-      dir = child ?? this.#newDir(dir, name);
+      dir = child ?? this.#newDir(dir, name, entry);
       dir.set(stamp);
       dir.missing = missing;
     }
     return dir;
   }
 
-  #newDir(parent: Dir, name: ByteString): Dir {
-    this.#budget.node();
+  #newDir(parent: Dir, name: ByteString, entry: TarEntry): Dir {
+    this.#budget.node(entry);
     const dir = new Dir(this.#layer, PLAIN_DIR);
     parent.children.set(name, dir);
     return dir;
@@ -318,7 +313,7 @@ class Importer {
     if (node === undefined)
       throw new BackendError(
         'HARDLINK_TARGET_MISSING',
-        `${entryAt(entry)}: the same layer has no ${JSON.stringify(target.slice(0, 300))} to link to`,
+        `${entryAt(entry)}: the same layer has no ${shortName(target)} to link to`,
       );
     if (node instanceof Dir)
       throw new BackendError('HARDLINK_TARGET_DIRECTORY', `${entryAt(entry)}: a hard link to a directory`);

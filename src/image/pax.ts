@@ -3,6 +3,8 @@
  * the tree is kept.
  */
 import type { ByteString } from '#src/bytes.ts';
+import { NAME_BYTES_MAX, XATTR_BYTES_MAX } from '#src/limits.ts';
+import { printable } from '#src/terminal.ts';
 import { id, TarError } from './tarheader.ts';
 
 /** What the records of one extended header say of the entry that follows. */
@@ -16,6 +18,12 @@ export type Pax = {
   capability?: string;
   /** Any extended attribute but `security.capability`, and `security.selinux`, which no host takes from an image. */
   otherXattrs: boolean;
+  /** An attribute `user.*`: the kernel takes those on files and directories only. */
+  userXattr: boolean;
+  /** An attribute outside the namespaces that file systems know. */
+  foreignXattr: boolean;
+  /** An attribute whose name or value the kernel takes on no file (xattr(7), limits.h). */
+  badXattr: boolean;
   /** An extended attribute with an empty value: `ostree fsck` calls the import corrupt (merge errata 12). */
   emptyXattr: boolean;
   /** Some value holds a newline byte: ostree-ext cannot read the header (merge errata 11). */
@@ -39,10 +47,19 @@ export type PaxSparse = {
 const XATTR = 'SCHILY.xattr.';
 const CAPABILITY = 'SCHILY.xattr.security.capability';
 const SELINUX = 'SCHILY.xattr.security.selinux';
+const NAMESPACES = new Set(['user', 'trusted', 'security', 'system']);
 
 /** @throws {TarError} TAR_PAX for what is not a list of records, TAR_AMBIGUOUS for a key that is there twice with two values. */
 export function parsePax(data: Buffer, sparsePieces: number): Pax {
-  const pax: Pax = { otherXattrs: false, emptyXattr: false, newline: false, oddTime: false };
+  const pax: Pax = {
+    otherXattrs: false,
+    userXattr: false,
+    foreignXattr: false,
+    badXattr: false,
+    emptyXattr: false,
+    newline: false,
+    oddTime: false,
+  };
   const seen = new Map<ByteString, ByteString>();
   let at = 0;
   while (at < data.length) {
@@ -56,6 +73,7 @@ export function parsePax(data: Buffer, sparsePieces: number): Pax {
     const equals = data.indexOf(0x3d, at);
     if (equals <= at + 1 || equals >= end) throw new TarError('TAR_PAX', 'a PAX record is not of the form key=value');
     const key = data.toString('latin1', at + 1, equals);
+    if (key.includes('\0')) throw new TarError('TAR_PAX', 'the key of a PAX record has a NUL byte');
     const value = data.subarray(equals + 1, end - 1);
     if (value.includes(0x0a)) pax.newline = true;
     take(pax, key, value, seen, sparsePieces);
@@ -73,7 +91,7 @@ function take(pax: Pax, key: ByteString, value: Buffer, seen: Map<ByteString, By
   const before = seen.get(key);
   // Of two records tar-rs takes the first, Go and tar-core the last.
   if (before !== undefined && before !== text)
-    throw new TarError('TAR_AMBIGUOUS', `two PAX records for ${JSON.stringify(key)} differ`);
+    throw new TarError('TAR_AMBIGUOUS', `two PAX records for ${printable(key.slice(0, 200))} differ`);
   if (before !== undefined) return;
   seen.set(key, text);
   if (kind === undefined) return xattr(pax, key, value);
@@ -115,6 +133,11 @@ const KINDS = new Map<ByteString, 'path' | 'size' | 'id' | 'time' | 'sparse'>([
 function xattr(pax: Pax, key: ByteString, value: Buffer): void {
   if (key === CAPABILITY) pax.capability = value.toString('base64');
   else if (key !== SELINUX) pax.otherXattrs = true;
+  const name = key.slice(XATTR.length);
+  const [namespace] = name.split('.', 1);
+  pax.userXattr ||= namespace === 'user';
+  pax.foreignXattr ||= name !== '' && !NAMESPACES.has(namespace!);
+  pax.badXattr ||= name === `${namespace}.` || name.length > NAME_BYTES_MAX || value.length > XATTR_BYTES_MAX;
   if (value.length === 0) pax.emptyXattr = true;
 }
 

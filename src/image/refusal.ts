@@ -19,6 +19,7 @@ export type RefusalCode =
   | 'PAX_NEWLINE'
   | 'PAX_TIME'
   | 'CAPABILITY_INVALID'
+  | 'XATTR_INVALID'
   | 'PARENT_MISSING'
   | 'PARENT_NOT_DIRECTORY'
   | 'TYPE_CONFLICT'
@@ -106,7 +107,20 @@ export class Warnings {
   }
 }
 
+/** What is at fault: an entry of the archive, or a path of the tree and the layer that it comes from. */
+export type Blamed = { readonly layer: number; readonly name: ByteString };
+
 /** `layer 2: usr/x`, as every message about an entry begins. */
-export function entryAt(entry: { readonly layer: number; readonly name: ByteString }): string {
-  return `layer ${entry.layer}: ${printable(entry.name.slice(0, 300))}`;
+export function entryAt(entry: Blamed): string {
+  return `layer ${entry.layer}: ${shortName(entry.name)}`;
+}
+
+const SHOWN_BYTES_MAX = 300;
+
+/** A name for a message: the beginning of a long one, not cut inside a character. */
+export function shortName(name: ByteString): string {
+  if (name.length <= SHOWN_BYTES_MAX) return printable(name);
+  let end = SHOWN_BYTES_MAX;
+  while (end > SHOWN_BYTES_MAX - 4 && (name.charCodeAt(end) & 0xc0) === 0x80) end--;
+  return `${printable(name.slice(0, end))}…`;
 }

@@ -378,7 +378,10 @@ function paxFlags(pax: Pax): number {
     (pax.newline ? FLAG.paxNewline : 0) |
     (pax.oddTime ? FLAG.oddTime : 0) |
     (pax.otherXattrs ? FLAG.otherXattrs : 0) |
-    (pax.emptyXattr ? FLAG.emptyXattr : 0)
+    (pax.emptyXattr ? FLAG.emptyXattr : 0) |
+    (pax.userXattr ? FLAG.userXattr : 0) |
+    (pax.foreignXattr ? FLAG.foreignXattr : 0) |
+    (pax.badXattr ? FLAG.badXattr : 0)
   );
 }
 

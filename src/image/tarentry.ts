@@ -48,6 +48,12 @@ export const FLAG = {
   sparseGnu: 32,
   /** PAX sparse, any version. */
   sparsePax: 64,
+  /** An attribute `user.*`. */
+  userXattr: 128,
+  /** An attribute outside the namespaces that file systems know. */
+  foreignXattr: 256,
+  /** An attribute whose name or value the kernel takes on no file. */
+  badXattr: 512,
 } as const;
 
 /** Prefix of ostree objects in encapsulated layers (facts: ostree-ext REPO_PREFIX). */

@@ -1,8 +1,8 @@
 /** Trees of files in memory: what the rules build, and the list of entries that a manifest is made of. */
-import { fromBase64, type ByteString } from '#src/bytes.ts';
+import type { ByteString } from '#src/bytes.ts';
 import { PATH_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
 import type { Entry } from '#src/manifest/entry.ts';
-import { BackendError } from './refusal.ts';
+import { BackendError, entryAt, type Blamed } from './refusal.ts';
 import type { TarEntry } from './tarentry.ts';
 
 /** Anything but a directory. A `TarEntry` is one, so that most of a tree shares the layers' own entries. */
@@ -66,38 +66,38 @@ export class Budget {
     this.#limits = limits;
   }
 
-  /** @throws {BackendError} TREE_LIMIT */
-  node(): void {
+  /** One path, for the sake of an entry. @throws {BackendError} TREE_LIMIT */
+  node(of: Blamed): void {
     if (++this.#nodes > this.#limits.treeNodes)
-      throw new BackendError('TREE_LIMIT', `the tree has more than ${this.#limits.treeNodes} paths`);
+      throw limit(of, `the tree has more than ${this.#limits.treeNodes} paths`);
   }
 
   /** One component of a path behind a symlink. @throws {BackendError} TREE_LIMIT */
-  step(): void {
-    if (++this.#steps > this.#limits.treeNodes)
-      throw new BackendError('TREE_LIMIT', 'paths lead through symlinks without end');
+  step(of: Blamed): void {
+    if (++this.#steps > this.#limits.treeNodes) throw limit(of, 'paths lead through symlinks without end');
   }
 
-  /** @throws {BackendError} TREE_LIMIT */
-  path(path: ByteString): void {
-    if (path.length > PATH_BYTES_MAX)
-      throw new BackendError(
-        'TREE_LIMIT',
-        `a path of more than ${PATH_BYTES_MAX} bytes, which does not exist on Linux`,
-      );
-    this.#pathBytes += path.length;
+  /** The bytes of a path, which is the name. @throws {BackendError} TREE_LIMIT */
+  path(of: Blamed): void {
+    if (of.name.length > PATH_BYTES_MAX)
+      throw limit(of, `a path of more than ${PATH_BYTES_MAX} bytes, which does not exist on Linux`);
+    this.#pathBytes += of.name.length;
     if (this.#pathBytes > this.#limits.treePathBytes)
-      throw new BackendError('TREE_LIMIT', `the tree's paths are more than ${this.#limits.treePathBytes} bytes in all`);
+      throw limit(of, `the tree's paths are more than ${this.#limits.treePathBytes} bytes in all`);
   }
 }
+
+const limit = (of: Blamed, message: string): BackendError =>
+  new BackendError('TREE_LIMIT', `${entryAt(of)}: ${message}`);
 
 /** `/usr` and `/etc` of a tree, in `comparePaths` order. */
 export function list(root: Dir, limits: ImageLimits): Entry[] {
   const entries: Entry[] = [];
   const budget = new Budget(limits);
   const walk = (path: ByteString, node: Node): void => {
-    budget.node();
-    budget.path(path);
+    const at = { layer: node.layer, name: path };
+    budget.node(at);
+    budget.path(at);
     entries.push(entryOf(path, node));
     if (!(node instanceof Dir)) return;
     for (const name of [...node.children.keys()].sort()) walk(`${path}/${name}`, node.children.get(name)!);
@@ -127,13 +127,4 @@ function entryOf(path: ByteString, node: Node): Entry {
     default:
       return { path, type: 'file', mode: node.mode, uid, gid, size: node.size, sha256: node.sha256, ...capability };
   }
-}
-
-/**
- * Whether the kernel takes this value of `security.capability` (linux/capability.h: revision 2 in 20 bytes, 3 in 24); base64.
- * Importers that write files fail on others.
- */
-export function isCapability(base64: string): boolean {
-  const bytes = fromBase64(base64);
-  return (bytes.length === 20 && bytes[3] === 2) || (bytes.length === 24 && bytes[3] === 3);
 }

@@ -71,9 +71,10 @@ async function readIndex(directory: Directory, name: string): Promise<{ bytes: U
       throw new SourceError('LAYOUT_SYNTAX', `${name}: oci-layout does not say version 1`);
   }
   if ((await directory.stat('index.json')) === undefined) {
-    // What `docker save` wrote before it wrote layouts, and `skopeo copy … docker-archive:` still does.
-    const docker = (await directory.stat('manifest.json')) !== undefined;
-    const way = docker ? '; it is a docker-archive, which skopeo copies to an oci-archive' : '';
+    // `skopeo copy … dir:` writes its version beside the manifest; `docker save`, before it wrote layouts, and docker-archive: do not.
+    const manifest = (await directory.stat('manifest.json')) !== undefined;
+    const kind = (await directory.stat('version')) === undefined ? 'a docker-archive' : 'what skopeo calls dir:';
+    const way = manifest ? `; it is ${kind}, which skopeo copies to an oci: folder or an oci-archive` : '';
     throw new SourceError('SOURCE_NOT_FOUND', `${name}: no index.json there, so this is no OCI layout${way}`);
   }
   const bytes = await readBounded(directory.read('index.json'), MANIFEST_BYTES_MAX, `${name}: index.json`);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { fromUtf8 } from '#src/bytes.ts';
 import {
   BackendError,
   backendOf,
@@ -394,6 +395,37 @@ describe('capabilities', () => {
   });
 });
 
+describe('extended attributes that the kernel does not set', () => {
+  const v = (name: string, value = 'x') => record(`SCHILY.xattr.${name}`, value);
+  const link = { type: '2', link: 'x' } as const;
+  // Each of them run with umoci 0.6.0 and `ostree commit` 2022.7 as root on ext4.
+  const cases: readonly (readonly [string, Buffer, Partial<Member>, readonly Rule[]])[] = [
+    ['user.* on a file', v('user.x'), {}, []],
+    ['user.* on a directory', v('user.x'), { type: '5' }, []],
+    ['user.* on a symlink', v('user.x'), link, ['ostree/1', 'oci']],
+    ['trusted.* on a symlink', v('trusted.x'), link, []],
+    ['a name with an equals sign', v('user.a=b'), {}, []],
+    ['a namespace that there is not', v('foo.bar'), {}, ['ostree/1']],
+    ['no namespace', v('foo'), {}, ['ostree/1']],
+    ['a namespace alone', v('user.'), {}, ['ostree/1', 'oci']],
+    ['a name of 256 bytes', v(`user.${'n'.repeat(251)}`), {}, ['ostree/1', 'oci']],
+    ['a name of 255 bytes', v(`user.${'n'.repeat(250)}`), {}, []],
+    ['a value of 64 KiB', v('user.x', 'x'.repeat(65_536)), {}, []],
+    ['a value of more', v('user.x', 'x'.repeat(65_537)), {}, ['ostree/1', 'oci']],
+  ];
+  for (const [name, records, of, refusing] of cases)
+    test(name, async () => {
+      const layers = [[...USR, pax('usr/x', [records], of)]];
+      for (const rule of ['ostree/1', 'composefs/1', 'oci'] as const)
+        if (refusing.includes(rule)) await refused(layers, rule, 'XATTR_INVALID');
+        else assert.ok((await paths(layers, rule)).includes('/usr/x'), rule);
+    });
+  test('on a hard link are no matter: it is what its target is', async () => {
+    const layers = [[...USR, file('usr/t'), pax('usr/x', [v('user.')], { type: '1', link: 'usr/t' })]];
+    for (const rule of ['ostree/1', 'oci'] as const) assert.ok((await paths(layers, rule)).includes('/usr/x'));
+  });
+});
+
 describe('composefs', () => {
   test('a time before 1970 in PAX, half an end, no /usr are refused', async () => {
     await refused([[...USR, pax('usr/x', [record('mtime', '-1')])]], 'composefs/1', 'PAX_TIME');
@@ -467,6 +499,19 @@ describe('oci', () => {
     );
     assert.deepEqual(found, ['/etc', '/usr', '/usr/share', '/usr/share/high']);
   });
+  test('a whiteout of the directory above works from where there is none', async () => {
+    const lower = [...USR, dir('usr/x'), file('usr/x/low')];
+    const usr = ['/etc', '/usr', '/usr/share'];
+    assert.deepEqual(await paths([lower, [file('usr/x/none/.wh...')]], 'oci'), usr);
+    assert.deepEqual(await paths([lower, [file('usr/x/none/.wh..')]], 'oci'), [...usr, '/usr/x', '/usr/x/low']);
+    // Made by the layer, so it stays; what was there before goes.
+    const high = [file('usr/x/high'), file('usr/x/none/.wh...')];
+    assert.deepEqual(await paths([lower, high], 'oci'), [...usr, '/usr/x', '/usr/x/high']);
+    // What stands at its directory's place is put back in the end, and is gone.
+    for (const name of ['usr/x/low/.wh..', 'usr/x/low/.wh...', 'none/.wh...'])
+      await refused([lower, [file(name)]], 'oci', 'WHITEOUT_NAME');
+    assert.deepEqual(await paths([[...lower, file('usr/x/low/.wh..')]], 'oci'), [...usr, '/usr/x', '/usr/x/low']);
+  });
 });
 
 describe('hostile trees end in a refusal', () => {
@@ -503,6 +548,34 @@ describe('hostile trees end in a refusal', () => {
     assert.equal(warnings.length, 21);
     assert.match(warnings.at(-1)!.message, /980 more/);
   });
+});
+
+test('refusals show names as they are, and say which layer and entry', async () => {
+  const message = async (layers: Layers, rule: Rule, limits = IMAGE_LIMITS): Promise<string> => {
+    const { layers: read, facts } = await image(layers);
+    try {
+      deploy(read, facts, rule, limits);
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return '';
+  };
+  const missing = (link: string) => [[...USR], [{ name: 'usr/l', type: '1', link }]];
+  for (const rule of ['composefs/1', 'oci'] as const) {
+    assert.match(await message(missing(fromUtf8('usr/größe')), rule), /^layer 1: usr\/l: .*usr\/größe$/);
+    assert.match(await message(missing('usr/a\xffb\x1b'), rule), /usr\/a\\xffb\\x1b$/);
+  }
+  assert.match(await message(missing(fromUtf8('usr/größe')), 'ostree/1'), /^layer 1: usr\/l: .*usr\/größe to link to$/);
+  // 300 bytes are shown, and the cut is not inside a character.
+  assert.match(await message(missing(`${'x'.repeat(299)}${fromUtf8('ü')}`), 'oci'), /x{299}…$/);
+  assert.match(
+    await message([[...USR], [file(`usr/${'d/'.repeat(100)}f`)]], 'oci', { ...IMAGE_LIMITS, treeNodes: 50 }),
+    /^layer 1: usr\/d\/d\/.*: the tree has more than 50 paths$/,
+  );
+  assert.match(
+    await message([[...USR], [file(`usr/${'d/'.repeat(100)}f`)]], 'ostree/1', { ...IMAGE_LIMITS, treePathBytes: 500 }),
+    /^layer 1: \/usr\/.*: the tree's paths are more than 500 bytes in all$/,
+  );
 });
 
 test('a stamp is told of only where it changed what the directory has, and says that an entry came late', async () => {

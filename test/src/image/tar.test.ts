@@ -86,7 +86,17 @@ const same: readonly (readonly [string, readonly (Member | Buffer)[], Shown])[] 
   [
     'other xattrs, as a flag',
     [pax(record('SCHILY.xattr.user.x', '')), file('f')],
-    { flags: FLAG.otherXattrs | FLAG.emptyXattr },
+    { flags: FLAG.otherXattrs | FLAG.userXattr | FLAG.emptyXattr },
+  ],
+  [
+    'an xattr of a namespace that there is not',
+    [pax(record('SCHILY.xattr.a.b', 'x')), file('f')],
+    { flags: FLAG.otherXattrs | FLAG.foreignXattr },
+  ],
+  [
+    'an xattr that cannot be',
+    [pax(record('SCHILY.xattr.trusted.', 'x')), file('f')],
+    { flags: FLAG.otherXattrs | FLAG.badXattr },
   ],
   ['an SELinux label, not even that', [pax(record('SCHILY.xattr.security.selinux', 'x')), file('f')], { flags: 0 }],
   ['a newline in a PAX value', [pax(record('comment', 'a\nb')), file('f')], { flags: FLAG.paxNewline }],

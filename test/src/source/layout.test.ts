@@ -107,7 +107,8 @@ for (const [kind, directory] of kinds) {
 
   test(`${kind}: what is no layout is refused`, async () => {
     await rejectsCode(() => text({ x: 'y' }), SourceError, 'SOURCE_NOT_FOUND');
-    await assert.rejects(text({ 'manifest.json': '[]' }), /skopeo/);
+    await assert.rejects(text({ 'manifest.json': '[]' }), /a docker-archive, which skopeo/);
+    await assert.rejects(text({ 'manifest.json': '{}', version: 'x' }), /what skopeo calls dir:, which skopeo/);
     await rejectsCode(() => text(layout([])), SourceError, 'SOURCE_NOT_FOUND');
     await rejectsCode(() => text(layout([entry('one')])), SourceError, 'SOURCE_NOT_FOUND');
     const two = { ...layout([entry('one')], 'one'), 'oci-layout': '{"imageLayoutVersion":"2.0.0"}' };
