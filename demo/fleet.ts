@@ -15,13 +15,23 @@ import { readPolicy } from '#server/serve.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
 import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { DEMO_HOSTS, DEMO_IMAGES, layOut, tryPrivileges, type DemoHost } from './host.ts';
-import { demoLayers, flatten, packImage, push, type PackedImage, type Privileges } from './pack.ts';
+import { demoLayers, flatten, manifestSize, packImage, push, type PackedImage, type Privileges } from './pack.ts';
 import { serveRegistry, type Registry } from './registry.ts';
-import { keyPolicy, makeKey, signatureImage } from './sign.ts';
+import { keylessBundle, keylessSignature } from './keyless.ts';
+import { keyPolicy, makeKey, signatureImage, signatureOf, signatureTag } from './sign.ts';
+import { startSigstore, type Who } from './sigstore.ts';
 
 const IMAGE = 'demo/os';
 /** What the demo's images must be signed by, as teams write it. */
 const POLICY = 'image-policy.yaml';
+/** Whose certificates and logs count for it, under the name by which the policy calls it. */
+const TRUST_ROOT = { name: 'demo', file: 'trusted_root.json' } as const;
+/** Who builds the demo's images, and who must not. */
+const BUILDER: Who = {
+  issuer: 'https://token.actions.githubusercontent.com',
+  subject: 'https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main',
+};
+const BRANCH: Who = { ...BUILDER, subject: BUILDER.subject.replace(/main$/, 'try-it') };
 const LAUNCHER = join(import.meta.dirname, '..', 'bootproof');
 /** Time between two looks at a host; `demo/policy.yaml` says when it is late and silent. */
 const AGENT_INTERVAL_MS = 10_000;
@@ -43,8 +53,11 @@ export type FleetOptions = {
 
 export type FleetHost = z.infer<typeof HostJson>;
 
+type ImageName = keyof typeof DEMO_IMAGES;
+
 const Saved = z.strictObject({
-  images: z.record(z.string(), z.string().refine(isDigest)),
+  // Every image of this build: a folder that lacks one is of another.
+  images: z.record(z.enum(Object.keys(DEMO_IMAGES) as [ImageName, ...ImageName[]]), z.string().refine(isDigest)),
   registryPort: z.int(),
   left: z.array(z.tuple([z.string(), z.string()])),
   enrolled: z.array(z.string()),
@@ -89,7 +102,7 @@ export class Fleet {
       before = undefined;
     }
     const who = tryPrivileges(folder, options.user.uid, options.user.gid);
-    let images: Map<keyof typeof DEMO_IMAGES, PackedImage> | undefined;
+    let images: Map<ImageName, PackedImage> | undefined;
     let saved = before;
     if (saved === undefined) {
       await say('packing real files of this machine into an OCI image');
@@ -100,18 +113,23 @@ export class Fleet {
       const bytes = [...blobs.values()].reduce((sum, blob) => sum + blob.length, 0);
       await say(`  ${layers.length} layers, ${tree.size} paths, ${(bytes / 1e6).toFixed(1)} MB: ${digest}`);
       saved = {
-        images: Object.fromEntries([...images].map(([name, image]) => [name, image.digest])),
+        images: Saved.shape.images.parse(Object.fromEntries([...images].map(([name, image]) => [name, image.digest]))),
         registryPort: 0,
         left: layOutHosts(folder, tree, who),
         enrolled: [],
       };
     }
     const registry = await openRegistry(join(folder, 'registry'), saved.registryPort);
-    saved = { ...saved, registryPort: Number(registry.host.split(':')[1]) };
-    if (images !== undefined) {
+    const registryPort = Number(registry.host.split(':')[1]);
+    if (images !== undefined)
       for (const [name, image] of images) await push(image, registry.host, IMAGE, DEMO_IMAGES[name]);
-      writeFileSync(join(folder, POLICY), await signImages(images, registry.host));
+    // Signatures are made for a name, and the port is part of it.
+    if (registryPort !== saved.registryPort) {
+      const { policy, trustedRoot } = await signImages(saved.images, registry.host);
+      writeFileSync(join(folder, POLICY), policy);
+      writeFileSync(join(folder, TRUST_ROOT.file), trustedRoot);
       await say(`pushed to a registry on ${registry.host}, and signed`);
+      saved = { ...saved, registryPort };
     }
     for (const [name, what] of saved.left) await say(`  ${name}: ${what} needs root here and was left out`);
     writeSaved(folder, saved);
@@ -202,7 +220,7 @@ export class Fleet {
       const before = known.find(({ name }) => name === host.name);
       if (host.stops === true && (before?.last ?? null) !== null) continue;
       const { boots = 'signed' } = host;
-      const digest = boots === 'nowhere' ? nowhere(this.#saved.images['signed'] as Digest) : this.#saved.images[boots]!;
+      const digest = boots === 'nowhere' ? nowhere(this.#saved.images.signed) : this.#saved.images[boots];
       const booted = ['--backend', 'ostree', '--image', digest];
       await this.#agent(['run', '--interval', `${AGENT_INTERVAL_MS / 1000}s`, ...booted], host, [0, 1, 2]);
     }
@@ -230,26 +248,46 @@ export class Fleet {
 }
 
 /** The same layers under several versions. */
-function packImages(layers: Parameters<typeof packImage>[0]): Map<keyof typeof DEMO_IMAGES, PackedImage> {
-  const names = Object.keys(DEMO_IMAGES) as (keyof typeof DEMO_IMAGES)[];
+function packImages(layers: Parameters<typeof packImage>[0]): Map<ImageName, PackedImage> {
+  const names = Object.keys(DEMO_IMAGES) as ImageName[];
   return new Map(names.map((name) => [name, packImage(layers, DEMO_IMAGES[name])]));
 }
 
-/** Signs with keys that are forgotten at once, each image as its story says; answers the image policy. */
+/** Signs with keys that are forgotten at once, each image as its story says; answers what a server must be given to judge them. */
 async function signImages(
-  images: ReadonlyMap<keyof typeof DEMO_IMAGES, PackedImage>,
+  images: Saved['images'],
   registry: string,
-): Promise<string> {
+): Promise<{ readonly policy: string; readonly trustedRoot: string }> {
   const [own, stranger] = [makeKey(), makeKey()];
   const name = `${registry}/${IMAGE}`;
-  const signed = signatureImage(images.get('signed')!.digest, name, [own]);
-  const foreign = signatureImage(images.get('foreign')!.digest, name, [stranger]);
+  const byKey = (digest: Digest, key: typeof own) => signatureImage(digest, [signatureOf(digest, name, key)]);
+  const signed = byKey(images.signed, own);
+  const foreign = byKey(images.foreign, stranger);
   await push(signed.image, registry, IMAGE, signed.tag);
   await push(foreign.image, registry, IMAGE, foreign.tag);
   // Whoever may push can lay a good signature beside any image.
-  await push(signed.image, registry, IMAGE, signatureImage(images.get('copied')!.digest, name, []).tag);
+  await push(signed.image, registry, IMAGE, signatureTag(images.copied));
+
+  const sigstore = await startSigstore();
+  // Both forms: a bundle alone would be no signature to a host that enforces containers policy.
+  const bundle = await keylessBundle(sigstore, BUILDER, {
+    digest: images.keyless,
+    size: await manifestSize(registry, IMAGE, images.keyless),
+  });
+  await push(bundle, registry, IMAGE, bundle.digest);
+  const keyless = await keylessSignature(sigstore, BUILDER, images.keyless, name);
+  await push(keyless.image, registry, IMAGE, keyless.tag);
+  const branch = await keylessSignature(sigstore, BRANCH, images.branch, name);
+  await push(branch.image, registry, IMAGE, branch.tag);
+  const { name: trustRootRef } = TRUST_ROOT;
   // Any port: it may be another one at the next start.
-  return keyPolicy('demo', `127.0.0.1:*/${IMAGE}@*`, [own]);
+  const policy = keyPolicy(
+    'demo',
+    `127.0.0.1:*/${IMAGE}@*`,
+    [own],
+    [{ name: 'builder', keyless: { identities: [BUILDER], trustRootRef }, ctlog: { trustRootRef } }],
+  );
+  return { policy, trustedRoot: sigstore.trustedRoot };
 }
 
 /** Sleeps, or wakes early at the signal. */
@@ -312,7 +350,8 @@ async function openServer(
 }
 
 async function imagePolicy(folder: string): Promise<TrustSetup> {
-  return trustSetup(await readTrustFiles({ policies: [join(folder, POLICY)], roots: [] }));
+  const roots = [`${TRUST_ROOT.name}=${join(folder, TRUST_ROOT.file)}`];
+  return trustSetup(await readTrustFiles({ policies: [join(folder, POLICY)], roots }));
 }
 
 /** `other`: of another build, with images that this one does not know. */

@@ -54,14 +54,22 @@ function own(item: TarItem, path: string): void {
   if (item.capability !== undefined) setCapability(path, item.capability);
 }
 
-/** One of the demo's hosts: what was done to it, and what it must be judged. */
 /**
- * The demo's images hold the same files and differ in their version, so that only who signed them tells them apart. `copied`: its
+ * The demo's images hold the same files and differ in their version, so that only who signed them tells them apart. `signed`: by the key
+ * that the policy names; `foreign`: by another one. `keyless`: by the identity that it names; `branch`: by another one. `copied`: its
  * signature is one that was made for the signed image. `nowhere`: no registry has it.
  */
-export const DEMO_IMAGES = { signed: '1', unsigned: '0', foreign: '2', copied: '3' } as const;
+export const DEMO_IMAGES = {
+  signed: '1',
+  unsigned: '0',
+  foreign: '2',
+  copied: '3',
+  keyless: '4',
+  branch: '5',
+} as const;
 export type DemoImage = keyof typeof DEMO_IMAGES | 'nowhere';
 
+/** One of the demo's hosts: what was done to it, and what it must be judged. */
 export type DemoHost = {
   readonly name: string;
   readonly about: string;
@@ -151,6 +159,20 @@ export const DEMO_HOSTS: readonly DemoHost[] = [
     about: 'untouched, but the signature beside its image was made for another image',
     tamper: () => [],
     boots: 'copied',
+    verdict: 'unsigned',
+  },
+  {
+    name: 'ci-1',
+    about: 'intact, and its image is signed without a key: by the identity of a build',
+    tamper: () => [],
+    boots: 'keyless',
+    verdict: 'compliant',
+  },
+  {
+    name: 'branch-1',
+    about: 'untouched, but its image is signed by the build of another branch',
+    tamper: () => [],
+    boots: 'branch',
     verdict: 'unsigned',
   },
   {

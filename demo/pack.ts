@@ -269,10 +269,17 @@ export async function push(image: PackedImage, registry: string, name: string, t
   await expectStatus(put, 201);
 }
 
+/** Bytes of a manifest that a registry has. */
+export async function manifestSize(registry: string, name: string, reference: string): Promise<number> {
+  const url = `http://${registry}/v2/${name}/manifests/${reference}`;
+  const { headers } = await expectStatus(fetch(url, { method: 'HEAD' }), 200);
+  return Number(headers.get('content-length'));
+}
+
 async function expectStatus(pending: Promise<Response>, status: number): Promise<Response> {
   const response = await pending;
   if (response.status !== status)
-    throw new Error(`push: ${response.url} answered ${response.status}, not ${status}: ${await response.text()}`);
+    throw new Error(`registry: ${response.url} answered ${response.status}, not ${status}: ${await response.text()}`);
   await response.arrayBuffer();
   return response;
 }

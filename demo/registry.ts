@@ -1,14 +1,15 @@
 /**
- * A small OCI registry (distribution-spec 1.1: pull and push) over a folder, served on loopback for the demo fleet. It checks
+ * A small OCI registry (distribution-spec 1.1: pull, push, referrers) over a folder, served on loopback for the demo fleet. It checks
  * every digest that it stores and is not meant to face a network.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { serve } from '@hono/node-server';
 import { Hono } from 'hono';
 import { digestOf, isDigest, type Digest } from '#src/digest.ts';
+import { OCI_INDEX } from '#src/image/ocimanifest.ts';
 import { nodeSha256 } from './pack.ts';
 
 export type Registry = { readonly host: string; close(): Promise<void> };
@@ -41,11 +42,26 @@ function registryApp(folder: string): Hono {
   const manifestFile = (name: string, reference: string) => join(folder, 'manifests', name, `${reference}.json`);
   const problem = (code: string, message: string) => ({ errors: [{ code, message }] });
 
+  /** What says in its own manifest that it is about `subject` (distribution-spec, "Listing Referrers"). */
+  const referrers = async (name: string, subject: Digest): Promise<object[]> => {
+    const found: object[] = [];
+    for (const file of (await readdir(join(folder, 'manifests', name)).catch(missing)) ?? []) {
+      const digest = file.slice(0, -'.json'.length);
+      if (!isDigest(digest)) continue;
+      const bytes = await readFile(manifestFile(name, digest));
+      const manifest = JSON.parse(bytes.toString()) as Partial<Record<string, unknown>>;
+      if ((manifest['subject'] as { digest?: string } | undefined)?.digest !== subject) continue;
+      const { mediaType, artifactType, annotations } = manifest;
+      found.push({ mediaType, digest, size: bytes.length, artifactType, annotations });
+    }
+    return found;
+  };
+
   const uploads = new Uploads();
   app.get('/v2/', (c) => c.json({}));
   app.on(['GET', 'HEAD', 'PUT', 'POST', 'PATCH'], '/v2/*', async (c) => {
     const [, name = '', kind = '', reference = ''] =
-      /^\/v2\/(.+)\/(manifests|blobs)\/(.+)$/.exec(new URL(c.req.url).pathname) ?? [];
+      /^\/v2\/(.+)\/(manifests|blobs|referrers)\/(.+)$/.exec(new URL(c.req.url).pathname) ?? [];
     if (!NAME.test(name)) return c.json(problem('NAME_INVALID', 'invalid repository name'), 400);
     if (kind === 'blobs' && reference === 'uploads/' && c.req.method === 'POST')
       return c.body(null, 202, { location: `/v2/${name}/blobs/uploads/${uploads.open()}` });
@@ -71,7 +87,12 @@ function registryApp(folder: string): Hono {
           return c.json(problem('DIGEST_INVALID', 'the manifest has another digest'), 400);
         await store(manifestFile(name, digest), bytes);
         if (!isDigest(reference)) await store(manifestFile(name, reference), bytes);
-        return c.body(null, 201, { location: `/v2/${name}/manifests/${digest}`, 'docker-content-digest': digest });
+        const { subject } = JSON.parse(Buffer.from(bytes).toString()) as { subject?: { digest: string } };
+        return c.body(null, 201, {
+          location: `/v2/${name}/manifests/${digest}`,
+          'docker-content-digest': digest,
+          ...(subject === undefined ? {} : { 'oci-subject': subject.digest }),
+        });
       }
       const bytes = await readFile(manifestFile(name, reference)).catch(missing);
       if (bytes === undefined) return c.json(problem('MANIFEST_UNKNOWN', 'no such manifest'), 404);
@@ -81,6 +102,13 @@ function registryApp(folder: string): Hono {
         'docker-content-digest': digestOf(bytes, nodeSha256),
       });
     }
+    if (kind === 'referrers' && isDigest(reference) && c.req.method === 'GET')
+      return answer(
+        Buffer.from(
+          JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: await referrers(name, reference) }),
+        ),
+        { 'content-type': OCI_INDEX },
+      );
     if (kind === 'blobs' && isDigest(reference) && (c.req.method === 'GET' || c.req.method === 'HEAD')) {
       const found = await stat(blobFile(reference)).catch(missing);
       if (found === undefined) return c.json(problem('BLOB_UNKNOWN', 'no such blob'), 404);

@@ -31,11 +31,17 @@ export function signatureOf(
   return { payload, signature: sign('sha256', payload, privateKey).toString('base64') };
 }
 
-/** The manifest that carries signatures, one a layer, as cosign writes it. */
+/** One signature: what was signed, in base64 by what, and what cosign notes beside it. */
+export type SignatureLayer = {
+  readonly payload: Uint8Array;
+  readonly signature: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+};
+
+/** The manifest that carries signatures of `digest`, one a layer, as cosign writes it. */
 export function signatureImage(
   digest: Digest,
-  reference: string,
-  keys: readonly SigningKey[],
+  signatures: readonly SignatureLayer[],
 ): { readonly image: PackedImage; readonly tag: string } {
   const blobs = new Map<Digest, Uint8Array>();
   const add = (mediaType: string, bytes: Uint8Array, annotations?: Record<string, string>) => {
@@ -43,12 +49,12 @@ export function signatureImage(
     blobs.set(blob, bytes);
     return { mediaType, size: bytes.length, digest: blob, ...(annotations === undefined ? {} : { annotations }) };
   };
-  const layers = keys.map((key) => {
-    const { payload, signature } = signatureOf(digest, reference, key);
-    return add('application/vnd.dev.cosign.simplesigning.v1+json', payload, {
+  const layers = signatures.map(({ payload, signature, annotations }) =>
+    add('application/vnd.dev.cosign.simplesigning.v1+json', payload, {
       'dev.cosignproject.cosign/signature': signature,
-    });
-  });
+      ...annotations,
+    }),
+  );
   const config = {
     architecture: '',
     created: '0001-01-01T00:00:00Z',
@@ -65,21 +71,30 @@ export function signatureImage(
       layers,
     }),
   );
-  return { image: { digest: digestOf(manifest, nodeSha256), manifest, blobs }, tag: `${digest.replace(':', '-')}.sig` };
+  return { image: { digest: digestOf(manifest, nodeSha256), manifest, blobs }, tag: signatureTag(digest) };
 }
+
+/** Where cosign's older form lies. */
+export const signatureTag = (digest: Digest): string => `${digest.replace(':', '-')}.sig`;
 
 /** Signs an image and pushes the signature beside it, or to another repository of the same registry. */
 export async function signInto(
   registry: string,
   { name, digest, key, under = name }: { name: string; digest: Digest; key: SigningKey; under?: string },
 ): Promise<void> {
-  const { image, tag } = signatureImage(digest, `${registry}/${name}`, [key]);
+  const { image, tag } = signatureImage(digest, [signatureOf(digest, `${registry}/${name}`, key)]);
   await push(image, registry, under, tag);
 }
 
-/** A ClusterImagePolicy over a repository: signed by any of these keys. */
-export function keyPolicy(name: string, glob: string, keys: readonly Pick<SigningKey, 'publicPem'>[]): string {
-  const authorities = keys.map(({ publicPem }, index) => ({ name: `key-${index + 1}`, key: { data: publicPem } }));
+/** A ClusterImagePolicy over a repository: signed by any of these keys, or as `more` says. */
+export function keyPolicy(
+  name: string,
+  glob: string,
+  keys: readonly Pick<SigningKey, 'publicPem'>[],
+  more: readonly object[] = [],
+): string {
+  const ofKeys = keys.map(({ publicPem }, index) => ({ name: `key-${index + 1}`, key: { data: publicPem } }));
+  const authorities = [...ofKeys, ...more];
   return `${JSON.stringify(
     {
       apiVersion: 'policy.sigstore.dev/v1beta1',

@@ -97,9 +97,9 @@ export function mustMatch({ issuer, subjects }: CertificateIdentity, wanted: rea
     if (matches(identity.issuer, issuer)) return subject;
     nearest = 'WRONG_ISSUER';
   }
-  const asked = wanted.slice(0, 5).map(({ issuer, subject }) => `${show(subject)} by ${show(issuer)}`);
+  const asked = wanted.slice(0, 5).map(({ issuer, subject }) => `${show(subject)} (issuer ${show(issuer)})`);
   throw new TrustError(
     nearest,
-    `signed by ${subjects.map(quote).join(', ') || 'nobody'} by issuer ${quote(issuer)}; asked for ${asked.join(' or ') || 'nobody'}`,
+    `signed by ${subjects.map(quote).join(', ') || 'nobody'} (issuer ${quote(issuer)}); asked for ${asked.join(' or ') || 'nobody'}`,
   );
 }

@@ -1,6 +1,8 @@
 /** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; then taken up again where it was left. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { execFile } from 'node:child_process';
@@ -62,5 +64,18 @@ test('each host of the demo gets the verdict that it must get, and the next star
     assert.equal(hosts.length, DEMO_HOSTS.length, 'nobody enrolled twice');
   } finally {
     await again.close();
+  }
+
+  // Signatures were made for the registry's name, and another program has its port now.
+  const { registryPort } = JSON.parse(readFileSync(join(folder, 'fleet.json'), 'utf8')) as { registryPort: number };
+  const taken = createServer().listen(registryPort, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
+  const moved = await up();
+  try {
+    const hosts = await moved.settle();
+    assert.ok(asExpected(hosts), fleetTable(hosts));
+  } finally {
+    await moved.close();
   }
 });

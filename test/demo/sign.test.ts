@@ -3,21 +3,11 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { makeKey, signatureImage } from '#demo/sign.ts';
+import { makeKey, signatureImage, signatureOf } from '#demo/sign.ts';
 import { caseOf, vectors } from '#test/src/trust/cases.ts';
+import { shape } from './shape.ts';
 
 type Json = Record<string, any>;
-
-/** Keys of a document, nested, without its values. */
-function shape(value: unknown): unknown {
-  if (Array.isArray(value)) return value.slice(0, 1).map(shape);
-  if (typeof value !== 'object' || value === null) return typeof value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, inner]) => [key, shape(inner)]),
-  );
-}
 
 test('the manifest, its configuration and the payload are as cosign 2 writes them', () => {
   const { layout, digest } = caseOf('v-legacy2-key-p256');
@@ -28,7 +18,9 @@ test('the manifest, its configuration and the payload are as cosign 2 writes the
     .filter((bytes) => bytes[0] === 0x7b)
     .map(parse)
     .find((json) => json['layers']?.[0]?.mediaType === 'application/vnd.dev.cosign.simplesigning.v1+json')!;
-  const { image, tag } = signatureImage(digest, 'localhost:5001/acme/v-legacy2-key-p256', [makeKey()]);
+  const { image, tag } = signatureImage(digest, [
+    signatureOf(digest, 'localhost:5001/acme/v-legacy2-key-p256', makeKey()),
+  ]);
   const ours = parse(image.manifest);
   assert.equal(tag, `sha256-${digest.slice('sha256:'.length)}.sig`);
   assert.deepEqual(shape(ours), shape(cosigns));
