@@ -10,6 +10,8 @@ import { dir, digestOf, file, hardlink, member, record, symlink, tar, type Membe
 
 const SIZES = [500, 1000, 2000, 4000];
 const LIMIT = 1.6;
+/** No matter of noise any more. */
+const CLEAR = 1.25;
 // Pieces may be more than images have: growth is judged here, not the limit.
 const LIMITS = { ...IMAGE_LIMITS, paxBytes: 64 * 2 ** 20, sparsePieces: 1e6, layerHoleBytes: 1e12 };
 
@@ -34,9 +36,13 @@ function growth(run: (n: number) => void): number {
     best = Math.min(
       best,
       1 +
-        exponent((n) => {
-          for (let times = most / n; times > 0; times--) run(n);
-        }, SIZES),
+        exponent(
+          (n) => {
+            for (let times = most / n; times > 0; times--) run(n);
+          },
+          SIZES,
+          CLEAR - 1,
+        ),
     );
   return best;
 }

@@ -159,7 +159,7 @@ test('a condition that was given up once is asked anew the next time', () => {
 
 test('time grows linearly with the statement', () => {
   const condition = parseCondition("predicate.a.all(x, x.n >= 0.0 && x.t.matches('(b*)*c'))");
-  const sizes = [1_000, 2_000, 4_000, 8_000];
+  const sizes = [500, 1_000, 2_000, 4_000];
   const statements = new Map(sizes.map((n) => [n, facts({ a: numbers(n).map((i) => ({ n: i, t: 'bbbc' })) })]));
   const k = exponent((n) => void condition.evaluate(statements.get(n)!), sizes);
   assert.ok(k < 1.5, `time grows with the ${k.toFixed(2)}th power`);
