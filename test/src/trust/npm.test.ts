@@ -159,7 +159,15 @@ for (const { name, type, logIndex, at } of VERSIONS) {
       ({ dsseEnvelope: { signatures } }) => (signatures[0]!.sig = flip(signatures[0]!.sig)),
       'BAD_SIGNATURE',
     ],
-    ['the predicate', ({ dsseEnvelope }) => (dsseEnvelope.payload = flip(dsseEnvelope.payload, 0.75)), 'BAD_SIGNATURE'],
+    [
+      'the predicate',
+      ({ dsseEnvelope }) =>
+        (dsseEnvelope.payload = swap(
+          dsseEnvelope.payload,
+          (json) => Buffer.from(json).indexOf('refs/heads/main') + 12,
+        )),
+      'BAD_SIGNATURE',
+    ],
     [
       'the signing key (which is then no point of its curve)',
       ({ verificationMaterial: { x509CertificateChain: chain } }) =>
