@@ -40,6 +40,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'list images and the state of their manifests',
     load: async () => ({ main: (await import('./supply.ts')).images }),
   },
+  trust: {
+    about: 'show by what images are judged: policies, trust roots and their age',
+    load: async () => ({ main: (await import('./trust.ts')).trust }),
+  },
   deny: {
     about: 'say what no longer counts, whoever signed it',
     load: async () => ({ main: (await import('./trust.ts')).deny }),

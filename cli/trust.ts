@@ -1,5 +1,5 @@
-/** `bootproof images trust`, `bootproof deny`: what a server knows of who signed an image, and what is denied there whoever signed it. */
-import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
+/** `bootproof images trust`, `trust`, `deny`: what a server knows of who signed an image, by what it judges that, and what is denied there. */
+import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { client, timeText, type Action } from './client.ts';
 import { writeJson } from './output.ts';
 import { printFacts, printTable } from './table.ts';
@@ -105,6 +105,120 @@ function proofText({ by, algorithm, signs, times, entries, roots, where }: Proof
     ...roots.map(({ name, sha256 }) => `trust root ${name} ${sha256}`),
     where,
   ].join('; ');
+}
+
+type Root = {
+  readonly name: string;
+  readonly sha256: string | null;
+  readonly from: 'file' | 'document' | 'tuf' | null;
+  readonly since: string | null;
+  readonly refresh: {
+    readonly mirror: string;
+    readonly refreshedAt: string | null;
+    readonly expires: string | null;
+    readonly failure: { readonly since: string; readonly code: string; readonly reason: string } | null;
+  } | null;
+  readonly endsNext: { readonly what: string; readonly at: string } | null;
+  readonly neededBy: readonly string[];
+};
+type Judged = {
+  readonly basis: { readonly policy: string; readonly roots: string; readonly deny: string } | null;
+  readonly noMatch: string | null;
+  readonly policies: readonly { readonly name: string; readonly mode: string; readonly globs: readonly string[] }[];
+  readonly notes: readonly {
+    readonly file: string;
+    readonly line: number;
+    readonly code: string;
+    readonly message: string;
+  }[];
+  readonly roots: readonly Root[];
+  readonly denied: number;
+};
+
+/** `bootproof trust`: 1 where a root is missing or could not be kept up. */
+export function trust(args: readonly string[], io: Io): Promise<Exit> {
+  return client('trust', 'By what a server judges who signed images.', args, io, (command, add) => {
+    add(command, async (connection, options, _operands, out) => {
+      const judged = await connection.ask<Judged>('GET', '/api/v1/trust');
+      if (options.json === true) await writeJson(judged, out);
+      else if (judged.basis === null)
+        await out.stderr.write(
+          'no image policy is configured on this server, so nobody is asked who signed an image\n',
+        );
+      else {
+        await printFacts(
+          [
+            ...judged.policies.map(({ name, mode, globs }): [string, string] => [
+              mode === 'warn' ? `${name} (warns)` : name,
+              globs.join(', '),
+            ]),
+            ['any other image', judged.noMatch ?? undefined],
+            ...judged.notes.map(({ file, line, code, message }): [string, string] => [
+              'note',
+              `${file}:${line}: ${message} [${code}]`,
+            ]),
+            ['denied', judged.denied === 0 ? 'nothing' : String(judged.denied)],
+            ['under', `policy ${judged.basis.policy}, roots ${judged.basis.roots}, deny ${judged.basis.deny}`],
+          ],
+          out,
+        );
+        if (judged.roots.length > 0) await printRoots(judged.roots, out);
+      }
+      return exitOf(judged.roots);
+    });
+    add(
+      command
+        .command('roots')
+        .description('each trust root: where from, since when, last refresh, what of it ends next'),
+      async (connection, options, _operands, out) => {
+        const { roots } = await connection.ask<Judged>('GET', '/api/v1/trust');
+        if (options.json === true) await writeJson({ roots }, out);
+        else if (roots.length === 0)
+          await out.stderr.write('no trust root is here, and no image policy asks for one\n');
+        else await printRoots(roots, out);
+        return exitOf(roots);
+      },
+    );
+    add(
+      command.command('refresh <root>').description('ask the TUF repository of a trust root now'),
+      async (connection, options, [name = ''], out) => {
+        const answer = await connection.ask<object>('POST', `/api/v1/trust/roots/${encodeURIComponent(name)}/refresh`);
+        if (options.json === true) await writeJson(answer, out);
+        else await out.stdout.write("asked; 'bootproof trust roots' tells what came of it\n");
+        return EXIT.ok;
+      },
+    );
+  });
+}
+
+const exitOf = (roots: readonly Root[]): Exit =>
+  roots.some(({ sha256, refresh }) => sha256 === null || (refresh?.failure ?? null) !== null)
+    ? EXIT.different
+    : EXIT.ok;
+
+async function printRoots(roots: readonly Root[], out: Io): Promise<void> {
+  await printTable(
+    ['ROOT', 'FROM', 'SINCE', 'REFRESHED', 'ENDS NEXT', 'SHA-256', 'NEEDED BY'],
+    roots.map(({ name, sha256, from, since, refresh, endsNext, neededBy }) => [
+      name,
+      from === null ? { text: 'missing', style: 'red' } : from,
+      timeText(since),
+      refresh === null ? 'never' : timeText(refresh.refreshedAt),
+      timeText(endsNext?.at ?? null),
+      sha256?.slice('sha256:'.length, 'sha256:'.length + 12) ?? '-',
+      neededBy.join(', ') || '-',
+    ]),
+    out,
+  );
+  for (const { name, sha256, refresh, endsNext } of roots) {
+    const failure = refresh?.failure;
+    if (failure != null)
+      await out.stdout.write(
+        `${shownText(`${name}: not refreshed since ${timeText(failure.since)}${sha256 === null ? '' : ', the last one stays'}: ${failure.reason} [${failure.code}]`)}\n`,
+      );
+    if (endsNext !== null)
+      await out.stdout.write(`${shownText(`${name}: ${endsNext.what} ends ${timeText(endsNext.at)}`)}\n`);
+  }
 }
 
 type Denied = { readonly id: string; readonly entry: Readonly<Record<string, unknown>>; readonly createdAt: string };

@@ -46,6 +46,19 @@ const OPTIONS = {
     help: 'a trusted_root.json under the name by which image policies call it; repeat it',
     multiple: true,
   },
+  tuf: {
+    env: 'TUF',
+    value: 'NAME=URL',
+    help: 'a trust root that is kept up with a TUF repository, asked over the network; none otherwise; repeat it',
+    multiple: true,
+  },
+  'tuf-root': {
+    env: 'TUF_ROOT',
+    value: 'NAME=FILE',
+    help: 'the first root.json of that repository (built in for https://tuf-repo-cdn.sigstore.dev); repeat it',
+    multiple: true,
+  },
+  'tuf-every': { env: 'TUF_EVERY', value: 'TIME', help: 'how often those repositories are asked (default 24h)' },
   reverify: { env: 'REVERIFY', value: 'TIME', help: 'how often signatures are looked for again (default 24h)' },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   'image-limit': {
@@ -56,6 +69,18 @@ const OPTIONS = {
   },
   authfile: { env: 'AUTHFILE', value: 'FILE', help: 'registry credentials, as containers auth.json' },
   'ca-file': { env: 'CA_FILE', value: 'FILE', help: 'more certificate authorities for registries, in PEM' },
+  mirror: {
+    env: 'MIRRORS',
+    value: 'FROM=TO',
+    help: 'ask for images and signatures of FROM (a registry, path or repository) in TO; repeat it',
+    multiple: true,
+  },
+  'signature-repository': {
+    env: 'SIGNATURE_REPOSITORIES',
+    value: '[FROM=]REPO',
+    help: 'where signatures of images (under FROM) lie besides, as with COSIGN_REPOSITORY; repeat it',
+    multiple: true,
+  },
   'plain-http': {
     env: 'PLAIN_HTTP',
     value: 'HOST:PORT',
@@ -86,6 +111,9 @@ export type Settings = {
   readonly policyFile: string | undefined;
   readonly imagePolicies: readonly string[];
   readonly trustRoots: readonly string[];
+  readonly tuf: readonly string[];
+  readonly tufRoots: readonly string[];
+  readonly tufEveryMs: number;
   readonly reverifyMs: number;
   readonly jobsIntervalMs: number;
   /** What an image may make the server do. */
@@ -93,6 +121,8 @@ export type Settings = {
   readonly authFile: string | undefined;
   readonly caFile: string | undefined;
   readonly plainHttp: readonly string[];
+  readonly mirrors: readonly string[];
+  readonly signatureRepositories: readonly string[];
   readonly newAdminToken: boolean;
   readonly help: boolean;
 };
@@ -135,12 +165,17 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     policyFile: one('policy'),
     imagePolicies: all('image-policy'),
     trustRoots: all('trust-root'),
+    tuf: all('tuf'),
+    tufRoots: all('tuf-root'),
+    tufEveryMs: parseDuration('tuf-every', one('tuf-every') ?? '24h'),
     reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     imageBounds: imageBounds(all('image-limit'), '--image-limit'),
     authFile: one('authfile'),
     caFile: one('ca-file'),
     plainHttp: all('plain-http'),
+    mirrors: all('mirror'),
+    signatureRepositories: all('signature-repository'),
     newAdminToken: flags['new-admin-token'] === true,
     help: flags['help'] === true,
   });

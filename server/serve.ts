@@ -7,8 +7,9 @@ import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#
 import { DocumentError } from '#src/document/yaml.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
+import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
 import { startServer } from './start.ts';
-import { readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
+import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
 
 const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
 
@@ -33,11 +34,17 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   }
   const policy = await readPolicy(settings.policyFile);
   const trust = await readTrust(settings, io);
+  const rootRefreshes = await readRootRefreshes({ repositories: settings.tuf, initial: settings.tufRoots });
+  const isPlain = (registry: string) => settings.plainHttp.includes(registry);
+  const mirrors = parseMirrors(settings.mirrors, isPlain);
+  const signatureRepositories = parseSignatureRepositories(settings.signatureRepositories, isPlain);
   if (settings.databaseUrl === undefined) await makeFolder(settings.data);
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
     policy,
     trust,
+    rootRefreshes,
+    refreshRootsEveryMs: settings.tufEveryMs,
     reverifyEveryMs: settings.reverifyMs,
     listen: settings.listen,
     baseUrl: settings.baseUrl,
@@ -46,6 +53,8 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
       env: io.env,
       caFiles: settings.caFile === undefined ? [] : [settings.caFile],
       authFile: settings.authFile,
+      mirrors,
+      signatureRepositories,
     },
     imageBounds: settings.imageBounds,
     newAdminToken: settings.newAdminToken,
@@ -94,10 +103,12 @@ export async function readPolicy(file: string | undefined): Promise<Policy> {
 }
 
 /** The image policy that the settings name, with what its author should know; null without one. @throws {UsageError | BootproofError} */
-async function readTrust({ imagePolicies, trustRoots }: Settings, io: Io): Promise<TrustSetup | null> {
+async function readTrust({ imagePolicies, trustRoots, tuf }: Settings, io: Io): Promise<TrustSetup | null> {
   if (imagePolicies.length === 0) {
-    if (trustRoots.length > 0)
-      throw new UsageError('--trust-root without --image-policy: a root vouches for nothing unless a policy names it');
+    if (trustRoots.length > 0 || tuf.length > 0)
+      throw new UsageError(
+        '--trust-root and --tuf without --image-policy: a root vouches for nothing unless a policy names it',
+      );
     return null;
   }
   const setup = trustSetup(await readTrustFiles({ policies: imagePolicies, roots: trustRoots }));

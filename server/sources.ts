@@ -14,6 +14,7 @@ import type { Answer, Fetch } from '#src/source/http.ts';
 import { layoutSource, type Directory } from '#src/source/layout.ts';
 import { registrySource } from '#src/source/registry.ts';
 import { SourceError, type SignatureSource } from '#src/source/source.ts';
+import { mirrorOf, type Mirror } from './mirrors.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -27,6 +28,8 @@ export type SourceOptions = {
   readonly insecureHttp?: boolean;
   /** Where a registry itself may lie, whatever its name: `any` where a person named it on the command line. */
   readonly reach?: Reach;
+  /** Registries and repositories that are asked for elsewhere; what is said keeps the name that was meant. */
+  readonly mirrors?: readonly Mirror[];
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -51,6 +54,13 @@ const SYSTEM_BUNDLES = [
  */
 export async function openSource(reference: Reference, options: SourceOptions): Promise<OpenSource> {
   if (reference.transport === 'docker') {
+    const mirror = mirrorOf(reference, options.mirrors ?? []);
+    // Who runs this named the mirror, and vouches for where it lies.
+    if (mirror !== undefined) {
+      const there = { ...options, mirrors: [], insecureHttp: mirror.plainHttp, reach: 'any' as const };
+      const { source, close } = await openSource(mirror.reference, there);
+      return { source: { ...source, name: `docker://${reference.registry}/${reference.repository}` }, close };
+    }
     const http = httpFetch(options);
     const source = registrySource(reference, {
       fetch: http.fetch,

@@ -24,16 +24,17 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
-import { rootJob, rootWork } from '#server/jobs/roots.ts';
+import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
+import type { Mirror, SignatureRepository } from '#server/mirrors.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
 import { assessInWorker, type Assessor } from '#server/trust/assessor.ts';
 import { Basis } from '#server/trust/basis.ts';
 import { KnownTrust, trustAllJob } from '#server/trust/known.ts';
-import type { TrustSetup } from '#server/trust/setup.ts';
-import type { RootRefresh } from '#server/trust/roots.ts';
+import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
+import type { TrustSetup } from '#server/trust/setup.ts';
 import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
 import { buildApp } from './app.ts';
 import type { Log } from './deps.ts';
@@ -59,6 +60,10 @@ export type StartOptions = {
     readonly env?: Readonly<Record<string, string | undefined>>;
     readonly caFiles?: readonly string[];
     readonly authFile?: string | undefined;
+    /** Registries and repositories that are asked for elsewhere. */
+    readonly mirrors?: readonly Mirror[];
+    /** Where signatures lie besides an image's own repository. */
+    readonly signatureRepositories?: readonly SignatureRepository[];
   };
   /** How large images may be whose manifests are built. */
   readonly imageBounds?: ImageBounds;
@@ -70,12 +75,12 @@ export type StartOptions = {
   /** What images must be signed by; without it nothing is assessed. */
   readonly trust?: TrustSetup | null;
   readonly assess?: Assessor;
-  /** How often each image's signatures are looked for again. */
-  readonly reverifyEveryMs?: number;
-  /** How often waiting work and silent hosts are looked for, ms. */
   /** Trust roots that are kept up with a TUF repository, and how often; none unless the operator allowed it. */
   readonly rootRefreshes?: readonly RootRefresh[];
   readonly refreshRootsEveryMs?: number;
+  /** How often each image's signatures are looked for again. */
+  readonly reverifyEveryMs?: number;
+  /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
 
@@ -98,13 +103,13 @@ const VERSION = 'bootproof 0.1.0';
 const quiet: Log = () => {};
 /** A day: a registry's clean-up rules run by the night, and proofs do not change by themselves. */
 const REVERIFY_MS = 24 * 3_600_000;
-/** Requests under way get this long to end. */
-const CLOSE_MS = 10_000;
-
 /** TUF timestamps of the public instance are good for days. */
 const REFRESH_ROOTS_MS = 24 * 3_600_000;
 /** How soon what another process found out or took in is taken in here. */
 const WATCH_MS = 500;
+/** Requests under way get this long to end. */
+const CLOSE_MS = 10_000;
+
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const { policy, log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
@@ -147,6 +152,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       basis,
       assess: options.assess ?? assessInWorker,
       terms: registryOf(options),
+      signatureRepositories: options.registry?.signatureRepositories ?? [],
       reverifyEveryMs: options.reverifyEveryMs ?? REVERIFY_MS,
     };
     const trusts = new Lane(deps, [trustWork(trusting), trustAllWork(trusting), trustHostsWork(trusting)], jobsEveryMs);
@@ -161,6 +167,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       builds.wake();
       judgements.wake();
       trusts.wake();
+      roots.wake();
     };
 
     let url = options.baseUrl ?? '';
@@ -171,7 +178,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       batch,
       enrolments,
       images,
-      roots.wake();
       trust,
       load: new Load(),
       pipeline,
@@ -182,6 +188,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await allowConfigured(options, deps);
     await notePolicy(policy, deps);
     await noteTrust(basis, deps);
+    await noteRoots(basis, store, { actor: 'configuration', at: clock() });
+    await store.jobs.enqueue(basis.refreshes.map(({ name }) => rootJob(name, clock())));
     listening = await listen(app, options.listen, log);
     url ||= urlOf(options.listen.host, listening.port);
     // Made once nothing can fail any more: a token that a failed start took with it is never told.
@@ -193,8 +201,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     roots.start();
     chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs), trustChore(trusting, WATCH_MS)]);
     const { server, port } = listening;
-    await noteRoots(basis, store, { actor: 'configuration', at: clock() });
-    await store.jobs.enqueue(basis.refreshes.map(({ name }) => rootJob(name, clock())));
     return {
       url,
       port,
@@ -229,6 +235,7 @@ function registryOf({ registry = {} }: StartOptions) {
     env: registry.env ?? {},
     caFiles: registry.caFiles ?? [],
     authFile: registry.authFile,
+    mirrors: registry.mirrors ?? [],
     // Only where a host names an index: the platform most like ours, until hosts tell theirs.
     platform: `linux/${names[arch()] ?? 'amd64'}`,
     builder: VERSION,

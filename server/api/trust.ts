@@ -1,9 +1,11 @@
-/** `/api/v1/images/{digest}/trust` and `/api/v1/deny`: who signed an image and why it counts or not, and what is denied whoever signed it. */
+/** `/api/v1/images/{digest}/trust`, `/api/v1/trust` and `/api/v1/deny`: who signed an image and why it counts, by what that is judged, what is denied. */
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { deny, undeny } from '#server/decisions/deny.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
+import { refreshNow } from '#server/decisions/roots.ts';
 import { toldOf } from '#server/trust/provenance.ts';
+import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import { ApiError } from './problem.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
 import { provenanceJson } from './provenance.ts';
@@ -104,6 +106,69 @@ const getTrust = adminRoute({
   responses: { 200: json(Trust, 'What is known of who signed it.') },
 });
 
+const Root = z
+  .object({
+    name: z.string(),
+    sha256: TextOrNull.openapi({ description: 'Null: it is not here, and what needs it cannot be told.' }),
+    from: z.enum(['file', 'document', 'tuf']).nullable(),
+    since: TimeOrNull.openapi({ description: 'Since when it is this one here.' }),
+    refresh: z
+      .object({
+        mirror: z.string(),
+        refreshedAt: TimeOrNull.openapi({ description: 'When the repository last answered, and all was right.' }),
+        triedAt: TimeOrNull,
+        expires: TimeOrNull.openapi({ description: 'Until when the repository vouched that this is its newest.' }),
+        failure: z.object({ since: Time, code: z.string(), reason: z.string() }).nullable(),
+      })
+      .nullable()
+      .openapi({ description: 'Null: nobody keeps it up.' }),
+    endsNext: z.object({ what: z.string(), at: Time }).nullable(),
+    setAside: z.array(z.string()),
+    neededBy: z.array(z.string()),
+  })
+  .openapi('TrustRoot');
+
+const getRoots = adminRoute({
+  method: 'get',
+  path: '/api/v1/trust',
+  operationId: 'getTrust',
+  tags: ['images'],
+  request: { query: z.strictObject({}) },
+  responses: {
+    200: json(
+      z.object({
+        basis: Basis.nullable().openapi({ description: 'Null: no image policy is configured.' }),
+        noMatch: z.enum(['unsigned', 'allow', 'not-assessed']).nullable(),
+        policies: z.array(
+          z.object({ name: z.string(), mode: z.enum(['enforce', 'warn']), globs: z.array(z.string()) }),
+        ),
+        notes: z.array(
+          z.object({ file: z.string(), line: z.int(), policy: z.string(), code: z.string(), message: z.string() }),
+        ),
+        roots: z.array(Root),
+        denied: z.int(),
+      }),
+      'What images are judged by: policies, what their authors should know, trust roots with their age, how much is denied.',
+    ),
+  },
+});
+
+const refresh = adminRoute({
+  method: 'post',
+  path: '/api/v1/trust/roots/{name}/refresh',
+  operationId: 'refreshTrustRoot',
+  tags: ['images'],
+  request: {
+    params: z.object({
+      name: z
+        .string()
+        .max(253)
+        .openapi({ param: { name: 'name', in: 'path' } }),
+    }),
+  },
+  responses: { 200: json(z.object({ asked: z.boolean() }), 'Its repository is asked at once.') },
+});
+
 const Identity = z.strictObject({
   issuer: z.string().max(2048).optional(),
   issuerRegExp: z.string().max(2048).optional(),
@@ -185,6 +250,41 @@ export function trustRoutes(api: Api, services: ApiServices): void {
     return c.json({ image: digest, provenance: provenanceJson(facts.provenance), ...trustJson(known) }, 200);
   });
 
+  api.openapi(getRoots, async (c) => {
+    const { basis } = services;
+    await basis.renew();
+    const policy = basis.setup?.policy;
+    const roots = await rootsTold(basis, store, clock());
+    return c.json(
+      {
+        basis: basis.current === null ? null : { ...basis.current },
+        noMatch: policy?.noMatch ?? null,
+        policies: (policy?.policies ?? []).map(({ name, mode, globs }) => ({
+          name,
+          mode,
+          globs: globs.map((glob) => glob.source),
+        })),
+        notes: (policy?.lints ?? []).map(({ file, line, policy: about, code, message }) => ({
+          file,
+          line,
+          policy: about,
+          code,
+          message,
+        })),
+        roots: roots.map(rootJson),
+        denied: basis.denied.length + (policy?.deny.length ?? 0),
+      },
+      200,
+    );
+  });
+
+  api.openapi(refresh, async (c) => {
+    const { name } = c.req.valid('param');
+    await refreshNow(name, actOf(c, clock()), services);
+    wake();
+    return c.json({ asked: true }, 200);
+  });
+
   api.openapi(listDenied, async (c) => {
     const items = await store.denials.list();
     return c.json(
@@ -211,6 +311,26 @@ export function trustRoutes(api: Api, services: ApiServices): void {
     wake();
     return c.json({ done }, 200);
   });
+}
+
+function rootJson({ since, refresh: kept, endsNext, setAside, neededBy, ...rest }: RootTold): z.infer<typeof Root> {
+  return {
+    ...rest,
+    since: timeOrNull(since),
+    refresh:
+      kept === null
+        ? null
+        : {
+            mirror: kept.mirror,
+            refreshedAt: timeOrNull(kept.refreshedAt),
+            triedAt: timeOrNull(kept.triedAt),
+            expires: timeOrNull(kept.expires),
+            failure: kept.failure === null ? null : { ...kept.failure, since: formatInstant(kept.failure.since) },
+          },
+    endsNext: endsNext === null ? null : { what: endsNext.what, at: formatInstant(endsNext.at) },
+    setAside: [...setAside],
+    neededBy: [...neededBy],
+  };
 }
 
 function trustJson(trust: ImageTrust | undefined): Omit<z.infer<typeof Trust>, 'image' | 'provenance'> {

@@ -5,6 +5,7 @@ import { BUILD_HEAP_MB } from '#src/limits.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
 import type { ImageBounds } from '#src/source/bounds.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
+import type { Mirror } from '#server/mirrors.ts';
 
 /** A source that may be asked, in its canonical spelling. */
 export type AllowedSource = { readonly pattern: string; readonly plainHttp: boolean };
@@ -23,6 +24,8 @@ export type BuildRequest = {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly caFiles: readonly string[];
   readonly authFile: string | undefined;
+  /** Registries that are asked for elsewhere. */
+  readonly mirrors?: readonly Mirror[];
 };
 
 /** A text, compressed with zstd; its key is the digest of what it decodes to. */

@@ -30,12 +30,13 @@ async function build(request: BuildRequest): Promise<BuildResult> {
 
 async function buildFrom(
   { pattern, plainHttp }: BuildRequest['sources'][number],
-  { digest, platform, env, caFiles, authFile, builder, bounds }: BuildRequest,
+  { digest, platform, env, caFiles, authFile, mirrors = [], builder, bounds }: BuildRequest,
 ): Promise<BuildResult> {
   const opened = await openSource(parseReference(pattern), {
     env,
     caFiles,
     authFile,
+    mirrors,
     insecureHttp: plainHttp,
     // A person named this registry as one on loopback or in the local net; others keep to what their own name says.
     ...(plainHttp ? { reach: 'any' as const } : {}),

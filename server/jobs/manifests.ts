@@ -26,7 +26,7 @@ const RETRY_MOST_MS = 6 * 3_600_000;
 
 export type ManifestDeps = Pick<Deps, 'store' | 'clock' | 'keys' | 'log'> & {
   readonly build: Build;
-  readonly registry: Pick<BuildRequest, 'env' | 'caFiles' | 'authFile' | 'platform' | 'builder'>;
+  readonly registry: Pick<BuildRequest, 'env' | 'caFiles' | 'authFile' | 'mirrors' | 'platform' | 'builder'>;
   readonly bounds: ImageBounds;
 };
 

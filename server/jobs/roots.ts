@@ -1,25 +1,17 @@
 /** Keeps trust roots up with their TUF repositories, where the operator allowed it (docs/provenance.md 7). */
 import { z } from 'zod';
-import type { Instant } from '#src/clock.ts';
 import type { Deps } from '#server/deps.ts';
-import type { NewJob } from '#server/store/records.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import { trustAllJob } from '#server/trust/known.ts';
-import { refreshRoot } from '#server/trust/roots.ts';
+import { refreshRoot, ROOT_JOB, rootJob } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { Outcome, Work } from './runner.ts';
-
-export const ROOT_JOB = 'trust-root';
 
 const LEASE_MS = 300_000;
 /** A repository that does not answer is asked again after so long at first. */
 const RETRY_FIRST_MS = 60_000;
 
 const Payload = z.strictObject({ root: z.string() });
-
-export function rootJob(name: string, runAt: Instant): NewJob {
-  return { kind: ROOT_JOB, dedupeKey: `${ROOT_JOB}:${name}`, runAt, payload: { root: name } };
-}
 
 export type RootDeps = Pick<Deps, 'store' | 'clock' | 'log'> & { readonly basis: Basis; readonly everyMs: number };
 

@@ -7,6 +7,7 @@ import type { Instant } from '#src/clock.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import type { Cause } from '#src/finding/lifecycle.ts';
 import { rejudge, type RejudgeDeps } from '#server/ingest/rejudge.ts';
+import type { SignatureRepository } from '#server/mirrors.ts';
 import { toldOf as hostToldOf } from '#server/standing.ts';
 import { IMAGE_SLOTS, type Act, type Host, type Image } from '#server/store/records.ts';
 import type { HostCursor } from '#server/store/store.ts';
@@ -47,6 +48,8 @@ export type TrustDeps = RejudgeDeps & {
   readonly trust: KnownTrust;
   readonly assess: Assessor;
   readonly terms: RegistryTerms;
+  /** Where the configuration says that signatures lie besides. */
+  readonly signatureRepositories: readonly SignatureRepository[];
   /** Every image is looked at again after so long. */
   readonly reverifyEveryMs: number;
 };
@@ -232,7 +235,13 @@ async function subjectOf(
 ): Promise<Subject> {
   const { store } = deps;
   const digest = image.digest as Digest;
-  const { places, references, tags, closed } = placesOf(image, digest, await store.sources.list(), deps.basis.setup!);
+  const { places, references, tags, closed } = placesOf(
+    image,
+    digest,
+    await store.sources.list(),
+    deps.basis.setup!,
+    deps.signatureRepositories,
+  );
   const indexes = (await store.read.aliases(digest)).filter(({ kind }) => kind === 'index').map(({ alias }) => alias);
   const told = before === undefined ? undefined : toldOf(before);
   const kept: KeptBytes[] = [];

@@ -8,6 +8,7 @@ import { findSignatures, type FoundSignatures, type Looked, type SignatureReposi
 import type { SignatureSource } from '#src/source/source.ts';
 import { nodeSha256, verifiedDigest } from '#src/source/verified.ts';
 import type { Reach } from '#src/source/address.ts';
+import type { Mirror } from '#server/mirrors.ts';
 import { openSource, type OpenSource } from '#server/sources.ts';
 
 /** A place that may be asked, in its canonical spelling. */
@@ -38,6 +39,7 @@ export type RegistryTerms = {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly caFiles: readonly string[];
   readonly authFile: string | undefined;
+  readonly mirrors?: readonly Mirror[];
 };
 
 export type LookResult = FoundSignatures & {

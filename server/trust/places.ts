@@ -7,6 +7,7 @@ import { ImageReferenceError, parseReference, type Reference } from '#src/image/
 import { SIGNATURE_PLACES_MAX } from '#src/limits.ts';
 import { imageName, matchesImage } from '#src/trust/imageglob.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
+import { liesUnder, type SignatureRepository } from '#server/mirrors.ts';
 import type { Image, Source } from '#server/store/records.ts';
 import type { LookPlace } from './look.ts';
 import type { TrustSetup } from './setup.ts';
@@ -26,6 +27,7 @@ export function placesOf(
   digest: Digest,
   sources: readonly Source[],
   setup: TrustSetup,
+  signatureRepositories: readonly SignatureRepository[] = [],
 ): Places {
   const allowed = sources.map(({ pattern, options }) => ({
     pattern,
@@ -57,6 +59,13 @@ export function placesOf(
     const plainHttp = insecure.has(hostOf(reference)!);
     places.push({ pattern: `docker://${repository}`, plainHttp, own: false, tagPrefix });
   }
+  for (const { of, repository, plainHttp } of signatureRepositories)
+    if (of === '' || references.some((name) => liesUnder(name, of)))
+      places.push({
+        pattern: `docker://${repository}`,
+        plainHttp: plainHttp || insecure.has(hostOf(parse(`docker://${repository}`)) ?? ''),
+        own: false,
+      });
   const tags = image.claims.flatMap((claim) => {
     const source = claimedSource(claim);
     return source !== undefined && own.some(({ pattern }) => pattern === source) ? (tagOf(claim) ?? []) : [];

@@ -12,7 +12,7 @@ import { BootproofError } from '#src/error.ts';
 import { TUF_METADATA_BYTES_MAX, TUF_METADATA_FILES_MAX } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
 import { readTrustRoot, type TrustRoot } from '#src/trust/trustroot.ts';
-import type { Act } from '#server/store/records.ts';
+import type { Act, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { blobKey } from './look.ts';
 
@@ -24,6 +24,13 @@ export type RootRefresh = {
   /** The first root.json, by the operator's hand; null: the one that sigstore's client carries for the public instance. */
   readonly initial: Uint8Array | null;
 };
+
+/** Asks a root's repository; its payload is `{root}`. */
+export const ROOT_JOB = 'trust-root';
+
+export function rootJob(name: string, runAt: Instant): NewJob {
+  return { kind: ROOT_JOB, dedupeKey: `${ROOT_JOB}:${name}`, runAt, payload: { root: name } };
+}
 
 /** The one repository whose first root.json comes with sigstore's client. */
 export const PUBLIC_MIRROR = 'https://tuf-repo-cdn.sigstore.dev';

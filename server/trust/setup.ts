@@ -7,6 +7,7 @@ import { IMAGE_POLICIES_MAX, TRUST_ROOT_BYTES_MAX, YAML_BYTES_MAX } from '#src/l
 import { nodeSha256 } from '#src/source/verified.ts';
 import { parseImagePolicy, type ImagePolicy, type PolicyFile } from '#src/trust/imagepolicy.ts';
 import { readTrustRoot, type TrustRoot, type TrustRoots } from '#src/trust/trustroot.ts';
+import { isTufRoot, PUBLIC_MIRROR, type RootRefresh } from './roots.ts';
 
 /** A trusted_root.json as it was read. */
 export type RootFile = { readonly name: string; readonly bytes: Uint8Array };
@@ -22,7 +23,9 @@ export type TrustSetup = {
   readonly digests: { readonly policy: Digest; readonly roots: Digest };
 };
 
-export class TrustSetupError extends BootproofError<'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE' | 'TRUST_ROOT_NAME'> {}
+export class TrustSetupError extends BootproofError<
+  'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE' | 'TRUST_ROOT_NAME' | 'TUF_REPOSITORY'
+> {}
 
 /** @throws {DocumentError | TrustRootError} with file and place */
 export function trustSetup(files: TrustFiles): TrustSetup {
@@ -67,6 +70,51 @@ export async function readTrustFiles(named: {
     roots.push({ name, bytes: await readNamed(file, TRUST_ROOT_BYTES_MAX, 'TRUST_ROOT_FILE', 'trust root') });
   }
   return { policies, roots };
+}
+
+/**
+ * Trust roots that a TUF repository keeps up: NAME=URL, and the first root.json of each as NAME=FILE.
+ * @throws {TrustSetupError}
+ */
+export async function readRootRefreshes(named: {
+  readonly repositories: readonly string[];
+  readonly initial: readonly string[];
+}): Promise<RootRefresh[]> {
+  const refuse = (message: string) => new TrustSetupError('TUF_REPOSITORY', message);
+  const initial = new Map<string, Uint8Array>();
+  for (const text of named.initial) {
+    const [, name, file] = /^([a-z0-9][a-z0-9.-]{0,252})=(.+)$/.exec(text) ?? [];
+    if (name === undefined || file === undefined)
+      throw refuse(`--tuf-root ${JSON.stringify(text.slice(0, 200))}: expected NAME=FILE, the name as in --tuf`);
+    const bytes = await readNamed(file, TRUST_ROOT_BYTES_MAX, 'TRUST_ROOT_FILE', 'TUF root');
+    if (!isTufRoot(bytes))
+      throw refuse(`--tuf-root ${name}: ${file} is no root.json of a TUF repository ("signed": {"_type": "root", …})`);
+    if (initial.has(name)) throw refuse(`--tuf-root: ${name} is given twice`);
+    initial.set(name, bytes);
+  }
+  const refreshes: RootRefresh[] = [];
+  for (const text of named.repositories) {
+    const [, name, mirror = ''] = /^([a-z0-9][a-z0-9.-]{0,252})=(.+)$/.exec(text) ?? [];
+    const url = URL.canParse(mirror) ? new URL(mirror) : undefined;
+    if (name === undefined || url === undefined || !/^https?:$/.test(url.protocol) || url.search + url.hash !== '')
+      throw refuse(
+        `--tuf ${JSON.stringify(text.slice(0, 200))}: expected NAME=URL, the name as policies call it, such as public-good=${PUBLIC_MIRROR}`,
+      );
+    // The URL is shown wherever the root is.
+    if (url.username + url.password !== '') throw refuse(`--tuf ${name}: the URL must hold no credentials`);
+    if (refreshes.some((other) => other.name === name)) throw refuse(`--tuf: ${name} is given twice`);
+    const at = url.href.replace(/\/$/, '');
+    const first = initial.get(name) ?? null;
+    if (first === null && at !== PUBLIC_MIRROR)
+      throw refuse(
+        `--tuf ${name}: with it goes --tuf-root ${name}=FILE, the repository's first root.json from a hand that you trust`,
+      );
+    refreshes.push({ name, mirror: at, initial: first });
+    initial.delete(name);
+  }
+  const [left] = initial.keys();
+  if (left !== undefined) throw refuse(`--tuf-root ${left}: no --tuf is called so`);
+  return refreshes;
 }
 
 /** A file, or the YAML and JSON files of a folder in the order of their names; what lies in folders below is left alone. */

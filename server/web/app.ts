@@ -15,6 +15,7 @@ import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
 import { gate, messagePage, missingPage } from './layout.ts';
 import type { WebServices } from './services.ts';
+import { trustPage } from './trust.ts';
 
 const COOKIE = 'bootproof_session';
 const STYLE = readFileSync(join(import.meta.dirname, 'static/bootproof.css'));
@@ -111,6 +112,7 @@ export function webApp(services: WebServices): Hono {
   web.get('/hosts/:id', (c) => hostPage(c, services));
   findingPages(web, services);
   imagePages(web, services);
+  trustPage(web, services);
   web.all('*', (c) => missingPage(c, clock()));
   return web;
 }

@@ -8,6 +8,7 @@ const NAVIGATION = [
   ['/', 'Hosts'],
   ['/findings', 'Findings'],
   ['/images', 'Images'],
+  ['/trust', 'Trust'],
 ] as const;
 export type Section = (typeof NAVIGATION)[number][0];
 

@@ -1,15 +1,144 @@
-/** Who signed an image: the section of its page. What holds and by what proof; else the first reason of each authority, and where was looked. */
+/** By what images are judged, as a page of its own; and who signed an image, as a section of its page. What holds and by what proof; else the first reason of each authority, and where was looked. */
+import type { Hono } from 'hono';
 import { formatInstant } from '#src/clock.ts';
 import type { Store } from '#server/store/store.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 import { toldOf, type ProvenanceFacts } from '#server/trust/provenance.ts';
+import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import type { AuthorityTold, PolicyTold, Proof } from '#server/trust/told.ts';
+import type { TrustSetup } from '#server/trust/setup.ts';
 import { html, type Html } from './html.ts';
+import { page } from './layout.ts';
+import type { WebServices } from './services.ts';
 import { agoHtml, plural, timeHtml, verdictHtml } from './words.ts';
 
 /** Places and signatures that the page lists; the API has all. */
 const ROWS_MAX = 40;
+
+/** `/trust`: image policies, trust roots with their age, and how much is denied. */
+export function trustPage(web: Hono, { store, clock, basis }: Pick<WebServices, 'store' | 'clock' | 'basis'>): void {
+  web.get('/trust', async (c) => {
+    const now = clock();
+    await basis.renew();
+    const { setup } = basis;
+    const roots = await rootsTold(basis, store, now);
+    const denied = basis.denied.length + (setup?.policy.deny.length ?? 0);
+    const body = html`<div class="head">
+        <h1>Trust</h1>
+        <p>
+          ${
+            setup === null
+              ? 'No image policy is configured, so nobody is asked who signed an image. The server takes one with --image-policy.'
+              : `${plural(setup.policy.policies.length, 'image policy', 'image policies')}; an image that none is about is ${NO_MATCH_WORDS[setup.policy.noMatch]}. ${denied === 0 ? 'Nothing is denied.' : `${plural(denied, 'thing')} denied.`}`
+          }
+        </p>
+      </div>
+      ${setup !== null && policiesSheet(setup)}
+      ${
+        roots.length > 0 &&
+        html`<section class="sheet">
+          <header><h2>Trust roots</h2></header>
+          ${roots.map((root) => rootHtml(root, now))}
+        </section>`
+      }`;
+    return c.html(page({ title: 'Trust', section: '/trust', now, body }));
+  });
+}
+
+const NO_MATCH_WORDS = {
+  unsigned: 'unsigned',
+  allow: 'trusted, by nobody',
+  'not-assessed': 'not assessed',
+} as const;
+
+function policiesSheet({ policy }: TrustSetup): Html {
+  return html`<section class="sheet">
+    <header><h2>Image policies</h2></header>
+    <ul class="rows">
+      ${policy.policies.slice(0, ROWS_MAX).map(
+        ({ name, mode, globs, authorities }) =>
+          html`<li>
+            <span class="grow"
+              ><b>${name}</b>${mode === 'warn' && ' (warns)'}: ${plural(authorities.length, 'authority', 'authorities')}
+              over <code>${globs.map(({ source }) => source).join(' ')}</code></span
+            >
+          </li>`,
+      )}
+      ${policy.lints.slice(0, ROWS_MAX).map(
+        ({ file, line, code, message }) =>
+          html`<li>
+            <span class="grow"><code>${code}</code> ${message} (${file}:${line})</span>
+          </li>`,
+      )}
+    </ul>
+  </section>`;
+}
+
+const FROM_WORDS = {
+  file: 'a file that the server was given',
+  document: 'a TrustRoot document of the image policy',
+  tuf: 'its TUF repository',
+} as const;
+
+function rootHtml({ name, sha256, from, since, refresh, endsNext, setAside, neededBy }: RootTold, now: number): Html {
+  const failure = refresh?.failure;
+  return html`<div class="pad">
+    <h3>${name}</h3>
+    <dl class="facts">
+      <dt>From</dt>
+      <dd>
+        ${from === null ? 'It is missing: what needs it cannot be told. Give it with --trust-root.' : FROM_WORDS[from]}
+      </dd>
+      ${
+        sha256 !== null &&
+        html`<dt>SHA-256</dt>
+          <dd><code>${sha256}</code></dd>`
+      }
+      ${
+        since !== null &&
+        html`<dt>This one since</dt>
+          <dd>${timeHtml(since)}, ${agoHtml(since, now)}</dd>`
+      }
+      ${
+        refresh !== null
+          ? html`<dt>Kept up by</dt>
+              <dd>
+                <code>${refresh.mirror}</code>, last
+                ${refresh.refreshedAt === null ? 'never' : agoHtml(refresh.refreshedAt, now)}${
+                  refresh.expires !== null &&
+                  html`; it vouches ${refresh.expires < now ? 'no longer, its word ended' : 'until'}
+                  ${timeHtml(refresh.expires)}`
+                }
+              </dd>`
+          : from !== null &&
+            html`<dt>Kept up by</dt>
+              <dd>nobody: it stays what it was given as</dd>`
+      }
+      ${
+        failure != null &&
+        html`<dt>Not refreshed</dt>
+          <dd>
+            since ${timeHtml(failure.since)}: <code>${failure.code}</code> ${failure.reason}${
+              sha256 !== null && '. The last one stays.'
+            }
+          </dd>`
+      }
+      ${
+        endsNext !== null &&
+        html`<dt>Ends next</dt>
+          <dd>${endsNext.what}, ${timeHtml(endsNext.at)}; what was signed before stays good</dd>`
+      }
+      ${
+        setAside.length > 0 &&
+        html`<dt>Set aside</dt>
+          <dd>${setAside.join(', ')}: their certificates do not allow what they are listed for</dd>`
+      }
+      <dt>Needed by</dt>
+      <dd>${neededBy.length === 0 ? 'no image policy' : neededBy.join(', ')}</dd>
+    </dl>
+  </div>`;
+}
 
 export async function trustSheet(
   digest: string,
