@@ -292,7 +292,7 @@ function otherTerms(
   const own = (document.freshnessFor ?? []).map(({ hosts, ...said }, index) => {
     const terms = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
     checkTerms({ ...freshness, ...terms }, yaml.placeOf(['freshnessFor', index]), problems);
-    return { hosts, terms: terms as Partial<Freshness> };
+    return { hosts, terms };
   });
   return [...own, ...(base?.freshnessFor ?? [])];
 }

@@ -93,7 +93,7 @@ export type Stale = {
   /** What the image says now, without what is secret; null where it no longer has the path. */
   readonly now: Facts | null;
   /** What it said then; null where it had no such path. */
-  readonly then: Facts | null;
+  readonly was: Facts | null;
 };
 
 /** Expected beside actual, ready for JSON; which of these is there follows from the kind. */
@@ -105,7 +105,7 @@ export type Detail = {
   readonly manifest?: { readonly state: string; readonly code: string };
   readonly account?: Account & { readonly change: AccountChange };
   /** The image's default now and as it was, and the image whose default the host's copy comes from. */
-  readonly stale?: { readonly since: string; readonly now: FactsJson | null; readonly then: FactsJson | null };
+  readonly stale?: { readonly since: string; readonly now: FactsJson | null; readonly was: FactsJson | null };
   /** A figure in words: `4 min 12 s ahead`, `added 18000, removed 3, modified 2500`. */
   readonly note?: string;
 };

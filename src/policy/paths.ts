@@ -3,7 +3,7 @@
  * surprising: `*`, `?`, `[…]`, `{a,b}`, `**` alone between slashes, and `\` before a character meant as itself. Matching
  * takes time in proportion to pattern × path: after a mismatch only the last star is tried again, never all of them.
  */
-import { fromUtf8, type ByteString } from '#src/bytes.ts';
+import { fromUtf8, toUtf8, type ByteString } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
 import { GLOB_ALTERNATIVES_MAX, GLOB_BYTES_MAX } from '#src/limits.ts';
 import { vis } from '#src/manifest/vis.ts';
@@ -307,23 +307,49 @@ function alternativeRegex({ parts }: Alternative, kind: GlobKind): string {
     }
     // The empty name before a path's first slash.
     out += index === 0 ? '' : '/';
-    out += part.map((unit) => unitRegex(unit, kind)).join('');
+    out += kind === 'text' ? textRegex(part) : part.map((unit) => unitRegex(unit)).join('');
   }
   return out;
 }
 
-function unitRegex(unit: Unit, kind: GlobKind): string {
-  const any = kind === 'text' ? '.' : '(?:\\\\[0-7]{3}|[^/\\\\])';
-  if (unit === STAR) return kind === 'text' ? '.*' : '[^/]*';
-  if (unit === ANY) return any;
-  if (typeof unit === 'number') return byteRegex(unit, kind);
-  const bytes = Array.from({ length: 256 }, (_, code) => code).filter(
-    (code) => unit.has[code] !== unit.negated && code !== 0 && (kind === 'text' ? code < 0x80 : code !== SLASH),
-  );
-  return `(?:${bytes.map((code) => byteRegex(code, kind)).join('|')})`;
+/** Texts are matched as characters, so bytes that stand together are brought back to theirs. */
+function textRegex(part: Part): string {
+  let out = '';
+  let run = '';
+  const flush = (): void => {
+    out += (toUtf8(run) ?? run).replaceAll(SPECIAL, '\\$&');
+    run = '';
+  };
+  for (const unit of part) {
+    if (typeof unit === 'number') {
+      run += String.fromCharCode(unit);
+      continue;
+    }
+    flush();
+    if (unit === STAR) out += '.*';
+    else if (unit === ANY) out += '.';
+    else
+      out += `(?:${bytesOf(unit, 0x80)
+        .map((code) => String.fromCharCode(code).replace(SPECIAL, '\\$&'))
+        .join('|')})`;
+  }
+  flush();
+  return out;
+}
+const SPECIAL = /[\\^$.|?*+()[\]{}]/g;
+
+function unitRegex(unit: Unit): string {
+  if (unit === STAR) return '[^/]*';
+  if (unit === ANY) return '(?:\\\\[0-7]{3}|[^/\\\\])';
+  if (typeof unit === 'number') return byteRegex(unit);
+  return `(?:${bytesOf(unit, 0x100).map(byteRegex).join('|')})`;
 }
 
-function byteRegex(code: number, kind: GlobKind): string {
-  const text = kind === 'text' ? String.fromCharCode(code) : vis(String.fromCharCode(code));
-  return text.replaceAll(/[^A-Za-z0-9/_-]/g, (char) => `\\${char}`);
+function bytesOf({ has, negated }: Set, end: number): number[] {
+  const all = Array.from({ length: end - 1 }, (_, index) => index + 1);
+  return all.filter((code) => has[code] !== negated && code !== SLASH);
+}
+
+function byteRegex(code: number): string {
+  return vis(String.fromCharCode(code)).replaceAll(SPECIAL, '\\$&');
 }

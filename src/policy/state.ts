@@ -98,7 +98,7 @@ function ruleOn<On extends StateSubject>(
 ): Saying | undefined {
   return decide(
     policy.state.filter((rule) => rule.on === on),
-    (rule) => whyNotState(rule, host, holds as (when: StateRule['when']) => boolean, facts),
+    (rule) => whyNotState(rule, host, holds, facts),
   );
 }
 
@@ -297,12 +297,12 @@ export function judgeRollback(policy: Policy, rollback: Rollback | null | undefi
 /** Files of /etc that hide what the image says now: where no rule speaks of them, nothing is said. */
 export function judgeStale(policy: Policy, stale: readonly Stale[], host: HostFacts): Judgement[] {
   return stale.flatMap((each) => {
-    const { path, since, now, then } = each;
+    const { path, since, now, was } = each;
     const rule = ruleOn(policy, 'stale-config', host, (when) => {
       return when.paths === undefined || when.paths.some((glob) => matchesGlob(glob, path));
     });
     const facts = (said: Stale['now']) => (said === null ? null : factsJson(said));
-    const detail = { stale: { since, now: facts(now), then: facts(then) } };
+    const detail = { stale: { since, now: facts(now), was: facts(was) } };
     return judgement(rule ?? SILENT, 'stale-config', vis(path), staleSignature(each), detail) ?? [];
   });
 }

@@ -4,12 +4,20 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { deploymentState, type Told } from '#src/deployment/assemble.ts';
+import { parseBootcStatus } from '#src/deployment/bootc.ts';
+import { parseMountinfo } from '#src/deployment/mountinfo.ts';
+import { viewMounts } from '#src/deployment/overlay.ts';
+import { parseRpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import { driftFromJson, DriftJson, type Drift, type Secret } from '#src/drift/drift.ts';
 import { isSecret } from '#src/drift/redact.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { fileRuleFor, pathChanges } from '#src/policy/files.ts';
-import type { ProvenanceFault } from '#src/policy/judgement.ts';
+import { accountRuleFor } from '#src/policy/accounts.ts';
+import { NO_HOST } from '#src/policy/host.ts';
+import type { Account, AccountChange, Accounts, ProvenanceFault, Stale } from '#src/policy/judgement.ts';
+import { sections, vector } from '../deployment/vectors.ts';
 import {
   added,
   DEFAULT,
@@ -29,10 +37,23 @@ import {
   symlink,
 } from './evidence.ts';
 
-type Part = { drift: DriftJson[]; secrets: Secret[]; findings: [rule: string, path: string][] };
+type Part = { drift: DriftJson[]; secrets: Secret[]; accounts?: Accounts; findings: [rule: string, path: string][] };
 const vectors = JSON.parse(
   readFileSync(join(import.meta.dirname, '../../vectors/policy/fresh-host.json'), 'utf8'),
 ) as Record<'fresh' | 'provisioned' | 'later', Part>;
+
+const UNTOLD: Told = {
+  backend: null,
+  image: null,
+  bootc: null,
+  rpmOstree: null,
+  found: [],
+  ostreeBooted: null,
+  mounts: null,
+  kargs: [],
+  kernel: null,
+  unread: [],
+};
 
 function evidenceOf(part: Part): Evidence {
   const drift = part.drift.map((line) => driftFromJson(DriftJson.parse(line))!);
@@ -51,6 +72,125 @@ test('a fresh Fedora or CentOS bootc host has one unexplained finding: its accou
   const changes = pathChanges(evidenceOf(part).drift, part.secrets);
   assert.equal(facts.local.etc, changes.length - 1);
   assert.deepEqual([facts.allowed, facts.local.usr], [{ usr: 0, etc: 0 }, 0]);
+});
+
+test('where the host tells its accounts, the one unexplained finding names the account', () => {
+  const part = vectors.fresh;
+  const { judgements, facts } = evaluate({ ...evidenceOf(part), accounts: part.accounts! }, DEFAULT);
+  assert.deepEqual(
+    judgements.map(({ rule, subject, signature }) => [rule, subject, signature]),
+    [['account-new-login', 'core', 'added;uid=1000;gid=1000;shell=/bin/bash;password=yes']],
+  );
+  assert.equal(facts.local.etc, pathChanges(evidenceOf(part).drift, part.secrets).length);
+});
+
+/** What bootc and rpm-ostree said on hosts of every kind (test/vectors/bootc), each with a fresh host's /etc. */
+const recorded: [name: string, rules: string[], mounts?: string][] = [
+  ['01-ostree-bootc-1.1-minimal', []],
+  ['02-ostree-full-staged-rollback-pinned', []],
+  ['03-ostree-usr-overlay-rw-transient', ['usr-unlocked'], 'ostree admin unlock / bootc usr-overlay on ostree backend'],
+  ['04-ostree-hotfix-persistent', ['usr-unlocked'], 'hotfix after reboot'],
+  ['05-ostree-rpmostree-layered-incompatible', ['packages-layered']],
+  ['06-ostree-pinned-pullspec-index-digest', []],
+  ['07-ostree-remote-signature', []],
+  ['08-composefs-uki-sealed', []],
+  ['09-composefs-bls-unsealed', []],
+  ['10-composefs-legacy-imagedigest-bare-hex', []],
+  ['12-local-containers-storage-transport', []],
+  ['30-v1alpha1-no-signature', []],
+];
+const samples = sections('mountinfo-samples.txt');
+for (const [name, rules, over] of recorded)
+  test(`recorded host ${name}: ${rules.join(', ') || 'nothing'} beside the one account`, () => {
+    const bootc = parseBootcStatus(vector(`${name}.json`));
+    const seen = over === undefined ? null : samples.get('ostree+composefs, normal')! + samples.get(over)!;
+    const mounts =
+      seen === null
+        ? null
+        : viewMounts(parseMountinfo(seen.replaceAll('11'.repeat(32), bootc.booted!.ostree!.checksum!)), '/');
+    const deployment = deploymentState({ ...UNTOLD, bootc, mounts });
+    const part = vectors.fresh;
+    const { judgements } = evaluate({ ...evidenceOf(part), accounts: part.accounts!, deployment }, DEFAULT);
+    assert.deepEqual(
+      judgements.filter(({ rule }) => rule !== 'account-new-login').map(({ rule }) => rule),
+      rules,
+    );
+  });
+
+test('recorded host 20, with layered packages: each package is a finding', () => {
+  const rpmOstree = parseRpmOstreeStatus(vector('20-rpm-ostree-layered-container.json'));
+  const deployment = deploymentState({ ...UNTOLD, rpmOstree });
+  const rules = evaluate({ ...INTACT, deployment }, DEFAULT).judgements.map(({ rule }) => rule);
+  assert.ok(rules.length > 0 && rules.every((rule) => rule === 'packages-layered'), rules.join());
+});
+
+const account = (more: Partial<Account> = {}): Account => ({
+  name: 'x',
+  uid: 1000,
+  gid: 1000,
+  shell: '/bin/bash',
+  hasPassword: false,
+  ...more,
+});
+const accounts: [what: string, change: AccountChange, account: Partial<Account>, rule: string][] = [
+  ['another root', 'added', { uid: 0, gid: 0, shell: '/sbin/nologin' }, 'account-second-root'],
+  ['an account that became root', 'changed', { uid: 0 }, 'account-second-root'],
+  ['a password for root', 'changed', { name: 'root', uid: 0, gid: 0, hasPassword: true }, 'account-root'],
+  ['root with another group', 'changed', { name: 'root', uid: 0, gid: 1 }, 'account-root-broken'],
+  [
+    'root with a program for a shell',
+    'changed',
+    { name: 'root', uid: 0, gid: 0, shell: '/tmp/x' },
+    'account-root-broken',
+  ],
+  ['no root', 'removed', { name: 'root', uid: 0, gid: 0 }, 'account-root-broken'],
+  ['a system user', 'added', { uid: 990, shell: '/usr/sbin/nologin' }, 'account-system-made'],
+  ['a dynamic user', 'added', { uid: 61184, shell: '/usr/sbin/nologin' }, 'account-system-made'],
+  ['a system user with a shell', 'added', { uid: 990 }, 'account-system-login'],
+  [
+    'a system user with a password',
+    'added',
+    { uid: 990, shell: '/sbin/nologin', hasPassword: true },
+    'account-system-login',
+  ],
+  ['a system user with the empty shell', 'added', { uid: 990, shell: '' }, 'account-system-login'],
+  ['a person', 'added', { hasPassword: true }, 'account-new-login'],
+  ['a person with a key alone', 'added', {}, 'account-new-login'],
+  ['somebody without a shell', 'added', { shell: '/sbin/nologin' }, 'account-new'],
+  ['a service that got a shell', 'changed', { uid: 81 }, 'account-opened'],
+  [
+    'a service that got a password',
+    'changed',
+    { uid: 81, shell: '/sbin/nologin', hasPassword: true },
+    'account-opened',
+  ],
+  ['a service with another id', 'changed', { uid: 81, shell: '/sbin/nologin' }, 'account-renumbered'],
+  ['one that the image has', 'removed', { uid: 81 }, 'account-missing'],
+];
+for (const [what, change, more, rule] of accounts)
+  test(`${what} falls under ${rule}`, () => {
+    assert.equal(accountRuleFor(DEFAULT, account(more), change, NO_HOST)?.id, rule);
+  });
+
+test('every rule on accounts has its case above, and none of them is unnamed', () => {
+  assert.deepEqual(
+    [...new Set(accounts.map(([, , , rule]) => rule))].sort(),
+    DEFAULT.accounts.map(({ id }) => id).sort(),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom('added', 'removed', 'changed'),
+      fc.string(),
+      fc.nat(),
+      fc.constantFrom('/bin/sh', '', '/sbin/nologin', '/x'),
+      fc.boolean(),
+      (change, name, uid, shell, hasPassword) => {
+        const found = accountRuleFor(DEFAULT, account({ name, uid, shell, hasPassword }), change, NO_HOST);
+        assert.ok(found !== undefined);
+        assert.ok(uid !== 0 || name === 'root' || change === 'removed' || found.severity === 'critical');
+      },
+    ),
+  );
 });
 
 for (const name of ['provisioned', 'later'] as const)
@@ -241,8 +381,20 @@ for (const [what, line, rule] of cases)
     assert.equal(fileRuleFor(DEFAULT, { path: line.path, drift: line, secret: undefined })?.id, rule);
   });
 
+test('accounts that were told leave nothing to say of /etc/passwd but what is broken there', () => {
+  const rule = (line: Drift) =>
+    fileRuleFor(DEFAULT, { path: line.path, drift: line, secret: undefined }, { host: NO_HOST, accountsTold: true })
+      ?.id;
+  assert.equal(rule(replaced('/etc/passwd')), 'etc-accounts-told');
+  assert.equal(rule(modified('/etc/passwd', { mode: 0o664, sha256: sha('b') })), 'etc-accounts-broken');
+  assert.equal(rule(removed('/etc/passwd')), 'etc-accounts-broken');
+});
+
 test('every file rule has its case above, so none stands in the shadow of another', () => {
-  assert.deepEqual([...new Set(cases.map(([, , rule]) => rule))].sort(), DEFAULT.files.map(({ id }) => id).sort());
+  assert.deepEqual(
+    [...new Set([...cases.map(([, , rule]) => rule), 'etc-accounts-told'])].sort(),
+    DEFAULT.files.map(({ id }) => id).sort(),
+  );
 });
 
 const states: [what: string, evidence: Partial<Evidence>, rules: string[]][] = [
@@ -304,8 +456,15 @@ const states: [what: string, evidence: Partial<Evidence>, rules: string[]][] = [
   ['a rejected image', imageFault('rejected'), ['image-rejected']],
   ['an image whose registry is down', imageFault('unverifiable'), ['image-untold']],
   ['a signature that is gone', imageFault('signature-vanished'), ['image-signature-gone']],
+  ['an image that is behind its tag', { age: { image: IMAGE, behindTag: true, tooOld: false } }, ['image-outdated']],
+  ['a rollback', { lineage: { stale: [], rollback: { image: IMAGE, from: 'sha256:2' } } }, ['image-rolled-back']],
+  ['a file that hides a newer one', { lineage: { rollback: null, stale: [stale('/etc/motd')] } }, ['config-stale']],
+  ['accounts that hide newer ones', { lineage: { rollback: null, stale: [stale('/etc/passwd')] } }, []],
   ['a signature that hosts cannot read', imageFault('host-unreadable'), ['image-signature-unreadable']],
 ];
+function stale(path: string): Stale {
+  return { path, since: 'sha256:2', now: file(), was: file({ sha256: sha('b') }) };
+}
 function imageFault(fault: ProvenanceFault): Partial<Evidence> {
   return { provenance: { image: IMAGE, told: true, faults: [{ fault, why: 'so found' }] } };
 }
@@ -324,14 +483,22 @@ for (const [what, evidence, rules] of states)
   });
 
 test('no state rule is missing from the cases above, save those that the clock and tags judge', () => {
-  const quiet = ['overlay-harmless', 'verity-not-required', 'root-transient', 'pull-unsigned', 'manifest-awaited'];
-  const byOthers = ['host-late', 'host-silent', 'image-outdated'];
+  const quiet = [
+    'overlay-harmless',
+    'verity-not-required',
+    'root-transient',
+    'pull-unsigned',
+    'manifest-awaited',
+    'config-stale-own',
+    'digest-bare-hex',
+  ];
+  const byOthers = ['host-late', 'host-silent'];
   const hit = states.flatMap(([, , rules]) => rules);
   assert.deepEqual([...new Set([...hit, ...quiet, ...byOthers])].sort(), DEFAULT.state.map(({ id }) => id).sort());
 });
 
 test('each rule says why in words for someone woken at night, and what is forbidden names its controls', () => {
-  for (const { id, reason, controls, effect } of [...DEFAULT.files, ...DEFAULT.state]) {
+  for (const { id, reason, controls, effect } of [...DEFAULT.files, ...DEFAULT.accounts, ...DEFAULT.state]) {
     assert.ok(reason.length >= 40 && /[.]$/.test(reason), `${id}: ${reason}`);
     assert.equal(controls.length > 0, effect === 'forbidden', id);
   }
