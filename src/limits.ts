@@ -312,6 +312,9 @@ export const LISTEN_PORTS_TRIED = 50;
 /** Signatures and attestations of one image that are looked at: re-signing appends, a release signs with a few identities. */
 export const SIGNATURES_MAX = 64;
 
+/** Signatures of one image in all its places together: each is a request and, held against each authority, a few milliseconds. */
+export const SIGNATURES_ALL_MAX = 1024;
+
 /** A manifest that holds signatures: certificates, chains and log entries of all of them lie in its annotations. */
 export const SIGNATURE_MANIFEST_BYTES_MAX = 2 ** 20;
 

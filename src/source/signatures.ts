@@ -9,6 +9,7 @@ import { DOCKER_MANIFEST, OCI_MANIFEST } from '#src/image/ocimanifest.ts';
 import {
   REFERRERS_MAX,
   SIGNATURE_MANIFEST_BYTES_MAX,
+  SIGNATURES_ALL_MAX,
   SIGNATURES_BYTES_MAX,
   SIGNATURES_MAX,
   SIMPLE_SIGNING_BYTES_MAX,
@@ -296,6 +297,8 @@ class Search {
     place: Place,
     manifest: Uint8Array,
   ): Promise<void> {
+    if (this.found.length >= SIGNATURES_ALL_MAX)
+      throw tooMany(`more than ${SIGNATURES_ALL_MAX} signatures in all places together; the first are looked at`);
     const max =
       format === 'bundle' || format === 'cosign-attestation' ? 2 * STATEMENT_BYTES_MAX : SIMPLE_SIGNING_BYTES_MAX;
     const refuse = (code: TrustCode, message: string) =>
