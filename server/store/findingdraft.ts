@@ -3,15 +3,34 @@
  * read first, so that a repeated sighting writes nothing and every counter moves by what really changed.
  */
 import assert from 'node:assert/strict';
+import { FLAPPING_MS, FLAPPING_TURNS } from '#src/limits.ts';
 import type { Row, Tx } from './engine.ts';
 import type * as r from './records.ts';
-import type { HostWrite } from './store.ts';
-import type { EpisodeRow, FindingGroupRow, FindingRow, GroupCountRow } from './tables.ts';
+import type { Disposed, HostWrite } from './store.ts';
+import type { EpisodeRow, FindingGroupRow, FindingRow, GroupChangeRow, GroupCountRow } from './tables.ts';
 
 export const DISPOSITIONS = ['none', 'acknowledged', 'waived'] as const;
+/** By `finding_group.status`. */
+export const GROUP_STATUSES = ['open', 'acknowledged', 'waived', 'resolved'] as const;
+
+/** Until when its newest openings and endings say that it flaps; null where they do not. */
+export function flappingUntil(turns: readonly number[]): number | null {
+  const first = turns[0];
+  if (turns.length < FLAPPING_TURNS || first === undefined) return null;
+  return turns.at(-1)! - first <= FLAPPING_MS ? first + FLAPPING_MS : null;
+}
+
+export function turnsOf(text: string | null): number[] {
+  return text === null ? [] : (JSON.parse(text) as number[]);
+}
 
 type Counters = Row<'host', 'open0' | 'open1' | 'open2' | 'open3' | 'open4' | 'acknowledged' | 'waived_findings'>;
-type Changed = { readonly opened: string[]; readonly reopened: string[]; readonly resolved: string[] };
+type Changed = {
+  readonly opened: string[];
+  readonly reopened: string[];
+  readonly resolved: string[];
+  readonly disposed: Disposed[];
+};
 
 const FINDING = [
   'host_id',
@@ -24,6 +43,10 @@ const FINDING = [
   'resolved_at',
   'episode',
   'waiver_id',
+  'until',
+  'ack',
+  'returned',
+  'turns',
 ] as const;
 const FINDING_SET = [
   'is_open',
@@ -33,9 +56,15 @@ const FINDING_SET = [
   'resolved_at',
   'episode',
   'waiver_id',
+  'until',
+  'ack',
+  'returned',
+  'turns',
   'detail',
 ] as const;
-const COUNTS = ['open', 'acknowledged', 'waived', 'ever'] as const;
+export const COUNTS = ['open', 'acknowledged', 'waived', 'ever', 'reopened'] as const;
+/** The name of a disposition's counter. */
+const COUNTER = ['open', 'acknowledged', 'waived'] as const;
 
 type Draft = { row: FindingRow; changed: boolean };
 type GroupDraft = {
@@ -43,6 +72,7 @@ type GroupDraft = {
   sev: number | null;
   openedAt: number | null;
   firstSeen: number | null;
+  flappingUntil: number;
   count: GroupCountRow;
 };
 
@@ -65,6 +95,7 @@ export class FindingDraft {
   readonly #findings = new Map<string, Draft>();
   readonly #groups = new Map<string, GroupDraft>();
   readonly #episodes = new Map<string, EpisodeRow>();
+  readonly #moves = new Map<string, GroupChangeRow>();
   readonly #closed = new Map<
     string,
     Row<'episode', 'host_id' | 'group_id' | 'n' | 'closed_at' | 'closed_seq' | 'reason'>
@@ -73,22 +104,59 @@ export class FindingDraft {
   /** Reads what stands under every (host, group) that the items name. */
   async load(tx: Tx, items: readonly HostWrite[]): Promise<void> {
     const keys = new Map<string, { host_id: string; group_id: string }>();
-    for (const { hostId, findings } of items)
+    for (const { hostId, findings, disposals } of items) {
+      for (const { groupId } of disposals ?? [])
+        keys.set(keyOf(hostId, groupId), { host_id: hostId, group_id: groupId });
       for (const change of findings ?? []) {
         const groupId = change.kind === 'present' ? change.group.id : change.groupId;
         keys.set(keyOf(hostId, groupId), { host_id: hostId, group_id: groupId });
       }
+    }
     const rows = await tx.bulk.select('finding', [...FINDING, 'detail'], ['host_id', 'group_id'], [...keys.values()]);
     for (const row of rows) this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
   }
 
   apply(item: HostWrite, seq: number | null, counters: Counters): Changed {
-    const changed: Changed = { opened: [], reopened: [], resolved: [] };
+    const changed: Changed = { opened: [], reopened: [], resolved: [], disposed: [] };
     for (const change of item.findings ?? []) {
       if (change.kind === 'present') this.#present(item, change, seq, counters, changed);
       else this.#absent(item, change, seq, counters, changed);
     }
+    for (const disposal of item.disposals ?? []) changed.disposed.push(this.#dispose(item, disposal, counters));
     return changed;
+  }
+
+  /** What people decided, brought onto the row; counters move by what really changed. */
+  #dispose(item: HostWrite, { groupId, episode, from, to }: r.Disposal, counters: Counters): Disposed {
+    const known = this.#findings.get(keyOf(item.hostId, groupId));
+    if (known?.row.is_open !== 1) return { result: 'resolved', before: null };
+    const { row } = known;
+    const before = { disposition: DISPOSITIONS[row.disposition]!, ack: ackOf(row.ack) };
+    if (episode !== undefined && episode !== row.episode) return { result: 'another_episode', before };
+    if (from !== undefined && !from.includes(before.disposition))
+      return { result: before.disposition === 'waived' ? 'waived' : 'not_acknowledged', before };
+    const next = disposedRow(row, to);
+    if (DISPOSED.every((column) => row[column] === next[column])) return { result: 'so_already', before };
+    const { count: delta } = this.#group(groupId);
+    delta[COUNTER[row.disposition as 0 | 1 | 2]]--;
+    count(counters, row, -1);
+    Object.assign(row, next);
+    known.changed = true;
+    count(counters, row, 1);
+    delta[COUNTER[row.disposition as 0 | 1 | 2]]++;
+    return { result: 'changed', before };
+  }
+
+  /** Notes that a finding opened or ended. */
+  #turn(item: HostWrite, row: FindingRow, kind: r.GroupChange['kind']): void {
+    const turns = [...turnsOf(row.turns), item.at].slice(-FLAPPING_TURNS);
+    row.turns = JSON.stringify(turns);
+    const draft = this.#group(row.group_id);
+    draft.flappingUntil = Math.max(draft.flappingUntil, flappingUntil(turns) ?? 0);
+    const at = minute(item.at);
+    const key = `${row.group_id} ${at} ${kind}`;
+    const move = this.#moves.get(key) ?? { group_id: row.group_id, at, kind, hosts: 0 };
+    this.#moves.set(key, { ...move, hosts: move.hosts + 1 });
   }
 
   #present(
@@ -122,8 +190,13 @@ export class FindingDraft {
       resolved_at: null,
       episode: (known?.row.episode ?? 0) + 1,
       waiver_id: known?.row.waiver_id ?? null,
+      until: null,
+      ack: null,
+      returned: null,
+      turns: known?.row.turns ?? null,
       detail: JSON.stringify(change.detail ?? null),
     };
+    this.#turn(item, row, known === undefined ? 'opened' : 'reopened');
     this.#findings.set(key, { row, changed: true });
     this.#episodes.set(`${key} ${row.episode}`, {
       host_id: item.hostId,
@@ -144,6 +217,7 @@ export class FindingDraft {
     draft.openedAt = Math.max(draft.openedAt ?? 0, item.at);
     draft.count.open++;
     if (known === undefined) draft.count.ever++;
+    else draft.count.reopened++;
   }
 
   #absent(
@@ -159,10 +233,11 @@ export class FindingDraft {
     const { row } = known;
     count(counters, row, -1);
     const { count: delta } = this.#group(change.groupId);
-    if (row.disposition === 1) delta.acknowledged--;
-    else if (row.disposition === 2) delta.waived--;
-    else delta.open--;
-    Object.assign(row, { is_open: 0, disposition: 0, resolved_at: item.at });
+    delta[COUNTER[row.disposition as 0 | 1 | 2]]--;
+    if (row.episode > 1) delta.reopened--;
+    // The waiver's name stays: which exception it had when it ended is history worth having.
+    Object.assign(row, { is_open: 0, disposition: 0, resolved_at: item.at, until: null, ack: null, returned: null });
+    this.#turn(item, row, 'resolved');
     known.changed = true;
     changed.resolved.push(change.groupId);
     const end = { closed_at: item.at, closed_seq: seq, reason: change.reason };
@@ -180,8 +255,8 @@ export class FindingDraft {
   #group(id: string): GroupDraft {
     let draft = this.#groups.get(id);
     if (draft === undefined) {
-      const none = { group_id: id, open: 0, acknowledged: 0, waived: 0, ever: 0 };
-      draft = { facts: null, sev: null, openedAt: null, firstSeen: null, count: none };
+      const none = { group_id: id, open: 0, acknowledged: 0, waived: 0, ever: 0, reopened: 0 };
+      draft = { facts: null, sev: null, openedAt: null, firstSeen: null, flappingUntil: 0, count: none };
       this.#groups.set(id, draft);
     }
     return draft;
@@ -208,6 +283,12 @@ export class FindingDraft {
       [...this.#closed].sort(byKey).map(([, row]) => row),
     );
     await this.#writeGroups(tx);
+    await bulk.insert(
+      'group_change',
+      ['group_id', 'at', 'kind', 'hosts'],
+      [...this.#moves].sort(byKey).map(([, row]) => row),
+      { key: ['group_id', 'at', 'kind'], add: ['hosts'] },
+    );
   }
 
   /**
@@ -223,31 +304,77 @@ export class FindingDraft {
       drafts.map(({ count }) => count),
       { key: ['group_id'], add: COUNTS },
     );
-    const open = new Map(totals.map((t) => [t.group_id, t.open + t.acknowledged + t.waived > 0 ? 1 : 0]));
+    const statuses = new Map(totals.map((t) => [t.group_id, statusOf(t)]));
     const standing = await bulk.select(
       'finding_group',
-      ['id', 'sev', 'is_open', 'last_new_at'],
+      ['id', ...GROUP_SET],
       ['id'],
       drafts.map(({ id }) => ({ id })),
     );
     const next = standing.flatMap((row) => {
-      const { sev, openedAt } = this.#groups.get(row.id)!;
+      const { sev, openedAt, flappingUntil } = this.#groups.get(row.id)!;
+      const status = statuses.get(row.id)!;
       const changed = {
         id: row.id,
         sev: sev ?? row.sev,
-        is_open: open.get(row.id)!,
+        is_open: status === RESOLVED ? 0 : 1,
+        status,
+        flapping_until: Math.max(row.flapping_until, flappingUntil),
         // To the minute: a group that opens on many hosts is not rewritten, and moved in its index, by each batch.
         last_new_at: openedAt === null ? row.last_new_at : Math.max(row.last_new_at, minute(openedAt)),
       };
-      const same =
-        changed.sev === row.sev && changed.is_open === row.is_open && changed.last_new_at === row.last_new_at;
-      return same ? [] : [changed];
+      return GROUP_SET.every((column) => changed[column] === row[column]) ? [] : [changed];
     });
-    await bulk.update('finding_group', ['id'], ['sev', 'is_open', 'last_new_at'], next.sort(byId));
+    await bulk.update('finding_group', ['id'], GROUP_SET, next.sort(byId));
   }
 }
 
-const GROUP = ['id', 'rule', 'kind', 'subject', 'signature', 'sev', 'is_open', 'first_seen', 'last_new_at'] as const;
+const GROUP = [
+  'id',
+  'rule',
+  'kind',
+  'subject',
+  'signature',
+  'sev',
+  'is_open',
+  'status',
+  'first_seen',
+  'last_new_at',
+  'assignee',
+  'revision',
+  'flapping_until',
+] as const;
+const GROUP_SET = ['sev', 'is_open', 'status', 'last_new_at', 'flapping_until'] as const;
+
+const RESOLVED = GROUP_STATUSES.indexOf('resolved');
+/** The first of open, acknowledged, waived that some host is in. */
+function statusOf(totals: Pick<GroupCountRow, 'open' | 'acknowledged' | 'waived'>): number {
+  const first = COUNTER.findIndex((name) => totals[name] > 0);
+  return first < 0 ? RESOLVED : first;
+}
+
+const DISPOSED = ['disposition', 'waiver_id', 'until', 'ack', 'returned'] as const;
+
+function disposedRow(row: FindingRow, to: r.Disposal['to']): Pick<FindingRow, (typeof DISPOSED)[number]> {
+  switch (to.kind) {
+    case 'none': {
+      // Where nothing was decided, the reason of an earlier return stands.
+      const returned = row.disposition === 0 && to.why === null ? row.returned : to.why && JSON.stringify(to.why);
+      return { disposition: 0, waiver_id: row.waiver_id, until: null, ack: null, returned };
+    }
+    case 'acknowledged': {
+      const { until } = to.ack;
+      return { disposition: 1, waiver_id: row.waiver_id, until, ack: JSON.stringify(to.ack), returned: null };
+    }
+    case 'waived':
+      return { disposition: 2, waiver_id: to.waiverId, until: to.until, ack: null, returned: null };
+  }
+}
+
+export function ackOf(text: string | null): r.Ack | null {
+  return text === null ? null : (JSON.parse(text) as r.Ack);
+}
+
 const minute = (at: number) => at - (at % 60_000);
 
 function newGroup({ facts, sev, firstSeen, openedAt }: GroupDraft): FindingGroupRow[] {
@@ -262,8 +389,12 @@ function newGroup({ facts, sev, firstSeen, openedAt }: GroupDraft): FindingGroup
       sev: sev!,
       // It opens in this very write; where it closes again in the same group commit, the totals below set it back.
       is_open: 1,
+      status: 0,
       first_seen: firstSeen!,
       last_new_at: minute(openedAt!),
+      assignee: null,
+      revision: 0,
+      flapping_until: 0,
     },
   ];
 }

@@ -1,8 +1,12 @@
-/** Findings and groups, one at a time and by host. They are written by intake alone. */
-import type { Engine } from './engine.ts';
-import { DISPOSITIONS } from './findingdraft.ts';
+/** Findings and groups, one at a time and by host: what machines see is written by intake, what people decide here. */
+import type { Engine, Tx } from './engine.ts';
+import { ackOf, DISPOSITIONS, flappingUntil, GROUP_STATUSES, turnsOf } from './findingdraft.ts';
+import { writeAudit } from './audit.ts';
+import { intakeIn } from './intake.ts';
+import { lockPulses } from './pulses.ts';
+import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
-import type { Findings } from './store.ts';
+import type { Disposed, Findings, HostWrite } from './store.ts';
 import type { EpisodeRow, FindingGroupRow, FindingRow, GroupCountRow } from './tables.ts';
 
 export function findingOf(row: FindingRow): r.Finding {
@@ -19,6 +23,10 @@ export function findingOf(row: FindingRow): r.Finding {
     resolvedAt: row.resolved_at,
     reopened: row.episode - 1,
     waiverId: row.waiver_id,
+    until: row.until,
+    ack: ackOf(row.ack),
+    returned: row.returned === null ? null : (JSON.parse(row.returned) as r.Returned),
+    flappingUntil: flappingUntil(turnsOf(row.turns)),
     detail: JSON.parse(row.detail) as unknown,
   };
 }
@@ -39,7 +47,17 @@ export function groupOf(row: FindingGroupRow & Omit<GroupCountRow, 'group_id'>):
     isOpen: row.is_open === 1,
     firstSeen: row.first_seen,
     lastNewAt: row.last_new_at,
-    hosts: { open: row.open, acknowledged: row.acknowledged, waived: row.waived, ever: row.ever },
+    status: GROUP_STATUSES[row.status]!,
+    assignee: row.assignee,
+    revision: row.revision,
+    flappingUntil: row.flapping_until,
+    hosts: {
+      open: row.open,
+      acknowledged: row.acknowledged,
+      waived: row.waived,
+      ever: row.ever,
+      reopened: row.reopened,
+    },
   };
 }
 
@@ -52,6 +70,13 @@ const episodeOf = (row: EpisodeRow): r.Episode => ({
   reason: row.reason as r.CloseReason | null,
 });
 
+export const GROUP_COUNTS = [
+  'group_count.open',
+  'group_count.acknowledged',
+  'group_count.waived',
+  'group_count.ever',
+  'group_count.reopened',
+] as const;
 export const GROUP_FACTS = [
   'finding_group.rule',
   'finding_group.kind',
@@ -102,10 +127,127 @@ export function findingsOn(engine: Engine): Findings {
           .selectFrom('finding_group')
           .innerJoin('group_count', 'group_count.group_id', 'finding_group.id')
           .selectAll('finding_group')
-          .select(['group_count.open', 'group_count.acknowledged', 'group_count.waived', 'group_count.ever'])
+          .select(GROUP_COUNTS)
           .where('finding_group.id', '=', id)
           .executeTakeFirst();
         return row === undefined ? undefined : groupOf(row);
       }),
+    dispose: (wanted, by, note) => engine.write((tx) => disposeIn(tx, wanted, by, note)),
+    lapsed: (now, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('finding')
+          .select(['host_id', 'group_id'])
+          .where('is_open', '=', (eb) => eb.lit(1))
+          .where('disposition', '>', (eb) => eb.lit(0))
+          .where('until', '<=', now)
+          .orderBy('until')
+          .limit(limit)
+          .execute();
+        return rows.map(({ host_id, group_id }) => ({ hostId: host_id, groupId: group_id }));
+      }),
+    nextLapse: () =>
+      engine.reading(async (db) => {
+        const row = await db
+          .selectFrom('finding')
+          .select('until')
+          .where('is_open', '=', (eb) => eb.lit(1))
+          .where('disposition', '>', (eb) => eb.lit(0))
+          .where('until', 'is not', null)
+          .orderBy('until')
+          .limit(1)
+          .executeTakeFirst();
+        return row?.until ?? null;
+      }),
+    assign: (groupId, expectRevision, assignee, by) =>
+      engine.write(async (tx) => {
+        let query = tx.db.selectFrom('finding_group').select(['assignee', 'revision']).where('id', '=', groupId);
+        if (tx.locks) query = query.forUpdate();
+        const before = await query.executeTakeFirst();
+        if (before === undefined || before.revision !== expectRevision) return false;
+        const next = { assignee, revision: before.revision + 1 };
+        await tx.db.updateTable('finding_group').set(next).where('id', '=', groupId).execute();
+        await writeAudit(tx, by, {
+          action: 'group.assign',
+          object: `group:${groupId}`,
+          before: { assignee: before.assignee },
+          after: { assignee },
+        });
+        return true;
+      }),
+    hostsOf: (groupIds, { cursor, limit }) =>
+      engine.reading(async (db) => {
+        const hosts = new Set<string>();
+        for (const groupId of new Set(groupIds)) {
+          let query = db
+            .selectFrom('finding')
+            .select('host_id')
+            .where('group_id', '=', groupId)
+            .where('is_open', '=', (eb) => eb.lit(1))
+            .orderBy('host_id')
+            .limit(limit + 1);
+          if (cursor !== null) query = query.where('host_id', '>', cursor.id);
+          for (const row of await query.execute()) hosts.add(row.host_id);
+        }
+        const rows = [...hosts].sort().slice(0, limit + 1);
+        return pageOf(
+          rows,
+          limit,
+          (id) => id,
+          (id) => ({ id }),
+        );
+      }),
+    presentGroups: ({ cursor, limit }) =>
+      engine.reading(async (db) => {
+        let query = db
+          .selectFrom('finding_group')
+          .innerJoin('group_count', 'group_count.group_id', 'finding_group.id')
+          .selectAll('finding_group')
+          .select(GROUP_COUNTS)
+          .where('finding_group.is_open', '=', (eb) => eb.lit(1))
+          .orderBy('finding_group.id')
+          .limit(limit + 1);
+        if (cursor !== null) query = query.where('finding_group.id', '>', cursor.id);
+        return pageOf(await query.execute(), limit, groupOf, ({ id }) => ({ id }));
+      }),
+    changes: (groupId, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('group_change')
+          .selectAll()
+          .where('group_id', '=', groupId)
+          .orderBy('at', 'desc')
+          .limit(limit)
+          .execute();
+        return rows.map(({ at, kind, hosts }) => ({ groupId, at, kind: kind as r.GroupChange['kind'], hosts }));
+      }),
   };
+}
+
+/** The hosts' pulses are taken first, so no revision has to be known: what is done depends on each finding alone. */
+export async function disposeIn(
+  tx: Tx,
+  wanted: Parameters<Findings['dispose']>[0],
+  by: r.Act,
+  note: Parameters<Findings['dispose']>[2],
+): Promise<readonly Disposed[]> {
+  const byHost = Map.groupBy(wanted.entries(), ([, { hostId }]) => hostId);
+  const pulses = await lockPulses(tx, [...byHost.keys()]);
+  const known = [...byHost].filter(([hostId]) => pulses.has(hostId));
+  const writes = known.map(([hostId, items]): HostWrite => ({
+    hostId,
+    expectRevision: pulses.get(hostId)!.revision,
+    at: by.at,
+    disposals: items.map(([, { disposal }]) => disposal),
+  }));
+  const results = await intakeIn(tx, writes);
+  const out: Disposed[] = wanted.map(() => ({ result: 'resolved', before: null }));
+  for (const [index, [, items]] of known.entries()) {
+    const result = results[index]!;
+    if (result.kind !== 'committed') continue;
+    for (const [place, [at]] of items.entries()) out[at] = result.disposed[place]!;
+  }
+  const done = out.some(({ result }) => result === 'changed');
+  if (note !== null && done) await writeAudit(tx, by, note);
+  return out;
 }

@@ -113,6 +113,10 @@ export function standingRow(standing: r.Standing) {
     waived: standing.waived,
     reasons: JSON.stringify(standing.reasons),
     drift: standing.drift === null ? null : JSON.stringify(standing.drift),
+    valid_until: standing.lapse?.validUntil ?? null,
+    bare_verdict: standing.lapse?.verdict ?? null,
+    bare_rank: standing.lapse?.rank ?? null,
+    bare_integrity: standing.lapse?.integrity ?? null,
   } satisfies Partial<HostRow>;
 }
 
@@ -158,6 +162,15 @@ export function hostOf(host: HostRow, pulse: Omit<Pulse, 'host_id' | 'verdict' |
       waived: host.waived,
       reasons: JSON.parse(host.reasons) as unknown,
       drift: host.drift === null ? null : (JSON.parse(host.drift) as NonNullable<r.Standing['drift']>),
+      lapse:
+        host.valid_until === null
+          ? null
+          : {
+              validUntil: host.valid_until,
+              verdict: host.bare_verdict!,
+              rank: host.bare_rank!,
+              integrity: host.bare_integrity!,
+            },
     },
     counters: {
       open: [host.open0, host.open1, host.open2, host.open3, host.open4],

@@ -5,22 +5,10 @@ import type { Engine, Tx } from './engine.ts';
 import { createHost, knownKey, writeLabels } from './enrol.ts';
 import { hostByKeyIn, hostIn, hostOf, PULSE_COLUMNS } from './hostrow.ts';
 import { intakeIn } from './intake.ts';
+import { lockPulses } from './pulses.ts';
 import type * as r from './records.ts';
 import type { Hosts } from './store.ts';
 import type { HostRow, RefusalRow } from './tables.ts';
-
-/** Locks the pulses of these hosts, in order, and answers their revisions. */
-async function lockPulses(tx: Tx, ids: readonly string[]): Promise<Map<string, { revision: number; state: string }>> {
-  const sorted = [...ids].sort();
-  const rows = await tx.bulk.select(
-    'pulse',
-    ['host_id', 'revision', 'state'],
-    ['host_id'],
-    sorted.map((host_id) => ({ host_id })),
-    true,
-  );
-  return new Map(rows.map(({ host_id, revision, state }) => [host_id, { revision, state }]));
-}
 
 /** The caller holds the pulse. */
 async function retireIn(tx: Tx, id: string, revision: number, by: r.Act): Promise<void> {
@@ -204,4 +192,8 @@ const HOST_COLUMNS = [
   'open4',
   'acknowledged',
   'waived_findings',
+  'valid_until',
+  'bare_verdict',
+  'bare_rank',
+  'bare_integrity',
 ] as const satisfies readonly (keyof HostRow)[];

@@ -11,8 +11,10 @@ import type { Row, Tx } from './engine.ts';
 import { FindingDraft } from './findingdraft.ts';
 import { chainRow, freshnessRow, lastRow, PULSE_COLUMNS, standingRow, type Pulse } from './hostrow.ts';
 import { enqueue } from './jobs.ts';
+import { writeLineages } from './policies.ts';
+import type { Lineage } from './policyrecords.ts';
 import type * as r from './records.ts';
-import type { HostWrite, IntakeResult } from './store.ts';
+import type { Disposed, HostWrite, IntakeResult } from './store.ts';
 import type { ReportRow, VerdictChangeRow } from './tables.ts';
 
 const SAME = [
@@ -36,6 +38,10 @@ const STANDING = [
   'waived',
   'reasons',
   'drift',
+  'valid_until',
+  'bare_verdict',
+  'bare_rank',
+  'bare_integrity',
 ] as const;
 const COUNTERS = ['open0', 'open1', 'open2', 'open3', 'open4', 'acknowledged', 'waived_findings'] as const;
 const JUDGED = [...STANDING, ...COUNTERS, 'facts', 'image_booted', 'image_staged', 'image_rollback', 'rule'] as const;
@@ -67,7 +73,8 @@ const judges = (item: HostWrite) =>
   item.images !== undefined ||
   item.rule !== undefined ||
   item.audit !== undefined ||
-  (item.findings !== undefined && item.findings.length > 0);
+  (item.findings !== undefined && item.findings.length > 0) ||
+  (item.disposals !== undefined && item.disposals.length > 0);
 
 function rowOfReport(hostId: string, copy: number, report: NonNullable<HostWrite['report']>): ReportRow {
   return {
@@ -103,17 +110,23 @@ export function reportOfSame(hostId: string, same: SameColumns): ReportRow | und
 export { SAME as SAME_COLUMNS };
 
 /** Carries out a group inside a transaction of the caller. */
-export async function intakeIn(tx: Tx, items: readonly HostWrite[]): Promise<readonly IntakeResult[]> {
+export async function intakeIn(tx: Tx, items: readonly HostWrite[]): Promise<readonly Carried[]> {
   const group = new Intake(tx);
   await group.load(items);
-  const results: IntakeResult[] = [];
+  const results: Carried[] = [];
   for (const item of items) results.push(group.apply(item));
   await group.write();
   return results;
 }
 
+/** With what became of an item's disposals, for those who decide. */
+type Carried =
+  | (Extract<IntakeResult, { kind: 'committed' }> & { readonly disposed: readonly Disposed[] })
+  | Exclude<IntakeResult, { kind: 'committed' }>;
+
 class Intake {
   readonly #tx: Tx;
+  #waiverStamp: string | undefined;
   readonly #hosts = new Map<string, HostDraft>();
   readonly #findings = new FindingDraft();
   /** Highest copy kept under numbers that `history` and `fork` items name; absent: none. */
@@ -122,6 +135,7 @@ class Intake {
   readonly #kept = new Set<string>();
   readonly #reports: ReportRow[] = [];
   readonly #verdicts: VerdictChangeRow[] = [];
+  readonly #lineages: { readonly hostId: string; readonly lineage: Lineage }[] = [];
   readonly #jobs: r.NewJob[] = [];
   readonly #audits: { by: r.Act; entry: Entry }[] = [];
 
@@ -161,6 +175,12 @@ class Intake {
     }
     await this.#findings.load(this.#tx, items);
     await this.#loadCopies(items);
+    if (items.some(({ waiverStamp }) => waiverStamp !== undefined)) {
+      // Shared and held to the end: who revokes a waiver meanwhile waits, and then sees what was written under it.
+      let query = this.#tx.db.selectFrom('waiver_counter').select('stamp').where('id', '=', 1);
+      if (this.#tx.locks) query = query.forShare();
+      this.#waiverStamp = String((await query.executeTakeFirstOrThrow()).stamp);
+    }
   }
 
   async #loadCopies(items: readonly HostWrite[]): Promise<void> {
@@ -181,18 +201,20 @@ class Intake {
     }
   }
 
-  apply(item: HostWrite): IntakeResult {
+  apply(item: HostWrite): Carried {
     const draft = this.#hosts.get(item.hostId);
     if (draft === undefined) return { kind: 'unknown-host' };
     const { pulse } = draft;
     if (pulse.revision !== item.expectRevision || !this.#fits(draft, item)) return { kind: 'conflict' };
+    if (item.waiverStamp !== undefined && item.waiverStamp !== this.#waiverStamp) return { kind: 'conflict' };
     draft.touched = true;
     pulse.revision++;
     if (item.report !== undefined) this.#keep(draft, item.report);
     if (item.chain !== undefined) Object.assign(pulse, chainRow(item.chain));
     if (item.last !== undefined) Object.assign(pulse, lastRow(item.last));
     if (item.freshness !== undefined) Object.assign(pulse, freshnessRow(item.freshness));
-    const changed = judges(item) ? this.#judge(draft, item) : { opened: [], reopened: [], resolved: [] };
+    const changed = judges(item) ? this.#judge(draft, item) : NOTHING;
+    if (item.lineage !== undefined) this.#lineages.push({ hostId: item.hostId, lineage: item.lineage });
     if (item.jobs !== undefined) this.#jobs.push(...item.jobs);
     return { kind: 'committed', revision: pulse.revision, ...changed };
   }
@@ -325,6 +347,7 @@ class Intake {
       this.#verdicts,
     );
     await this.#findings.write(this.#tx);
+    await writeLineages(this.#tx, this.#lineages);
     await enqueue(this.#tx, this.#jobs);
     for (const { by, entry } of this.#audits) await writeAudit(this.#tx, by, entry);
   }
@@ -344,6 +367,8 @@ class Intake {
     }
   }
 }
+
+const NOTHING = { opened: [], reopened: [], resolved: [], disposed: [] } as const;
 
 /** Only its keys count: the columns of `report`, checked against the row's type. */
 const EMPTY_REPORT: Readonly<Record<keyof ReportRow, null>> = {

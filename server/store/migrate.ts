@@ -3,9 +3,17 @@ import { sql, type Kysely } from 'kysely';
 import type { Tables } from './tables.ts';
 import { schema0001, type Dialect } from './migrations/0001.ts';
 import { schema0002 } from './migrations/0002.ts';
+import { schema0003 } from './migrations/0003.ts';
+import { schema0004 } from './migrations/0004.ts';
 import { StoreError } from './store.ts';
 
-const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [schema0001, schema0002];
+/** By version, from 1: what has landed never changes. */
+export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [
+  schema0001,
+  schema0002,
+  schema0003,
+  schema0004,
+];
 
 /** The schema that this build reads and writes. */
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -1,6 +1,7 @@
 /** `openStore`: from a URL to a store that keeps the contract of store.ts. */
 import { auditOn } from './audit.ts';
 import { blobsOn } from './blobs.ts';
+import { bulksOn } from './bulks.ts';
 import type { Engine } from './engine.ts';
 import { tokensOn } from './enrol.ts';
 import { findingsOn } from './findings.ts';
@@ -8,6 +9,7 @@ import { hostsOn } from './hosts.ts';
 import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
 import { jobsOn } from './jobs.ts';
+import { imageAgesOn, lineagesOn, policyVersionsOn } from './policies.ts';
 import { openPostgres } from './postgres.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
@@ -17,6 +19,8 @@ import { settingsOn } from './settings.ts';
 import { openSqlite } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
 import { denialsOn, trustOn } from './trust.ts';
+import { viewsOn } from './views.ts';
+import { waiversOn } from './waivers.ts';
 
 /** The store on an engine. */
 export function storeOn(engine: Engine): Store {
@@ -27,10 +31,16 @@ export function storeOn(engine: Engine): Store {
     hosts: hostsOn(engine),
     reports: reportsOn(engine),
     findings: findingsOn(engine),
+    waivers: waiversOn(engine),
+    bulks: bulksOn(engine),
+    views: viewsOn(engine),
     images: imagesOn(engine),
     sources: sourcesOn(engine),
     trust: trustOn(engine),
     denials: denialsOn(engine),
+    policies: policyVersionsOn(engine),
+    lineages: lineagesOn(engine),
+    imageAges: imageAgesOn(engine),
     blobs: blobsOn(engine),
     jobs: jobsOn(engine),
     audit: auditOn(engine),

@@ -151,6 +151,17 @@ export type Standing = {
   readonly reasons: unknown;
   /** Totals of drift by change; null where it is not known. */
   readonly drift: { readonly added: number; readonly removed: number; readonly modified: number } | null;
+  /**
+   * Where something is waived: the end of the first waiver, and the answers without any. From then on, and until the host is judged
+   * again, those are told (`server/standing.ts`; lists and counts do the same). Null or absent where nothing is waived.
+   */
+  readonly lapse?: Lapse | null;
+};
+export type Lapse = {
+  readonly validUntil: Instant;
+  readonly verdict: string;
+  readonly rank: number;
+  readonly integrity: string;
 };
 
 /** Severities, lowest first; lists sort by the number. */
@@ -268,6 +279,42 @@ export type FindingChange =
   /** An accepted, complete report lacks it. Not open: nothing happens. */
   | { readonly kind: 'absent'; readonly groupId: string; readonly reason: CloseReason };
 
+/** Who looked at it and until when it leaves the queue; the finding weighs as before. */
+export type Ack = {
+  readonly by: string;
+  readonly at: Instant;
+  readonly until: Instant;
+  readonly note: string | null;
+};
+
+/** Why a finding is open again that people had decided about. */
+export type Returned = {
+  readonly how:
+    | 'waiver_expired'
+    | 'waiver_revoked'
+    /** The waiver does not match it any more: its severity, its host or the host's image is another one. */
+    | 'waiver_changed'
+    | 'acknowledgement_over'
+    | 'acknowledgement_withdrawn';
+  /** The waiver, or who had acknowledged. */
+  readonly what: string;
+  readonly at: Instant;
+};
+
+/** What people decided about a present finding, as it is from now on. Not present, or of another episode: nothing happens. */
+export type Disposal = {
+  readonly groupId: string;
+  /** Of which the decision was made; absent: whichever is present. */
+  readonly episode?: number;
+  /** What it must be now for this to happen; absent: anything. */
+  readonly from?: readonly Disposition[];
+  readonly to:
+    | { readonly kind: 'none'; readonly why: Returned | null }
+    | { readonly kind: 'acknowledged'; readonly ack: Ack }
+    /** Until the waiver ends: it is then over by itself, whatever ran or not. */
+    | { readonly kind: 'waived'; readonly waiverId: string; readonly until: Instant };
+};
+
 export type FindingStatus = 'open' | 'acknowledged' | 'waived' | 'resolved';
 export type Disposition = 'none' | 'acknowledged' | 'waived';
 
@@ -284,7 +331,14 @@ export type Finding = {
   readonly resolvedAt: Instant | null;
   /** How often it came back. */
   readonly reopened: number;
+  /** The waiver that covers it, or the last one that did. */
   readonly waiverId: string | null;
+  /** When its disposition ends by itself; null for none. */
+  readonly until: Instant | null;
+  readonly ack: Ack | null;
+  readonly returned: Returned | null;
+  /** It opened and ended so often that it says little, until this time; null where it does not flap. */
+  readonly flappingUntil: Instant | null;
   readonly detail: unknown;
 };
 export type FindingWithGroup = Finding & { readonly group: GroupFacts };
@@ -306,12 +360,76 @@ export type FindingGroup = GroupFacts & {
   readonly firstSeen: Instant;
   /** When it last opened on some host, to the minute. */
   readonly lastNewAt: Instant;
+  /** The first of open, acknowledged, waived that it is on some host; else resolved. The tabs of lists. */
+  readonly status: FindingStatus;
+  readonly assignee: string | null;
+  /** Of what people decide about the group as such: the precondition of assigning it. */
+  readonly revision: number;
+  /** On some host it opens and ends again and again, until this time; 0 where it never did. */
+  readonly flappingUntil: Instant;
   readonly hosts: {
     readonly open: number;
     readonly acknowledged: number;
     readonly waived: number;
     readonly ever: number;
+    /** Present ones that were resolved before. */
+    readonly reopened: number;
   };
+};
+
+/** How many hosts a group opened, came back and ended on within a minute. */
+export type GroupChange = {
+  readonly groupId: string;
+  readonly at: Instant;
+  readonly kind: 'opened' | 'reopened' | 'resolved';
+  readonly hosts: number;
+};
+
+/** A list that somebody wants again: `query` is the page's own, and is parsed by whoever shows it. */
+export type SavedView = {
+  readonly id: string;
+  /** Null: shared. */
+  readonly owner: string | null;
+  readonly name: string;
+  readonly list: string;
+  readonly query: string;
+  readonly createdAt: Instant;
+  readonly createdBy: string;
+};
+
+/** An act on many, from its preview on. */
+export type BulkState = 'previewed' | 'applying' | 'done' | 'undone';
+export type Bulk = {
+  /** Also the token: whoever knows it and is the actor applies it. */
+  readonly id: string;
+  readonly actor: string;
+  readonly action: string;
+  /** JSON values that the caller parses. */
+  readonly terms: unknown;
+  readonly filter: unknown;
+  readonly asOf: Instant;
+  readonly matched: number;
+  readonly state: BulkState;
+  /** Not applied by then: it is gone. */
+  readonly expiresAt: Instant;
+  readonly applyKey: string | null;
+  readonly appliedAt: Instant | null;
+  readonly doneAt: Instant | null;
+  readonly changed: number;
+  readonly skipped: number;
+  readonly undoUntil: Instant | null;
+  /** The act that this one takes back. */
+  readonly undoes: string | null;
+};
+export type BulkItem = {
+  /** The empty string where it is about the whole group. */
+  readonly hostId: string;
+  readonly groupId: string;
+  readonly episode: number;
+  /** Null: not yet. `changed`, or why not: `resolved`, `another_episode`, `waived`, `so_already` … */
+  readonly result: string | null;
+  /** What it was before, for taking it back. */
+  readonly before: unknown;
 };
 
 // ── images and manifests ─────────────────────────────────────────────────────────────────────────────────────────────

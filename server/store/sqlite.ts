@@ -9,6 +9,7 @@ import Database from 'better-sqlite3';
 import { Kysely, sql, SqliteDialect, type SqliteDatabase } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import { SQLITE_BUSY_WAIT_MS, SQLITE_STATEMENTS_MAX, SQLITE_WAL_PAGES } from '#src/limits.ts';
+import { globMatcher } from '#src/finding/exempt.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
 import { migrate } from './migrate.ts';
@@ -84,6 +85,21 @@ function bulkOf(prepare: (text: string) => Statement): Bulk {
       const statement = prepare(`select ${quoted(columns)} from "${table}" where ${where(key)}`);
       return keys.flatMap((one) => statement.all(...values(one, key)) as never[]);
     },
+  };
+}
+
+/** `bp_glob(glob, subject)`: the policies' own globs, so that a filter means what a policy would. */
+function globFunction(): (glob: unknown, subject: unknown) => number {
+  const known = new Map<string, (subject: string) => boolean>();
+  return (glob, subject) => {
+    const source = String(glob);
+    let matches = known.get(source);
+    if (matches === undefined) {
+      if (known.size > 100) known.clear();
+      matches = globMatcher(source);
+      known.set(source, matches);
+    }
+    return matches(String(subject)) ? 1 : 0;
   };
 }
 
@@ -182,6 +198,8 @@ export async function openSqlite(path: string): Promise<Engine> {
     reader = new Database(path, { readonly: true, timeout: SQLITE_BUSY_WAIT_MS });
     reader.pragma('cache_size = -65536');
     reader.pragma('temp_store = memory');
+    // Both: previews of acts on many choose what they cover inside their write.
+    for (const one of [reader, writer]) one.function('bp_glob', { deterministic: true }, globFunction());
   } catch (error) {
     writer.close();
     if (isSqlite(error) && FOREIGN.has(error.code))

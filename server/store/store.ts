@@ -24,6 +24,9 @@
 import { BootproofError } from '#src/error.ts';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
+import type { FilterLine } from '#src/finding/filter.ts';
+import type { Bulks, Views, Waivers } from './decided.ts';
+import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
 import type * as t from './trustrecords.ts';
 
@@ -50,10 +53,16 @@ export interface Store {
   readonly hosts: Hosts;
   readonly reports: Reports;
   readonly findings: Findings;
+  readonly waivers: Waivers;
+  readonly bulks: Bulks;
+  readonly views: Views;
   readonly images: Images;
   readonly sources: Sources;
   readonly trust: Trust;
   readonly denials: Denials;
+  readonly policies: p.PolicyVersions;
+  readonly lineages: p.Lineages;
+  readonly imageAges: p.ImageAges;
   readonly blobs: Blobs;
   readonly jobs: Jobs;
   readonly audit: Audit;
@@ -92,8 +101,14 @@ export type HostWrite = {
   readonly standing?: r.Standing;
   readonly images?: r.Host['images'];
   readonly rule?: string | null;
+  /** What the host booted, and under what its own files were made; written where it changed. */
+  readonly lineage?: p.Lineage;
   /** Observed changes; the store finds what is new, reopened or resolved, and keeps episodes and all counters. */
   readonly findings?: readonly r.FindingChange[];
+  /** What people decided about present findings, after the changes above. */
+  readonly disposals?: readonly r.Disposal[];
+  /** `Waivers.stamp` under which the disposals were found; another one now means `conflict`: a revoked waiver must not slip in. */
+  readonly waiverStamp?: string;
   /** Enqueued in the same transaction: a report is never committed without the work that it asks for. */
   readonly jobs?: readonly r.NewJob[];
   /** What a person or job did through this write (accept a fork, …). */
@@ -173,7 +188,35 @@ export interface Findings {
   get(hostId: string, groupId: string): Promise<r.FindingWithGroup | undefined>;
   episodes(hostId: string, groupId: string): Promise<readonly r.Episode[]>;
   group(id: string): Promise<r.FindingGroup | undefined>;
+  /**
+   * Acknowledgements given and taken back: they change no verdict. One transaction for at most BULK_CHUNK findings, with `note` as
+   * its one audit entry. Answers what became of each, in their order, with how it was before.
+   */
+  dispose(
+    wanted: readonly { readonly hostId: string; readonly disposal: r.Disposal }[],
+    by: r.Act,
+    note: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'> | null,
+  ): Promise<readonly Disposed[]>;
+  /** Hosts and groups with findings whose disposition ended before `now`, by time: at most `limit`. */
+  lapsed(now: Instant, limit: number): Promise<readonly { readonly hostId: string; readonly groupId: string }[]>;
+  /** The earliest end of any disposition; null where there is none. */
+  nextLapse(): Promise<Instant | null>;
+  /** False where the group's revision moved, or there is no such group. */
+  assign(groupId: string, expectRevision: number, assignee: string | null, by: r.Act): Promise<boolean>;
+  /** Hosts with present findings of these groups, by id; for what a decision changes. */
+  hostsOf(
+    groupIds: readonly string[],
+    page: PageRequest<{ readonly id: string }>,
+  ): Promise<r.Page<string, { readonly id: string }>>;
+  /** Every group with a present finding, by id. */
+  presentGroups(page: PageRequest<{ readonly id: string }>): Promise<r.Page<r.FindingGroup, { readonly id: string }>>;
+  /** When hosts of a group opened, came back and ended, newest minute first, at most `limit`. */
+  changes(groupId: string, limit: number): Promise<readonly r.GroupChange[]>;
 }
+export type Disposed = {
+  readonly result: 'changed' | 'resolved' | 'another_episode' | 'waived' | 'so_already' | 'not_acknowledged';
+  readonly before: { readonly disposition: r.Disposition; readonly ack: r.Ack | null } | null;
+};
 
 export interface Images {
   /** By manifest digest or alias, and how it was found. */
@@ -237,6 +280,20 @@ export interface Trust {
     by: r.Act,
     events: readonly Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>[],
   ): Promise<number | undefined>;
+  /** Another text after every write of anybody to results, notes and denials: what processes remember is then old. One read of a row. */
+  version(): Promise<string>;
+  /** What results are reached under, a JSON value by name: the image policy that counts, and each trust root. */
+  note(name: string): Promise<unknown>;
+  /** With what happened, and the work that it asks for, in one transaction. */
+  setNote(
+    name: string,
+    value: unknown,
+    by: r.Act,
+    then: {
+      readonly event: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'> | null;
+      readonly jobs: readonly r.NewJob[];
+    },
+  ): Promise<void>;
 }
 
 /** What people deny, whoever signed it. Each change enqueues in its own transaction the work that it asks for. */
@@ -271,20 +328,6 @@ export interface Jobs {
   lag(now: Instant): Promise<
     readonly {
       readonly kind: string;
-  /** Another text after every write of anybody to results, notes and denials: what processes remember is then old. One read of a row. */
-  version(): Promise<string>;
-  /** What results are reached under, a JSON value by name: the image policy that counts, and each trust root. */
-  note(name: string): Promise<unknown>;
-  /** With what happened, and the work that it asks for, in one transaction. */
-  setNote(
-    name: string,
-    value: unknown,
-    by: r.Act,
-    then: {
-      readonly event: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'> | null;
-      readonly jobs: readonly r.NewJob[];
-    },
-  ): Promise<void>;
       readonly waiting: number;
       readonly running: number;
       readonly oldest: Instant;
@@ -332,12 +375,20 @@ export type HostCursor =
   | { readonly sort: 'attention'; readonly rank: number; readonly id: string };
 
 export type GroupFilter = {
-  /** Default: groups that are open on some host. `all`: also those resolved everywhere. */
+  /** Default: groups that are present on some host. `all`: also those resolved everywhere. */
   readonly status?: 'open' | 'all';
+  /** Groups of this tab only: instead of `status`. */
+  readonly tab?: r.FindingStatus;
   readonly severities?: readonly r.Severity[];
   readonly rule?: string;
   readonly kind?: string;
   readonly subjectPrefix?: string;
+  /** A parsed filter line (src/finding/filter.ts); severities in it go before `severities`. */
+  readonly line?: FilterLine;
+  /** Host groups that the asker sees; null or absent for all. */
+  readonly scope?: readonly string[] | null;
+  /** For what the clock decides (flapping, stale); needed where `line` asks for it. */
+  readonly now?: Instant;
 };
 /** `severity`: severity, then newest; `recent`: newest first. Ties by id. */
 export type GroupCursor =
@@ -347,6 +398,9 @@ export type GroupCursor =
 export type FindingFilter = {
   readonly severities?: readonly r.Severity[];
   readonly statuses?: readonly Exclude<r.FindingStatus, 'resolved'>[];
+  readonly line?: FilterLine;
+  readonly scope?: readonly string[] | null;
+  readonly now?: Instant;
 };
 /** Severity, then newest opened, then host and group. */
 export type FindingCursor = {

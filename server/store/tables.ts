@@ -25,6 +25,16 @@ export type Tables = {
   source: SourceRow;
   blob: BlobRow;
   job: JobRow;
+  group_change: GroupChangeRow;
+  waiver: WaiverRow;
+  waiver_counter: WaiverCounterRow;
+  saved_view: SavedViewRow;
+  bulk: BulkRow;
+  bulk_item: BulkItemRow;
+  policy_version: PolicyVersionRow;
+  host_lineage: HostLineageRow;
+  image_made: ImageMadeRow;
+  image_tag: ImageTagRow;
 };
 export type TableName = keyof Tables;
 
@@ -88,6 +98,11 @@ export type HostRow = {
   open4: number;
   acknowledged: number;
   waived_findings: number;
+  /** All null, or none: while something is waived. */
+  valid_until: number | null;
+  bare_verdict: string | null;
+  bare_rank: number | null;
+  bare_integrity: string | null;
 };
 
 /**
@@ -171,6 +186,11 @@ export type FindingGroupRow = {
   is_open: number;
   first_seen: number;
   last_new_at: number;
+  /** Of `GROUP_STATUSES`. */
+  status: number;
+  assignee: string | null;
+  revision: number;
+  flapping_until: number;
 };
 
 /** Hot and narrow, apart from what lists sort by. */
@@ -180,7 +200,10 @@ export type GroupCountRow = {
   acknowledged: number;
   waived: number;
   ever: number;
+  reopened: number;
 };
+
+export type GroupChangeRow = { group_id: string; at: number; kind: string; hosts: number };
 
 export type FindingRow = {
   host_id: string;
@@ -196,6 +219,11 @@ export type FindingRow = {
   episode: number;
   waiver_id: string | null;
   detail: string;
+  until: number | null;
+  ack: string | null;
+  returned: string | null;
+  /** JSON: times of its newest openings and endings, at most FLAPPING_TURNS. */
+  turns: string | null;
 };
 
 export type EpisodeRow = {
@@ -266,4 +294,97 @@ export type JobRow = {
   again_at: number | null;
   payload: string;
   error: string | null;
+};
+
+export type WaiverRow = {
+  n: number;
+  revision: number;
+  kind: string;
+  title: string;
+  justification: string;
+  compensating: string | null;
+  ticket: string | null;
+  selector: string;
+  ceiling: number;
+  starts_at: number | null;
+  expires_at: number;
+  state: string;
+  requested_by: string;
+  requested_at: number;
+  decided_by: string | null;
+  decided_at: number | null;
+  decision_note: string | null;
+  alone: number;
+  ended_by: string | null;
+  ended_at: number | null;
+  end_reason: string | null;
+  extension: string | null;
+  scope: string | null;
+  expiry_noted: number;
+};
+
+export type WaiverCounterRow = { id: number; next: number; stamp: number };
+
+export type SavedViewRow = {
+  id: string;
+  owner: string | null;
+  name: string;
+  list: string;
+  query: string;
+  created_at: number;
+  created_by: string;
+};
+
+export type BulkRow = {
+  id: string;
+  actor: string;
+  action: string;
+  terms: string;
+  filter: string;
+  as_of: number;
+  matched: number;
+  state: string;
+  expires_at: number;
+  apply_key: string | null;
+  applied_at: number | null;
+  done_at: number | null;
+  changed: number;
+  skipped: number;
+  undo_until: number | null;
+  undoes: string | null;
+};
+
+export type BulkItemRow = {
+  bulk_id: string;
+  host_id: string;
+  group_id: string;
+  episode: number;
+  result: string | null;
+  before: string | null;
+};
+
+export type PolicyVersionRow = {
+  n: number;
+  digest: string;
+  name: string;
+  documents: string;
+  origin: string;
+  place: string | null;
+  commit_id: string | null;
+  note: string | null;
+  created_at: number;
+  created_by: string;
+};
+
+export type HostLineageRow = { host_id: string; lineage: string };
+
+export type ImageMadeRow = { digest: string; made_at: number | null };
+
+export type ImageTagRow = {
+  reference: string;
+  digests: string;
+  moved_at: number;
+  checked_at: number | null;
+  due_at: number;
+  failure: string | null;
 };

@@ -5,37 +5,76 @@
 import { sql, type Kysely } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Engine } from '../engine.ts';
-import { DISPOSITIONS } from '../findingdraft.ts';
-import { factsOf, findingOf, GROUP_FACTS, groupOf } from '../findings.ts';
+import { DISPOSITIONS, GROUP_STATUSES } from '../findingdraft.ts';
+import { factsOf, findingOf, GROUP_COUNTS, GROUP_FACTS, groupOf } from '../findings.ts';
 import type * as r from '../records.ts';
 import type { FindingCursor, FindingFilter, GroupCursor, GroupFilter, PageRequest, Reads } from '../store.ts';
 import type { Tables } from '../tables.ts';
+import { partsOf, type EngineKind, type LineParts } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
 const plain = (db: Db) => db as unknown as Kysely<Tables>;
 
-/** One walk of an index: at most one severity, from a key on or from the start. */
-export type Walk<Cursor> = { readonly severity: r.Severity | undefined; readonly from: Cursor | null };
+/** One walk of an index: at most one severity and one status, from a key on or from the start. */
+export type Walk<Cursor> = {
+  readonly severity: r.Severity | undefined;
+  readonly status: r.FindingStatus | undefined;
+  readonly from: Cursor | null;
+};
 
 /**
  * The walks that a page needs. In lists by severity (`reached`) a cursor has walked higher severities to their end, and not
- * begun with lower ones; a cursor by age is a point in every walk.
+ * begun with lower ones; a cursor by age is a point in every walk, as is any cursor among statuses.
  */
 function walks<Cursor>(
-  severities: readonly r.Severity[] | undefined,
+  { severities, statuses }: Pick<LineParts, 'severities' | 'statuses'>,
   cursor: Cursor | null,
   reached: number | null,
 ): Walk<Cursor>[] {
-  if (severities === undefined) return [{ severity: undefined, from: cursor }];
+  const states = statuses === undefined ? [undefined] : [...new Set(statuses)];
+  const each = (severity: r.Severity | undefined, from: Cursor | null) =>
+    states.map((status) => ({ severity, status, from }));
+  if (severities === undefined) return each(undefined, cursor);
   const left = [...new Set(severities)].filter((severity) => reached === null || severity <= reached);
-  return left.map((severity) => ({ severity, from: reached === null || severity === reached ? cursor : null }));
+  return left.flatMap((severity) => each(severity, reached === null || severity === reached ? cursor : null));
 }
-const unbroken = <Cursor>(severities: readonly r.Severity[] | undefined) => walks<Cursor>(severities, null, null);
 
-function groupSelection(db: Db, filter: GroupFilter, severity: r.Severity | undefined) {
+/** All walks, each from its start. */
+export const walksOf = (parts: Pick<LineParts, 'severities' | 'statuses'>): Walk<never>[] =>
+  walks<never>(parts, null, null);
+
+/** What both kinds of list are narrowed by. */
+function partsFor(
+  filter: Pick<FindingFilter, 'line' | 'scope' | 'now' | 'severities'>,
+  engine: EngineKind,
+  statuses: readonly r.FindingStatus[] | undefined,
+): LineParts {
+  const { line = [], scope, now } = filter;
+  const parts = partsOf(line, { now, engine, scope });
+  const both = <T>(a: readonly T[] | undefined, b: readonly T[] | undefined): readonly T[] | undefined =>
+    a === undefined ? b : b === undefined ? a : a.filter((one) => b.includes(one));
+  return {
+    ...parts,
+    severities: both(filter.severities, parts.severities),
+    statuses: both(statuses, parts.statuses),
+  };
+}
+
+export const groupParts = (filter: GroupFilter, engine: EngineKind): LineParts =>
+  partsFor(filter, engine, filter.tab === undefined ? undefined : [filter.tab]);
+export const findingParts = (filter: FindingFilter, engine: EngineKind): LineParts =>
+  partsFor(filter, engine, filter.statuses);
+
+export function groupSelection(
+  db: Db,
+  filter: GroupFilter,
+  { group, host }: Pick<LineParts, 'group' | 'host'>,
+  { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
+) {
   let query = plain(db).selectFrom('finding_group');
-  if (filter.status !== 'all') query = query.where('finding_group.is_open', '=', (eb) => eb.lit(1));
+  if (status !== undefined) query = query.where('finding_group.status', '=', GROUP_STATUSES.indexOf(status));
+  else if (filter.status !== 'all') query = query.where('finding_group.is_open', '=', (eb) => eb.lit(1));
   if (severity !== undefined) query = query.where('finding_group.sev', '=', severity);
   if (filter.rule !== undefined) query = query.where('finding_group.rule', '=', filter.rule);
   if (filter.kind !== undefined) query = query.where('finding_group.kind', '=', filter.kind);
@@ -43,20 +82,30 @@ function groupSelection(db: Db, filter: GroupFilter, severity: r.Severity | unde
     query = query
       .where('finding_group.subject', '>=', filter.subjectPrefix)
       .where('finding_group.subject', '<', `${filter.subjectPrefix}\u{10ffff}`);
-  return query;
+  for (const condition of group) query = query.where(condition);
+  if (host.length === 0) return query;
+  // A walk through what is resolved asks for resolved findings; every other one for present ones. Each has its index by group.
+  const isOpen = sql.lit(status === 'resolved' ? 0 : 1);
+  return query.where(
+    sql<boolean>`exists (select 1 from finding
+      join host on host.id = finding.host_id join pulse on pulse.host_id = finding.host_id
+      where finding.group_id = finding_group.id and finding.is_open = ${isOpen} and ${sql.join([...host], sql` and `)})`,
+  );
 }
 
 export function groupPage(
   db: Db,
   filter: GroupFilter,
-  { severity, from }: Walk<GroupCursor>,
+  walk: Walk<GroupCursor>,
   sort: GroupCursor['sort'],
   limit: number,
+  parts: Pick<LineParts, 'group' | 'host'> = NOTHING_MORE,
 ) {
-  const query = groupSelection(db, filter, severity)
+  const { severity, from } = walk;
+  const query = groupSelection(db, filter, parts, walk)
     .innerJoin('group_count', 'group_count.group_id', 'finding_group.id')
     .selectAll('finding_group')
-    .select(['group_count.open', 'group_count.acknowledged', 'group_count.waived', 'group_count.ever'])
+    .select(GROUP_COUNTS)
     .limit(limit + 1);
   const newest = ['finding_group.last_new_at', 'finding_group.id'] as const;
   // With the severity fixed both sorts are the same order, and one index serves them.
@@ -70,6 +119,7 @@ export function groupPage(
   const ordered = query.orderBy(newest[0], 'desc').orderBy(newest[1], 'desc');
   return from === null ? ordered : ordered.where(beyond(newest, 'down', [from.at, from.id]));
 }
+const NOTHING_MORE = { group: [], host: [] } as const;
 
 type GroupKey = { readonly sev: number; readonly last_new_at: number; readonly id: string };
 const GROUP_BEFORE: Readonly<Record<GroupCursor['sort'], (a: GroupKey, b: GroupKey) => boolean>> = {
@@ -77,21 +127,61 @@ const GROUP_BEFORE: Readonly<Record<GroupCursor['sort'], (a: GroupKey, b: GroupK
   recent: (a, b) => (a.last_new_at === b.last_new_at ? a.id > b.id : a.last_new_at > b.last_new_at),
 };
 
-function findingSelection(db: Db, filter: FindingFilter, severity: r.Severity | undefined) {
+/** Of groups that are listed for some hosts only: how many of those are in which status. */
+async function countsWithin(db: Db, ids: readonly string[], host: LineParts['host']) {
+  const rows = await plain(db)
+    .selectFrom('finding')
+    .innerJoin('host', 'host.id', 'finding.host_id')
+    .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
+    .select((eb) => [
+      'finding.group_id',
+      'finding.disposition',
+      eb.fn.countAll<number>().as('count'),
+      eb.fn.sum<number>(sql`case when finding.episode > 1 then 1 else 0 end`).as('reopened'),
+    ])
+    .where('finding.is_open', '=', (eb) => eb.lit(1))
+    .where('finding.group_id', 'in', [...ids])
+    .where(sql<boolean>`${sql.join([...host], sql` and `)}`)
+    .groupBy(['finding.group_id', 'finding.disposition'])
+    .execute();
+  const out = new Map(ids.map((id) => [id, { open: 0, acknowledged: 0, waived: 0, ever: 0, reopened: 0 }]));
+  for (const { group_id, disposition, count, reopened } of rows) {
+    const counts = out.get(group_id)!;
+    counts[disposition === 0 ? 'open' : disposition === 1 ? 'acknowledged' : 'waived'] += count;
+    counts.ever += count;
+    counts.reopened += reopened;
+  }
+  return out;
+}
+
+export function findingSelection(
+  db: Db,
+  { group, host }: Pick<LineParts, 'group' | 'host'>,
+  { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
+) {
   let query = plain(db)
     .selectFrom('finding')
     .where('finding.is_open', '=', (eb) => eb.lit(1));
   if (severity !== undefined) query = query.where('finding.sev', '=', severity);
-  if (filter.statuses !== undefined) {
-    const wanted = filter.statuses.map((status) => DISPOSITIONS.indexOf(status === 'open' ? 'none' : status));
-    query = query.where('finding.disposition', 'in', wanted);
+  if (status !== undefined) {
+    const disposition = DISPOSITIONS.indexOf(status === 'open' ? 'none' : (status as r.Disposition));
+    query = query.where('finding.disposition', '=', (eb) => eb.lit(disposition));
+    // Said once more, for the index of those that people decided about.
+    if (disposition > 0) query = query.where('finding.disposition', '>', (eb) => eb.lit(0));
   }
+  for (const condition of [...group, ...host]) query = query.where(condition);
   return query;
 }
 
-export function findingPage(db: Db, filter: FindingFilter, { severity, from }: Walk<FindingCursor>, limit: number) {
+export function findingPage(
+  db: Db,
+  walk: Walk<FindingCursor>,
+  limit: number,
+  parts: Pick<LineParts, 'group' | 'host'> = NOTHING_MORE,
+) {
   const order = ['finding.sev', 'finding.opened_at', 'finding.host_id', 'finding.group_id'] as const;
-  const query = findingSelection(db, filter, severity)
+  const { from } = walk;
+  const query = findingSelection(db, parts, walk)
     .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
     .innerJoin('host', 'host.id', 'finding.host_id')
     .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
@@ -105,6 +195,19 @@ export function findingPage(db: Db, filter: FindingFilter, { severity, from }: W
     .limit(limit + 1);
   if (from === null) return query;
   return query.where(beyond(order, 'down', [from.severity, from.at, from.hostId, from.groupId]));
+}
+
+/** Rows to count: with the other tables only where a condition is about them. */
+function findingRows(db: Db, parts: LineParts, walk: Pick<Walk<unknown>, 'severity' | 'status'>, limit: number) {
+  const query = findingSelection(db, parts, walk);
+  const some = sql<number>`1`.as('one');
+  if (parts.group.length === 0 && parts.host.length === 0) return query.select(some).limit(limit);
+  return query
+    .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
+    .innerJoin('host', 'host.id', 'finding.host_id')
+    .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
+    .select(some)
+    .limit(limit);
 }
 
 type FindingKey = {
@@ -187,35 +290,42 @@ export function findingReads(
     groups: (filter, sort, page) =>
       engine.reading(async (db) => {
         const lists = [];
+        const parts = groupParts(filter, engine.kind);
         const reached = page.cursor?.sort === 'severity' ? page.cursor.severity : null;
-        for (const walk of walks(filter.severities, page.cursor, reached))
-          lists.push(await groupPage(db, filter, walk, sort, page.limit).execute());
+        for (const walk of walks(parts, page.cursor, reached))
+          lists.push(await groupPage(db, filter, walk, sort, page.limit, parts).execute());
+        const rows = merged(lists, GROUP_BEFORE[sort], page.limit + 1);
+        const ids = rows.slice(0, page.limit).map(({ id }) => id);
+        const within =
+          parts.host.length === 0 || ids.length === 0 ? undefined : await countsWithin(db, ids, parts.host);
         return pageOf(
-          merged(lists, GROUP_BEFORE[sort], page.limit + 1),
+          rows,
           page.limit,
-          groupOf,
+          (row) => ({ ...groupOf(row), ...(within === undefined ? {} : { hosts: within.get(row.id)! }) }),
           ({ sev, last_new_at, id }): GroupCursor =>
             sort === 'severity' ? { sort, severity: sev, at: last_new_at, id } : { sort, at: last_new_at, id },
         );
       }),
     countGroups: (filter, cap) =>
-      engine.reading((db) =>
-        counted(
+      engine.reading((db) => {
+        const parts = groupParts(filter, engine.kind);
+        return counted(
           db,
           (limit) =>
-            unbroken(filter.severities).map(({ severity }) =>
-              groupSelection(db, filter, severity)
+            walksOf(parts).map((walk) =>
+              groupSelection(db, filter, parts, walk)
                 .select(sql<number>`1`.as('one'))
                 .limit(limit),
             ),
           cap,
-        ),
-      ),
+        );
+      }),
     findings: (filter, page) =>
       engine.reading(async (db) => {
         const lists = [];
-        for (const walk of walks(filter.severities, page.cursor, page.cursor?.severity ?? null))
-          lists.push(await findingPage(db, filter, walk, page.limit).execute());
+        const parts = findingParts(filter, engine.kind);
+        for (const walk of walks(parts, page.cursor, page.cursor?.severity ?? null))
+          lists.push(await findingPage(db, walk, page.limit, parts).execute());
         return pageOf(
           merged(lists, findingBefore, page.limit + 1),
           page.limit,
@@ -234,18 +344,10 @@ export function findingReads(
         );
       }),
     countFindings: (filter, cap) =>
-      engine.reading((db) =>
-        counted(
-          db,
-          (limit) =>
-            unbroken(filter.severities).map(({ severity }) =>
-              findingSelection(db, filter, severity)
-                .select(sql<number>`1`.as('one'))
-                .limit(limit),
-            ),
-          cap,
-        ),
-      ),
+      engine.reading((db) => {
+        const parts = findingParts(filter, engine.kind);
+        return counted(db, (limit) => walksOf(parts).map((walk) => findingRows(db, parts, walk, limit)), cap);
+      }),
     groupHosts: (groupId, page) =>
       engine.reading(async (db) => {
         const rows = await groupHostsPage(db, groupId, page).execute();

@@ -1,6 +1,7 @@
 /** Lists of hosts. A filter of several verdicts or digests is several walks of one index, merged. */
 import { sql, type Kysely } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
+import type { Instant } from '#src/clock.ts';
 import type { Engine } from '../engine.ts';
 import { hostOf, hostQuery } from '../hostrow.ts';
 import type * as r from '../records.ts';
@@ -11,7 +12,26 @@ import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
 /** One walk: at most one verdict and one booted image. */
-type Walk = { readonly filter: HostFilter; readonly verdict: string | undefined; readonly booted: string | undefined };
+type Walk = {
+  readonly filter: HostFilter;
+  readonly verdict: string | undefined;
+  readonly booted: string | undefined;
+  /** Hosts with a waiver that ended and that nobody judged again yet: what is so without any waiver counts for them. */
+  readonly lapsed?: boolean;
+};
+
+/** Whether there are such hosts: mostly there are none, because a job comes at the very time. */
+async function isAnyLapsed(db: Db, now: Instant): Promise<boolean> {
+  const row = await db.selectFrom('host').select('id').where('valid_until', '<=', now).limit(1).executeTakeFirst();
+  return row !== undefined;
+}
+
+async function allWalks(db: Db, filter: HostFilter): Promise<Walk[]> {
+  const current = walks(filter);
+  return (await isAnyLapsed(db, filter.now))
+    ? [...current, ...current.map((walk) => ({ ...walk, lapsed: true }))]
+    : current;
+}
 
 function walks(filter: HostFilter): Walk[] {
   const verdicts = filter.verdicts === undefined ? [undefined] : [...new Set(filter.verdicts)];
@@ -22,24 +42,28 @@ function walks(filter: HostFilter): Walk[] {
 /** Greater than every text that begins with `prefix`. */
 const after = (prefix: string) => `${prefix}\u{10ffff}`;
 
-function selection(db: Db, { filter, verdict, booted }: Walk) {
+function selection(db: Db, { filter, verdict, booted, lapsed = false }: Walk) {
   const { now } = filter;
   const states = filter.states ?? ['active', 'pending'];
   let query = (db as unknown as Kysely<Tables>)
     .selectFrom('host')
     .innerJoin('pulse', 'pulse.host_id', 'host.id')
     .where('host.state', 'in', [...states]);
-  if (verdict === 'silent') query = query.where('host.verdict', '!=', 'new').where('pulse.silent_after', '<=', now);
-  else if (verdict === 'new') query = query.where('host.verdict', '=', 'new');
-  else if (verdict !== undefined)
-    query = query.where('host.verdict', '=', verdict).where('pulse.silent_after', '>', now);
+  const answer = lapsed ? 'host.bare_verdict' : 'host.verdict';
+  query = lapsed
+    ? query.where('host.valid_until', '<=', now)
+    : query.where((eb) => eb.or([eb('host.valid_until', 'is', null), eb('host.valid_until', '>', now)]));
+  if (verdict === 'silent') query = query.where(answer, '!=', 'new').where('pulse.silent_after', '<=', now);
+  else if (verdict === 'new') query = query.where(answer, '=', 'new');
+  else if (verdict !== undefined) query = query.where(answer, '=', verdict).where('pulse.silent_after', '>', now);
   if (filter.freshness === 'silent') query = query.where('pulse.silent_after', '<=', now);
   if (filter.freshness === 'late')
     query = query.where('pulse.late_after', '<=', now).where('pulse.silent_after', '>', now);
   if (filter.freshness === 'current')
     query = query.where('pulse.late_after', '>', now).where('pulse.silent_after', '>', now);
   if (booted !== undefined) query = query.where('host.image_booted', '=', booted);
-  if (filter.integrity !== undefined) query = query.where('host.integrity', '=', filter.integrity);
+  if (filter.integrity !== undefined)
+    query = query.where(lapsed ? 'host.bare_integrity' : 'host.integrity', '=', filter.integrity);
   if (filter.provenance !== undefined) query = query.where('host.provenance', '=', filter.provenance);
   if (filter.group !== undefined) query = query.where('host.host_group', '=', filter.group);
   if (filter.namePrefix !== undefined) {
@@ -72,17 +96,18 @@ const bytesBefore = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buf
 /** A page's keys from one walk: the index and what filters ask for, no wide rows. */
 export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: PageRequest<HostCursor>) {
   const { cursor } = page;
+  const rank = walk.lapsed === true ? 'host.bare_rank' : 'host.rank';
   const query = selection(db, walk)
-    .select(['host.id', 'host.name_fold', 'host.rank'])
+    .select(['host.id', 'host.name_fold', (eb) => eb.ref(rank).$castTo<number>().as('rank')])
     .limit(page.limit + 1);
   if (sort === 'name') {
     const ordered = query.orderBy('host.name_fold').orderBy('host.id');
     if (cursor?.sort !== 'name') return ordered;
     return ordered.where(beyond(['host.name_fold', 'host.id'], 'up', [cursor.name, cursor.id]));
   }
-  const ordered = query.orderBy('host.rank', 'desc').orderBy('host.id', 'desc');
+  const ordered = query.orderBy(rank, 'desc').orderBy('host.id', 'desc');
   if (cursor?.sort !== 'attention') return ordered;
-  return ordered.where(beyond(['host.rank', 'host.id'], 'down', [cursor.rank, cursor.id]));
+  return ordered.where(beyond([rank, 'host.id'], 'down', [cursor.rank, cursor.id]));
 }
 
 const reportHead = [
@@ -115,7 +140,7 @@ export function hostReads(
     hosts: (filter, sort, page) =>
       engine.reading(async (db) => {
         const lists: Key[][] = [];
-        for (const walk of walks(filter)) lists.push(await hostKeys(db, walk, sort, page).execute());
+        for (const walk of await allWalks(db, filter)) lists.push(await hostKeys(db, walk, sort, page).execute());
         const keys = merged(lists, BEFORE[sort], page.limit + 1);
         if (keys.length === 0) return { items: [], next: null };
         const shown = await hostQuery(db)
@@ -136,7 +161,7 @@ export function hostReads(
     countHosts: (filter, cap) =>
       engine.reading(async (db) => {
         let found = 0;
-        for (const walk of walks(filter)) {
+        for (const walk of await allWalks(db, filter)) {
           const some = selection(db, walk)
             .select('host.id')
             .limit(cap + 1 - found);
@@ -161,7 +186,22 @@ export function hostReads(
           .groupBy('shown')
           .orderBy('shown')
           .execute();
-        return rows.map(({ shown, count }) => ({ verdict: shown, count }));
+        const counts = new Map(rows.map(({ shown, count }) => [shown, count]));
+        // Moved to what is so without waivers: a silent host is silent either way.
+        const lapsed = await db
+          .selectFrom('host')
+          .innerJoin('pulse', 'pulse.host_id', 'host.id')
+          .select((eb) => ['host.verdict', 'host.bare_verdict', eb.fn.countAll<number>().as('count')])
+          .where('host.valid_until', '<=', now)
+          .where('host.state', 'in', ['active', 'pending'])
+          .where('pulse.silent_after', '>', now)
+          .groupBy(['host.verdict', 'host.bare_verdict'])
+          .execute();
+        for (const { verdict, bare_verdict, count } of lapsed) {
+          counts.set(verdict, (counts.get(verdict) ?? 0) - count);
+          counts.set(bare_verdict!, (counts.get(bare_verdict!) ?? 0) + count);
+        }
+        return [...counts].filter(([, count]) => count > 0).map(([verdict, count]) => ({ verdict, count }));
       }),
     reports: (hostId, page) =>
       engine.reading(async (db) => {

@@ -73,6 +73,7 @@ export function intakes(suite: Suite): void {
       waived: 0,
       reasons: [{ code: 'DRIFT', text: 'one path' }],
       drift: { added: 1, removed: 0, modified: 2 },
+      lapse: null,
     };
     const images = { booted: digest('i'), staged: null, rollback: 'abc' };
     const [result] = await store.intake([{ ...write, chain, facts, standing, images, rule: 'ostree/1' }]);
@@ -240,7 +241,7 @@ export function intakes(suite: Suite): void {
     const group = (await store.findings.group(groupId('g')))!;
     assert.deepEqual(
       [group.isOpen, group.firstSeen, group.lastNewAt, group.hosts],
-      [true, T0, T0 + 2 * DAY, { open: 3, acknowledged: 0, waived: 0, ever: 3 }],
+      [true, T0, T0 + 2 * DAY, { open: 3, acknowledged: 0, waived: 0, ever: 3, reopened: 0 }],
     );
     for (const id of ids) await commit(store, id, (host) => ({ ...report(host, 'full'), findings: [absent('g')] }));
     const closed = (await store.findings.group(groupId('g')))!;

@@ -267,6 +267,10 @@ async function seed(engine: Engine): Promise<void> {
       open4: 0,
       acknowledged: 0,
       waived_findings: 0,
+      valid_until: null,
+      bare_verdict: null,
+      bare_rank: null,
+      bare_integrity: null,
     };
     const hosts = numbers.map((n) => ({
       ...base,
@@ -304,6 +308,10 @@ async function seed(engine: Engine): Promise<void> {
       is_open: n % 3 ? 1 : 0,
       first_seen: T0,
       last_new_at: T0 + ((n * 13) % 997) * MINUTE,
+      status: n % 3 ? n % 2 : 3,
+      assignee: null,
+      revision: 0,
+      flapping_until: 0,
     }));
     await bulk.insert('finding_group', Object.keys(groups[0]!) as (keyof Tables['finding_group'])[], groups);
     const counts = groups.map(({ id }) => ({ group_id: id, open: 1, acknowledged: 0, waived: 0, ever: 1 }));
@@ -320,6 +328,10 @@ async function seed(engine: Engine): Promise<void> {
         resolved_at: null,
         episode: 1,
         waiver_id: null,
+        until: null,
+        ack: null,
+        returned: null,
+        turns: null,
         detail: '{}',
       })),
     );
@@ -364,10 +376,16 @@ async function offered(engine: Engine): Promise<Offered[]> {
         for (const severity of [undefined, 3 as const])
           for (const sort of ['severity', 'recent'] as const) {
             const walk = { severity, from: from(inGroups[sort]).cursor };
-            add(`groups ${status}, ${severity ?? 'any'}, by ${sort}`, groupPage(db, { status }, walk, sort, 50));
+            add(
+              `groups ${status}, ${severity ?? 'any'}, by ${sort}`,
+              groupPage(db, { status }, { ...walk, status: undefined }, sort, 50),
+            );
           }
       for (const severity of [undefined, 2 as const])
-        add(`findings ${severity ?? 'any'}`, findingPage(db, {}, { severity, from: from(inFindings).cursor }, 50));
+        add(
+          `findings ${severity ?? 'any'}`,
+          findingPage(db, { severity, status: undefined, from: from(inFindings).cursor }, 50),
+        );
       add('hosts of a group', groupHostsPage(db, groupId(1), from({ hostId: hostId(9) })));
       for (const which of ['present', 'resolved'] as const) {
         const page = from({ severity: 2, groupId: groupId(9) });

@@ -1,9 +1,8 @@
 /** The contract of server/store/store.ts as tests: who signed an image, what is denied, and a store of the build before. */
 import assert from 'node:assert/strict';
-import { sql } from 'kysely';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
 import { opened, openedEngine, type Suite } from './contract.ts';
-import { ADMIN, admit, digest, hostId, T0 } from './make.ts';
+import { ADMIN, admit, backTo, digest, hostId, T0 } from './make.ts';
 
 const BASIS = { policy: digest('policy'), roots: digest('roots'), deny: digest('deny') };
 const place = {
@@ -105,11 +104,7 @@ export function trusts(suite: Suite): void {
   suite('a store of schema 1 is brought up, with what it holds', async (url, t) => {
     const { engine, store } = await openedEngine(t, url);
     await admit(store, 1);
-    await engine.write(async ({ db }) => {
-      await sql`drop table image_trust`.execute(db);
-      await sql`drop table denied`.execute(db);
-      await sql`delete from store_schema where version > 1`.execute(db);
-    });
+    await backTo(engine, 1);
     const again = await opened(t, url);
     assert.equal((await again.hosts.get(hostId(1)))?.name, 'host-1');
     assert.equal(await again.trust.put(trust(), ADMIN, []), 1);

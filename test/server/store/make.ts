@@ -1,7 +1,10 @@
 /** Small makers for store tests: hosts, reports and findings, the same each time. */
+import { sql } from 'kysely';
 import { createHash } from 'node:crypto';
 import type { Digest } from '#src/digest.ts';
 import type { Chain, Enrolment, FindingChange, Freshness, Host, Severity } from '#server/store/records.ts';
+import type { Engine } from '#server/store/engine.ts';
+import { MIGRATIONS } from '#server/store/migrate.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 
 export const T0 = Date.UTC(2026, 0, 5, 12);
@@ -119,4 +122,39 @@ export async function walk<Item, Cursor>(
     if (page.next === null) return items;
     cursor = page.next;
   }
+}
+
+/** Rebuilds the tables as an older build made them, with the rows that it would have: what an upgrade begins from. */
+export async function backTo(engine: Engine, version: number): Promise<void> {
+  const isSqlite = engine.kind === 'sqlite';
+  const dialect = isSqlite
+    ? { text: 'text', bytes: 'blob', clustered: ' without rowid' }
+    : { text: 'text collate "C"', bytes: 'bytea', clustered: '' };
+  const listed = isSqlite
+    ? sql<{ name: string }>`select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
+    : sql<{ name: string }>`select tablename as name from pg_tables where schemaname = current_schema()`;
+  await engine.write(async ({ db }) => {
+    const { rows } = await listed.execute(db);
+    const kept = new Map<string, readonly Record<string, unknown>[]>();
+    for (const { name } of rows.filter((row) => row.name !== 'store_schema')) {
+      kept.set(name, (await sql<Record<string, unknown>>`select * from ${sql.table(name)}`.execute(db)).rows);
+      await sql`drop table ${sql.table(name)}`.execute(db);
+    }
+    for (const schema of MIGRATIONS.slice(0, version))
+      for (const statement of schema(dialect)) await sql.raw(statement).execute(db);
+    await sql`delete from store_schema where version > ${version}`.execute(db);
+    for (const [table, old] of kept) {
+      const columns = isSqlite
+        ? (await sql<{ name: string }>`select name from pragma_table_info(${table})`.execute(db)).rows
+        : (
+            await sql<{ name: string }>`select column_name as name from information_schema.columns
+              where table_schema = current_schema() and table_name = ${table}`.execute(db)
+          ).rows;
+      const names = columns.map(({ name }) => name);
+      for (const row of old)
+        if (names.length > 0)
+          await sql`insert into ${sql.table(table)} (${sql.join(names.map((name) => sql.ref(name)))})
+            values (${sql.join(names.map((name) => row[name] ?? null))}) on conflict do nothing`.execute(db);
+    }
+  });
 }

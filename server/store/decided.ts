@@ -1,0 +1,79 @@
+/** The store's contract, continued (store.ts): what people decide about findings: waivers, acts on many, saved views. */
+import type { Instant } from '#src/clock.ts';
+import type { Waiver, WaiverState } from '#src/finding/waiver.ts';
+import type * as r from './records.ts';
+import type { FindingFilter, GroupFilter, PageRequest } from './store.ts';
+
+/** Waivers. Everything that has an effect moves `stamp` in its own transaction, and enqueues the work that it asks for. */
+export interface Waivers {
+  /** Gives the next number. */
+  create(waiver: Omit<Waiver, 'id' | 'revision'>, by: r.Act): Promise<Waiver>;
+  get(id: string): Promise<Waiver | undefined>;
+  /** Compare-and-set on the revision before `next`'s; false where it moved. Audited as `action`. */
+  put(next: Waiver, by: r.Act, action: string, jobs: readonly r.NewJob[]): Promise<boolean>;
+  /** Approved and not ended at `now`, with the stamp under which they are so. */
+  effective(now: Instant): Promise<{ readonly stamp: string; readonly waivers: readonly Waiver[] }>;
+  stamp(): Promise<string>;
+  list(
+    filter: { readonly now: Instant; readonly states?: readonly WaiverState[]; readonly expiringBefore?: Instant },
+    page: PageRequest<{ readonly n: number }>,
+  ): Promise<r.Page<Waiver, { readonly n: number }>>;
+  /** Numbers by state at `now`, and of those active, how many end before `expiringBefore`. */
+  count(
+    now: Instant,
+    expiringBefore: Instant,
+  ): Promise<Readonly<Record<WaiverState, number>> & { readonly expiring: number }>;
+  /** Findings that a waiver covers now, and since when it covers none. */
+  use(
+    ids: readonly string[],
+  ): Promise<
+    ReadonlyMap<string, { readonly findings: number; readonly hosts: number; readonly lastEnded: Instant | null }>
+  >;
+  /** Approved ones past their end whose end is not noted, oldest first; `noteExpiry` writes it into the trail, once. */
+  unnotedExpiry(now: Instant, limit: number): Promise<readonly Waiver[]>;
+  noteExpiry(id: string, by: r.Act): Promise<boolean>;
+}
+
+/** Acts on many findings: what they cover is written down at their preview. */
+export interface Bulks {
+  /**
+   * Writes down the act and every item that `filter` matches at that moment, in one transaction; more than BULK_ITEMS_MAX: undefined,
+   * and nothing is written.
+   */
+  preview(
+    bulk: Pick<r.Bulk, 'id' | 'actor' | 'action' | 'terms' | 'filter' | 'asOf' | 'expiresAt'>,
+    cover:
+      | { readonly kind: 'findings'; readonly filter: FindingFilter }
+      | { readonly kind: 'groups'; readonly filter: GroupFilter }
+      | { readonly kind: 'items'; readonly items: readonly Pick<r.BulkItem, 'hostId' | 'groupId'>[] },
+  ): Promise<r.Bulk | undefined>;
+  get(id: string): Promise<r.Bulk | undefined>;
+  /** previewed → applying, with its key and its job; undefined where it is neither previewed nor applied under this key. */
+  begin(id: string, applyKey: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
+  /** The next items that are not done, by host and group. */
+  todo(id: string, limit: number): Promise<readonly r.BulkItem[]>;
+  /** Results of items, counted into the act. */
+  note(id: string, items: readonly r.BulkItem[]): Promise<void>;
+  /** applying → done; undoUntil null: cannot be taken back. */
+  end(id: string, at: Instant, undoUntil: Instant | null): Promise<void>;
+  /** done → undone, with a new act that is applied at once and takes the changed items back; undefined where it is too late. */
+  undo(id: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
+  items(
+    id: string,
+    page: PageRequest<{ readonly hostId: string; readonly groupId: string }>,
+  ): Promise<r.Page<r.BulkItem, { readonly hostId: string; readonly groupId: string }>>;
+  /** Items by what they are and what would become of them, without doing it. */
+  summary(
+    id: string,
+  ): Promise<readonly { readonly disposition: r.Disposition | null; readonly count: number; readonly hosts: number }[]>;
+  /** Drops previews that were not applied in time. */
+  sweep(now: Instant): Promise<void>;
+}
+
+export interface Views {
+  /** Shared ones and those of `owner`, by name. */
+  list(owner: string): Promise<readonly r.SavedView[]>;
+  put(view: r.SavedView, by: r.Act): Promise<void>;
+  get(id: string): Promise<r.SavedView | undefined>;
+  remove(id: string, by: r.Act): Promise<boolean>;
+}

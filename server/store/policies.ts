@@ -1,0 +1,155 @@
+/** Policies as they were applied, the lineage of hosts, and when images were made. */
+import type { Digest } from '#src/digest.ts';
+import { writeAudit } from './audit.ts';
+import type { Engine, Tx } from './engine.ts';
+import { enqueue } from './jobs.ts';
+import type { ImageAges, Lineage, Lineages, PolicyOrigin, PolicyVersion, PolicyVersions } from './policyrecords.ts';
+import { pageOf } from './read/page.ts';
+import type { PolicyVersionRow } from './tables.ts';
+
+const versionOf = (row: PolicyVersionRow): PolicyVersion => ({
+  n: row.n,
+  digest: row.digest as Digest,
+  name: row.name,
+  documents: JSON.parse(row.documents) as PolicyVersion['documents'],
+  origin: row.origin as PolicyOrigin,
+  place: row.place,
+  commit: row.commit_id,
+  note: row.note,
+  createdAt: row.created_at,
+  createdBy: row.created_by,
+});
+
+export function policyVersionsOn(engine: Engine): PolicyVersions {
+  return {
+    head: () =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('policy_version').select('n').orderBy('n', 'desc').limit(1).executeTakeFirst();
+        return row?.n ?? null;
+      }),
+    get: (n) =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('policy_version').selectAll().where('n', '=', n).executeTakeFirst();
+        return row && versionOf(row);
+      }),
+    list: ({ cursor, limit }) =>
+      engine.reading(async (db) => {
+        let query = db.selectFrom('policy_version').selectAll().orderBy('n', 'desc');
+        if (cursor !== null) query = query.where('n', '<', cursor.n);
+        return pageOf(await query.limit(limit + 1).execute(), limit, versionOf, ({ n }) => ({ n }));
+      }),
+    byDigest: (digest, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('policy_version')
+          .selectAll()
+          .where('digest', '=', digest)
+          .orderBy('n', 'desc')
+          .limit(limit)
+          .execute();
+        return rows.map(versionOf);
+      }),
+    append: (version, after, by, jobs) =>
+      engine.write(async (tx) => {
+        const before = await tx.db
+          .selectFrom('policy_version')
+          .selectAll()
+          .orderBy('n', 'desc')
+          .limit(1)
+          .executeTakeFirst();
+        if ((before?.n ?? null) !== after) return undefined;
+        const n = (after ?? 0) + 1;
+        const made = await tx.db
+          .insertInto('policy_version')
+          .values({
+            n,
+            digest: version.digest,
+            name: version.name,
+            documents: JSON.stringify(version.documents),
+            origin: version.origin,
+            place: version.place,
+            commit_id: version.commit,
+            note: version.note,
+            created_at: by.at,
+            created_by: by.actor,
+          })
+          .onConflict((conflict) => conflict.column('n').doNothing())
+          .executeTakeFirst();
+        // Two that read the same head: one of them is first.
+        if ((made.numInsertedOrUpdatedRows ?? 0n) === 0n) return undefined;
+        const told = ({ n: number, digest, name, origin, place, commit_id }: Omit<PolicyVersionRow, 'documents'>) => ({
+          version: number,
+          digest,
+          name,
+          origin,
+          place,
+          commit: commit_id,
+        });
+        await writeAudit(tx, by, {
+          action: 'policy.apply',
+          object: `policy:${n}`,
+          before: before === undefined ? null : told(before),
+          after: {
+            version: n,
+            digest: version.digest,
+            name: version.name,
+            origin: version.origin,
+            place: version.place,
+            commit: version.commit,
+          },
+        });
+        await enqueue(tx, jobs);
+        return n;
+      }),
+  };
+}
+
+export function lineagesOn(engine: Engine): Lineages {
+  return {
+    get: (hostId) =>
+      engine.reading(async (db) => {
+        const row = await db
+          .selectFrom('host_lineage')
+          .select('lineage')
+          .where('host_id', '=', hostId)
+          .executeTakeFirst();
+        return row && (JSON.parse(row.lineage) as Lineage);
+      }),
+  };
+}
+
+/** In the transaction of the report that changed it. */
+export async function writeLineages(
+  { bulk }: Tx,
+  changed: readonly { readonly hostId: string; readonly lineage: Lineage }[],
+): Promise<void> {
+  const last = new Map(changed.map(({ hostId, lineage }) => [hostId, lineage]));
+  const rows = [...last]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([host_id, lineage]) => ({ host_id, lineage: JSON.stringify(lineage) }));
+  if (rows.length > 0)
+    await bulk.insert('host_lineage', ['host_id', 'lineage'], rows, { key: ['host_id'], set: ['lineage'] });
+}
+
+export function imageAgesOn(engine: Engine): ImageAges {
+  return {
+    madeAt: (digests) =>
+      engine.reading(async (db) => {
+        if (digests.length === 0) return new Map();
+        const rows = await db
+          .selectFrom('image_made')
+          .selectAll()
+          .where('digest', 'in', [...digests])
+          .execute();
+        return new Map(rows.flatMap(({ digest, made_at }) => (made_at === null ? [] : [[digest, made_at]])));
+      }),
+    note: (digest, madeAt) =>
+      engine.write(async ({ db }) => {
+        await db
+          .insertInto('image_made')
+          .values({ digest, made_at: madeAt })
+          .onConflict((conflict) => conflict.column('digest').doUpdateSet({ made_at: madeAt }))
+          .execute();
+      }),
+  };
+}

@@ -1,0 +1,75 @@
+/** What passes between the store and those who keep policies, what hosts booted before, and how old images are. */
+import type { Instant } from '#src/clock.ts';
+import type { Digest } from '#src/digest.ts';
+import type * as r from './records.ts';
+import type { PageRequest } from './store.ts';
+
+/** `shipped`: came with this build; `api`: a person applied it; `files`: from the configured file or folder. */
+export type PolicyOrigin = 'shipped' | 'api' | 'files';
+
+export type NewPolicyVersion = {
+  /** Of what it means (docs/policy.md, section 8), as the build that took it understood it. */
+  readonly digest: Digest;
+  readonly name: string;
+  /** The documents as they were written; those that others extend are among them, the shipped one is not. */
+  readonly documents: readonly { readonly file: string; readonly text: string }[];
+  readonly origin: PolicyOrigin;
+  /** The file or folder; null where it came over the API. */
+  readonly place: string | null;
+  /** Of the git repository that the folder is checked out from; null where it is none. */
+  readonly commit: string | null;
+  readonly note: string | null;
+};
+export type PolicyVersion = NewPolicyVersion & {
+  /** From 1; the highest one judges. */
+  readonly n: number;
+  readonly createdAt: Instant;
+  readonly createdBy: string;
+};
+
+export interface PolicyVersions {
+  /** Number of the version that judges; null before the first. One read of an index. */
+  head(): Promise<number | null>;
+  get(n: number): Promise<PolicyVersion | undefined>;
+  /** Newest first. */
+  list(page: PageRequest<{ readonly n: number }>): Promise<r.Page<PolicyVersion, { readonly n: number }>>;
+  /** Which versions mean this, newest first, at most `limit`. */
+  byDigest(digest: Digest, limit: number): Promise<readonly PolicyVersion[]>;
+  /**
+   * Appends, writes the trail and enqueues the work in one transaction. `after` is the head as it was read (null: none); answers the
+   * new number, undefined where another version came between.
+   */
+  append(
+    version: NewPolicyVersion,
+    after: number | null,
+    by: r.Act,
+    jobs: readonly r.NewJob[],
+  ): Promise<number | undefined>;
+}
+
+/** An image that a host booted, as the host named it first and as the server knows it. */
+export type Booted = {
+  /** Manifest digest where it is known, else what the host gave. */
+  readonly image: string;
+  readonly firstAt: Instant;
+  readonly lastAt: Instant;
+};
+/**
+ * What a host booted, oldest first and bounded by LINEAGE_IMAGES_MAX, and of each path of /etc that differs from the booted image: the
+ * index of the image under which that very copy was made or that it still equals, and a short digest of the copy (docs/policy.md 11).
+ */
+export type Lineage = {
+  readonly images: readonly Booted[];
+  /** `[path as escaped, copy, index into images]`, in the order of paths; at most LINEAGE_COPIES_MAX. */
+  readonly copies: readonly (readonly [path: string, copy: string, image: number])[];
+};
+
+export interface Lineages {
+  get(hostId: string): Promise<Lineage | undefined>;
+}
+
+export interface ImageAges {
+  /** When images say that they were made, by digest; those that do not say, or are not known, are left out. */
+  madeAt(digests: readonly string[]): Promise<ReadonlyMap<string, Instant>>;
+  note(digest: string, madeAt: Instant | null): Promise<void>;
+}
