@@ -9,12 +9,13 @@ import { BootproofError } from '#src/error.ts';
 import { CONFIG_FILE_BYTES_MAX } from '#src/limits.ts';
 import { parseSecretPath, SECRET_PATHS_ID, SecretPathError } from '#src/drift/redact.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
+import { VERSION } from '#src/version.ts';
 import type { Disk } from './disk.ts';
 
 export class ConfigError extends BootproofError<'SETTINGS_SYNTAX' | 'SETTING_UNKNOWN' | 'SETTING_TIME'> {}
 
 /** This agent's version, in reports and in the `User-Agent`. */
-export const AGENT_VERSION = '0.1.0';
+export const AGENT_VERSION = VERSION;
 
 export const IMAGE_CONFIG = '/usr/lib/bootproof/agent.json';
 export const ETC_CONFIG = '/etc/bootproof/agent.json';

@@ -1,7 +1,7 @@
 /** `bootproof agent …`, and the agent's own entry: argv → subcommand, each imported only when it is called. */
 import { setFlagsFromString } from 'node:v8';
-import { BootproofError } from '#src/error.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io, type Stream } from '#src/terminal.ts';
+import { noCommand } from '#src/document/spelling.ts';
+import { EXIT, processIo, runCommand, type Exit, type Io } from '#src/terminal.ts';
 
 /** A subcommand: the words after its name, and its exit code. It prints its own results; refusals it throws. */
 export type AgentCommand = (args: readonly string[], io: Io) => Promise<Exit>;
@@ -48,46 +48,12 @@ export async function main(
     return name === undefined ? EXIT.usage : EXIT.ok;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined)
-    throw new UsageError(`no command agent ${JSON.stringify(name)}; 'bootproof agent help' lists them`);
+  if (command === undefined) throw noCommand('bootproof agent', name, Object.keys(COMMANDS));
   const act = Object.hasOwn(own, name) ? own[name]! : await command.load();
   return act(rest, io);
 }
 
-const isGone = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE';
-
-function stream(out: NodeJS.WriteStream): Stream {
-  return {
-    isTTY: out.isTTY,
-    columns: out.columns ?? 100,
-    write: (text) =>
-      new Promise((resolve, reject) => {
-        // A reader that went away (`| head`) changes nothing of what the command found: it goes on to its exit code.
-        out.write(text, (error) => (error && !isGone(error) ? reject(error) : resolve()));
-      }),
-  };
-}
-
-/** The exit code of a refusal, said on standard error. */
-async function refusal(error: unknown, io: Io): Promise<Exit> {
-  const [exit, text] =
-    error instanceof UsageError
-      ? [EXIT.usage, printableText(error.message)]
-      : error instanceof BootproofError
-        ? [EXIT.unknown, `${printableText(error.message)} [${error.code}]`]
-        : [EXIT.fault, `our own fault, please report it: ${error instanceof Error ? error.stack : String(error)}`];
-  await io.stderr.write(`bootproof: ${text}\n`);
-  return exit;
-}
-
 if (import.meta.main) {
-  const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
-  process.stdout.on('error', (error) => {
-    if (!isGone(error)) process.exit(EXIT.fault);
-  });
-  try {
-    process.exitCode = await main(process.argv.slice(2), io);
-  } catch (error) {
-    process.exitCode = await refusal(error, io);
-  }
+  const io = processIo(process.stdout, process.stderr, process.env);
+  process.exitCode = await runCommand(process.argv.slice(2), io, main);
 }

@@ -2,13 +2,14 @@
 import { realpathSync } from 'node:fs';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { fromBytes } from '#src/bytes.ts';
-import { BootproofError } from '#src/error.ts';
+import { wrongOption } from '#src/document/spelling.ts';
 import { EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { Look } from './look.ts';
 import { openManifest, type Expected } from './manifestfile.ts';
 import { lookAtMounts } from './mounts.ts';
+import { ProgressLine, writeParts } from './output.ts';
 import { isComplete, isDifferent, painter, scanJson, scanText, sizeText } from './present.ts';
-import { scan, ScanError, type Progress, type Scan } from './scan.ts';
+import { scan, ScanError, type Scan } from './scan.ts';
 
 /** What the whole command adds: a manifest made from an image. The agent alone cannot read images. */
 export type ImageOption = {
@@ -52,42 +53,55 @@ Exit codes: 0 as the image says, 1 a difference was seen, 2 none was seen but so
 could not be read, no manifest), 64 wrong use, 70 our own fault.
 `;
 
-/** @throws {UsageError}; {BootproofError} for a root, image or manifest that is refused, unless `--json` tells of it. */
+/** @throws {UsageError}; {BootproofError} for a root, image or manifest that is refused. */
 export async function scanCommand(args: readonly string[], io: Io, image?: ImageOption): Promise<Exit> {
   const values = parse(args, image);
   if (values['help'] === true) {
     await io.stdout.write(help(image?.help ?? ''));
     return EXIT.ok;
   }
-  const json = values['json'] === true;
-  try {
-    return await run(values, json, io, image);
-  } catch (error) {
-    if (!json || !(error instanceof BootproofError) || error instanceof UsageError) throw error;
-    await io.stdout.write(`${jsonText({ code: error.code, message: error.message })}\n`);
-    await io.stderr.write(`bootproof: ${printableText(error.message)} [${error.code}]\n`);
-    return EXIT.unknown;
-  }
+  return run(values, io, image);
 }
 
 type Values = Readonly<Record<string, unknown>>;
 
 function parse(args: readonly string[], image: ImageOption | undefined): Values {
+  const options = { ...OPTIONS, ...image?.options };
   try {
-    return parseArgs({ args: [...args], options: { ...OPTIONS, ...image?.options }, strict: true }).values;
+    return parseArgs({ args: [...args], options, strict: true }).values;
   } catch (error) {
-    throw new UsageError((error as Error).message.split('\n')[0]!);
+    throw wrongOption(error, Object.keys(options));
   }
 }
 
-async function run(values: Values, json: boolean, io: Io, image: ImageOption | undefined): Promise<Exit> {
+async function run(values: Values, io: Io, image: ImageOption | undefined): Promise<Exit> {
   const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
   const workers = workersOf(text('workers'));
   const root = realRoot(text('root')!);
   const expected = await expectedOf(values, root.toString(), io, image);
+  return scanRoot(root, expected, { workers, json: values['json'] === true, all: values['all'] === true }, io);
+}
+
+export type ScanOptions = {
+  readonly workers?: number | undefined;
+  readonly json?: boolean | undefined;
+  /** Whether every path is listed that came or went with its folder. */
+  readonly all?: boolean | undefined;
+};
+
+/**
+ * Scans a root, its real path, and tells what is not as expected; mounts over it are holes.
+ * @throws {ScanError}
+ */
+export async function scanRoot(
+  root: Buffer,
+  expected: Expected | undefined,
+  { workers, json = false, all = false }: ScanOptions,
+  io: Io,
+): Promise<Exit> {
   const look = new Look('/');
   const { masks } = await lookAtMounts(look, fromBytes(root));
-  const progress = new ProgressLine(io);
+  const line = new ProgressLine(io);
   let found: Scan;
   try {
     found = await scan({
@@ -95,10 +109,10 @@ async function run(values: Values, json: boolean, io: Io, image: ImageOption | u
       ...(expected === undefined ? {} : { expected }),
       ...(workers === undefined ? {} : { workers }),
       mounts: masks,
-      onProgress: (state) => progress.show(state),
+      onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });
   } finally {
-    await progress.clear();
+    await line.clear();
   }
   const lacksExtra = expected !== undefined && expected.trees.usr.extra === null;
   const notes = [
@@ -109,7 +123,7 @@ async function run(values: Values, json: boolean, io: Io, image: ImageOption | u
   const told = { ...found, notes };
   for (const note of notes) await io.stderr.write(`note: ${printableText(note)}\n`);
   if (json) await io.stdout.write(`${jsonText(scanJson(told, expected))}\n`);
-  else await writeLines(scanText(told, expected, values['all'] === true, painter(io.stdout, io.env)), io);
+  else await writeParts(scanText(told, expected, all, painter(io.stdout, io.env)), io.stdout);
   if (isDifferent(found)) return EXIT.different;
   return isComplete(found, expected) ? EXIT.ok : EXIT.unknown;
 }
@@ -120,8 +134,8 @@ function workersOf(text: string | undefined): number | undefined {
   return Number(text);
 }
 
-/** As the kernel names it: mounts are told by real paths. */
-function realRoot(given: string): Buffer {
+/** As the kernel names it: mounts are told by real paths. @throws {ScanError} ROOT_UNREADABLE */
+export function realRoot(given: string): Buffer {
   try {
     return realpathSync(given, 'buffer');
   } catch (cause) {
@@ -149,48 +163,4 @@ async function expectedOf(
   // What talks to a server is a good part of the agent; a scan without one does not need it.
   const { expectedByServer } = await import('./commands.ts');
   return expectedByServer({ url, state: text('state'), root, image: text('digest') }, io);
-}
-
-/** In pieces that respect a slow reader, and are not one system call a line. */
-async function writeLines(lines: Iterable<string>, io: Io): Promise<void> {
-  let piece = '';
-  for (const line of lines) {
-    piece += line;
-    if (piece.length < 64 * 1024) continue;
-    await io.stdout.write(piece);
-    piece = '';
-  }
-  if (piece !== '') await io.stdout.write(piece);
-}
-
-const REDRAW_MS = 100;
-
-/** Where the scan is, on standard error if that is a terminal. */
-class ProgressLine {
-  readonly #io: Io;
-  #drawn = 0;
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(io: Io) {
-    this.#io = io;
-  }
-
-  show({ path, files, bytes }: Progress): void {
-    const { stderr } = this.#io;
-    const now = performance.now();
-    if (!stderr.isTTY || now - this.#drawn < REDRAW_MS) return;
-    this.#drawn = now;
-    this.#write(`\r\u001b[K${`${files} files, ${sizeText(bytes)}  ${printable(path)}`.slice(0, stderr.columns - 1)}`);
-  }
-
-  async clear(): Promise<void> {
-    if (this.#drawn > 0) this.#write('\r\u001b[K');
-    await this.#last;
-  }
-
-  #write(text: string): void {
-    this.#last = this.#last.then(() => this.#io.stderr.write(text));
-    // Whoever clears the line learns of it; until then it must not end the process.
-    this.#last.catch(() => {});
-  }
 }

@@ -49,17 +49,13 @@ async function load({ image, ...values }: Values, io: Io): Promise<Expected | un
     return undefined;
   }
   // Reading images is most of the program; a scan without one does not need it.
-  const { BUILDER, limitsOf, loadImage, ruleOf } = await import('./image.ts');
+  const { BUILDER, expectedOf, limitsOf, loadImage, ruleOf } = await import('./image.ts');
   const rule = ruleOf(values);
   const { buildManifest } = await import('#src/source/build.ts');
   const { warningLine } = await import('./output.ts');
   const options = { ...values, insecureHttp: values['insecure-http'] ?? false };
   const found = await loadImage(image, options, io);
-  const { header, trees } = buildManifest(found, rule, { builder: BUILDER, limits: limitsOf(options).limits });
-  for (const warning of header.warnings) await io.stderr.write(warningLine(warning));
-  const digests = (tree: 'usr' | 'etc') => ({
-    main: header.trees[tree].main.comparison,
-    extra: header.trees[tree].extra,
-  });
-  return { image: header.image, rule: header.rule, trees, digests: { usr: digests('usr'), etc: digests('etc') } };
+  const manifest = buildManifest(found, rule, { builder: BUILDER, limits: limitsOf(options).limits });
+  for (const warning of manifest.header.warnings) await io.stderr.write(warningLine(warning));
+  return expectedOf(manifest);
 }

@@ -6,7 +6,8 @@ import { parseArgs } from 'node:util';
 import { Fleet } from '#demo/fleet.ts';
 import { untilStopped } from '#server/serve.ts';
 import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
-import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { wrongOption } from '#src/document/spelling.ts';
+import { EXIT, jsonText, type Exit, type Io } from '#src/terminal.ts';
 
 const HELP = `bootproof demo: brings up the demo fleet in a temporary folder, judges it, and takes it away again
 
@@ -59,6 +60,6 @@ function readFlags<const Options extends { [name: string]: { type: 'boolean'; sh
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
   } catch (error) {
-    throw new UsageError(`demo: ${(error as Error).message}`);
+    throw wrongOption(error, Object.keys(options));
   }
 }

@@ -3,12 +3,12 @@ import { writeFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
-import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
 import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
 import { writeJson } from './output.ts';
-import { printFacts, printTable, shownText, word } from './table.ts';
+import { printFacts, printTable, word } from './table.ts';
 
 type Host = z.infer<typeof schemas.Host>;
 type HostDetail = z.infer<typeof schemas.HostDetail>;

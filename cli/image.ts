@@ -9,8 +9,12 @@ import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.t
 import { readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
 import { UsageError, type Io } from '#src/terminal.ts';
+import { VERSION } from '#src/version.ts';
 import { sizeText } from '#agent/present.ts';
-import { ProgressLine } from './output.ts';
+import { ProgressLine } from '#agent/output.ts';
+import type { Expected } from '#agent/manifestfile.ts';
+import type { TreeName } from '#src/manifest/entry.ts';
+import type { FileManifest } from '#src/manifest/header.ts';
 
 /** What `imageOptions` adds to a command, as commander hands it on. */
 export type ImageOptions = {
@@ -22,7 +26,7 @@ export type ImageOptions = {
 };
 export type RuleOptions = { readonly backend?: string; readonly rule?: string };
 
-export const BUILDER = 'bootproof 0.1.0';
+export const BUILDER = `bootproof ${VERSION}`;
 
 /** For options that may be repeated. */
 export const list = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
@@ -100,6 +104,15 @@ export async function loadImage(text: string, options: ImageOptions, io: Io): Pr
     await line.clear();
     await close();
   }
+}
+
+/** What a scan is held against, of a manifest. */
+export function expectedOf({ header, trees }: FileManifest): Expected {
+  const digests = (tree: TreeName) => ({
+    main: header.trees[tree].main.comparison,
+    extra: header.trees[tree].extra,
+  });
+  return { image: header.image, rule: header.rule, trees, digests: { usr: digests('usr'), etc: digests('etc') } };
 }
 
 /** Architectures as OCI names them. */

@@ -1,6 +1,7 @@
 /** `bootproof …`: argv → subcommand, each imported only when it is called. Alone in reading process.* with agent/main and server/main. */
-import { BootproofError } from '#src/error.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io, type Stream } from '#src/terminal.ts';
+import { noCommand } from '#src/document/spelling.ts';
+import { EXIT, processIo, runCommand, type Exit, type Io } from '#src/terminal.ts';
+import { VERSION } from '#src/version.ts';
 
 /** A subcommand: the words after its name, and its exit code. It prints its own results; refusals it throws. */
 export type Command = (args: readonly string[], io: Io) => Promise<Exit>;
@@ -68,54 +69,25 @@ ${Object.entries(COMMANDS)
   .map(([name, { about }]) => `  bootproof ${name.padEnd(10)} ${about}`)
   .join('\n')}
 
-Each takes --help. Exit codes: 0 as expected, 1 a difference or refusal was seen, 2 something could not be told,
+Each takes --help; --version tells the version. Exit codes: 0 as expected, 1 a difference or refusal was seen, 2 something could not be told,
 64 wrong use, 70 our own fault.
 `;
 
 async function run(argv: readonly string[], io: Io): Promise<Exit> {
   const [name, ...args] = argv;
-  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+  if (name === undefined || name === '--help' || name === '-h' || (name === 'help' && args.length === 0)) {
     await (name === undefined ? io.stderr : io.stdout).write(HELP);
     return name === undefined ? EXIT.usage : EXIT.ok;
   }
+  if (name === '--version' || name === '-V') {
+    await io.stdout.write(`bootproof ${VERSION}\n`);
+    return EXIT.ok;
+  }
+  if (name === 'help') return run([...args, '--help'], io);
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new UsageError(`no command ${JSON.stringify(name)}; 'bootproof help' lists them`);
+  if (command === undefined) throw noCommand('bootproof', name, Object.keys(COMMANDS));
   return (await command.load()).main(args, io);
 }
 
-const isGone = (error: NodeJS.ErrnoException): boolean => error.code === 'EPIPE';
-
-function stream(out: NodeJS.WriteStream): Stream {
-  return {
-    isTTY: out.isTTY,
-    columns: out.columns ?? 100,
-    write: (text) =>
-      new Promise((resolve, reject) => {
-        // A reader that went away (`| head`) changes nothing of what the command found: it goes on to its exit code.
-        out.write(text, (error) => (error && !isGone(error) ? reject(error) : resolve()));
-      }),
-  };
-}
-
-const io: Io = { stdout: stream(process.stdout), stderr: stream(process.stderr), env: process.env };
-process.stdout.on('error', (error) => {
-  if (!isGone(error)) process.exit(EXIT.fault);
-});
-try {
-  process.exitCode = await run(process.argv.slice(2), io);
-} catch (error) {
-  if (error instanceof UsageError) {
-    await io.stderr.write(`bootproof: ${printableText(error.message)}\n`);
-    process.exitCode = EXIT.usage;
-  } else if (error instanceof BootproofError) {
-    // A document with several problems has one a line; escaping the whole would join them.
-    const lines = 'lines' in error ? (error.lines as readonly string[]) : [error.message];
-    await io.stderr.write(`bootproof: ${lines.map(printableText).join('\n')} [${error.code}]\n`);
-    process.exitCode = EXIT.unknown;
-  } else {
-    await io.stderr.write(
-      `bootproof: our own fault, please report it: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
-    );
-    process.exitCode = EXIT.fault;
-  }
-}
+const io = processIo(process.stdout, process.stderr, process.env);
+process.exitCode = await runCommand(process.argv.slice(2), io, run);

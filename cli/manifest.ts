@@ -3,7 +3,6 @@ import { deploy, lint, type Deployed, type Verdict } from '#src/image/backend.ts
 import { ImageError } from '#src/image/layer.ts';
 import { formatPlatform } from '#src/image/ocimanifest.ts';
 import { parseReference } from '#src/image/reference.ts';
-import { BootproofError } from '#src/error.ts';
 import { comparePathBytes, treeOf, TREES, type Entry, type TreeName } from '#src/manifest/entry.ts';
 import { dumpLines } from '#src/manifest/dump.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
@@ -11,11 +10,12 @@ import { entryLine, factsJson, nameJson } from '#src/manifest/json.ts';
 import { extraLine, mainLine, MTREE_HEAD } from '#src/manifest/mtree.ts';
 import { fromUtf8 } from '#src/bytes.ts';
 import { manifestOf, type Image } from '#src/source/build.ts';
-import { EXIT, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, printable, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
 import {
   backendNamed,
   BUILDER,
+  expectedOf,
   imageOptions,
   limitsOf,
   list,
@@ -25,9 +25,9 @@ import {
   type ImageOptions,
   type RuleOptions,
 } from './image.ts';
-import { checkRoot, diffImages } from './manifestdiff.ts';
+import { diffImages } from './manifestdiff.ts';
 import { sizeText } from '#agent/present.ts';
-import { warningLine, writeJson, writeParts } from './output.ts';
+import { warningLine, writeJson, writeOut } from './output.ts';
 
 type Json = { readonly json?: boolean };
 type Loading = ImageOptions & RuleOptions & Json;
@@ -49,19 +49,10 @@ Exit codes: 0 written, 2 the image cannot be had or this backend cannot deploy i
 
 export async function main(args: readonly string[], io: Io): Promise<Exit> {
   let exit: Exit = EXIT.ok;
-  /** Runs an action; with `--json`, a refusal is the document. */
   const act =
     <T extends Json>(action: (options: T, operands: string[]) => Promise<Exit>) =>
     async (...given: unknown[]): Promise<void> => {
-      const options = given.at(-2) as T;
-      const operands = given.slice(0, -2).flat() as string[];
-      try {
-        exit = await action(options, operands);
-      } catch (error) {
-        if (!options.json || !(error instanceof BootproofError) || error instanceof UsageError) throw error;
-        await writeJson({ code: error.code, message: error.message }, io);
-        exit = EXIT.unknown;
-      }
+      exit = await action(given.at(-2) as T, given.slice(0, -2).flat() as string[]);
     };
 
   const manifest = program(
@@ -129,7 +120,10 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
       act<Loading & { root: string; all?: boolean }>(async (options, [name = '']) => {
         const rule = ruleOf(options);
         const { image, deployed } = await loadDeployed(name, options, io);
-        return checkRoot(options.root, manifestOf(image, rule, deployed, { builder: BUILDER }), options, io);
+        const { realRoot, scanRoot } = await import('#agent/scancommand.ts');
+        const manifest = manifestOf(image, rule, deployed, { builder: BUILDER });
+        await tellWarnings(deployed.warnings, undefined, io);
+        return scanRoot(realRoot(options.root), expectedOf(manifest), options, io);
       }),
     );
 
@@ -169,8 +163,8 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
     throw new UsageError(`no format ${JSON.stringify(options.format)}; there are ${[...FORMATS.keys()].join(', ')}`);
   const { image, deployed } = await loadDeployed(name, options, io);
   const { entries, warnings } = deployed;
-  await writeParts(format(entries), options.output, io);
-  if (options.extra !== undefined) await writeParts(entries.map(extraLine), options.extra, io);
+  await writeOut(format(entries), options.output, io);
+  if (options.extra !== undefined) await writeOut(entries.map(extraLine), options.extra, io);
   else if (options.format === 'mtree' && entries.some((entry) => extraLine(entry) !== ''))
     await io.stderr.write('note: capabilities and device numbers are not in the main text; --extra FILE writes them\n');
   await tellWarnings(warnings, options.warnings, io);
@@ -181,7 +175,7 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
 
 async function tellWarnings(warnings: readonly ManifestWarning[], file: string | undefined, io: Io): Promise<void> {
   for (const warning of warnings) await io.stderr.write(warningLine(warning));
-  if (file !== undefined) await writeParts([`${JSON.stringify(warnings)}\n`], file, io);
+  if (file !== undefined) await writeOut([`${JSON.stringify(warnings)}\n`], file, io);
 }
 
 async function show(name: string, paths: readonly string[], options: Loading, io: Io): Promise<Exit> {
@@ -205,7 +199,7 @@ async function show(name: string, paths: readonly string[], options: Loading, io
         },
         io,
       );
-    else await writeParts(lines(entries), undefined, io);
+    else await writeOut(lines(entries), undefined, io);
     return entries.length > 0 ? EXIT.ok : EXIT.different;
   }
   const { header } = manifestOf(image, rule, deployed, { builder: BUILDER });
@@ -295,13 +289,13 @@ async function lintImage(name: string, options: LintOptions, io: Io): Promise<Ex
     for (const verdict of shown) {
       const { backend } = verdict;
       if (!verdict.deployable)
-        await io.stdout.write(`${backend}: cannot be deployed: ${printableText(verdict.message)} [${verdict.code}]\n`);
+        await io.stdout.write(`${backend}: cannot be deployed: ${shownText(verdict.message)} [${verdict.code}]\n`);
       else if (verdict.warnings.length === 0) await io.stdout.write(`${backend}: nothing to say\n`);
       else {
         await io.stdout.write(
           `${backend}: ${verdict.warnings.length} warning${verdict.warnings.length === 1 ? '' : 's'}\n`,
         );
-        await writeParts(
+        await writeOut(
           verdict.warnings.map((warning) => `  ${warningLine(warning)}`),
           undefined,
           io,

@@ -1,15 +1,14 @@
-/** `manifest diff` and `manifest check`: two trees compared, told by tree and kind for people, as drift for programs. */
-import type { Scan } from '#agent/scan.ts';
+/** `manifest diff`: two trees compared, told by tree and kind for people, as drift for programs. */
 import { compare } from '#src/drift/compare.ts';
 import { attributesOf, driftJson, type Attribute, type Drift, type Secret } from '#src/drift/drift.ts';
 import type { Deployed, Rule } from '#src/image/backend.ts';
 import { TREES, treeOf, type Facts, type TreeName } from '#src/manifest/entry.ts';
-import type { FileManifest } from '#src/manifest/header.ts';
 import { nameJson } from '#src/manifest/json.ts';
 import type { Image } from '#src/source/build.ts';
-import { EXIT, printable, printableText, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, printable, type Exit, type Io } from '#src/terminal.ts';
+import { writeParts } from '#agent/output.ts';
 import { painter, sizeText } from '#agent/present.ts';
-import { ProgressLine, writeJson, writeParts } from './output.ts';
+import { writeJson } from './output.ts';
 
 export type DiffOptions = { readonly json?: boolean; readonly all?: boolean };
 type Side = { readonly name: string; readonly image: Image; readonly deployed: Deployed };
@@ -27,59 +26,9 @@ export async function diffImages(
   if (options.json) await writeJson({ ...sides, totals: totals(found.drift), ...differenceJson(found) }, io);
   else {
     await io.stdout.write(`${before.name}  ${sides.old}\n${after.name}  ${sides.new}\nrule ${options.rule}\n`);
-    await writeParts(differenceText(found, options, io), undefined, io);
+    await writeParts(differenceText(found, options, io), io.stdout);
   }
   return isSame(found) ? EXIT.ok : EXIT.different;
-}
-
-/** A folder of this machine against a manifest, by the scan that agents run. */
-export async function checkRoot(root: string, manifest: FileManifest, options: DiffOptions, io: Io): Promise<Exit> {
-  const { scan } = await import('#agent/scan.ts');
-  const line = new ProgressLine(io);
-  let found: Scan;
-  try {
-    found = await scan({
-      root,
-      expected: manifest,
-      onProgress: ({ files, bytes, path }) =>
-        line.show(() => `checking: ${files} files, ${sizeText(bytes)}, ${printable(path)}`),
-    });
-  } finally {
-    await line.clear();
-  }
-  const { header } = manifest;
-  const trees = Object.fromEntries(
-    TREES.map((tree) => {
-      const { main, extra, holes } = found.trees[tree];
-      const expected = header.trees[tree];
-      const told = holes.map(({ path, kind, detail }) => ({ ...nameJson('path', path), kind, detail }));
-      return [
-        tree,
-        {
-          main: { digest: main, expected: expected.main.comparison },
-          extra: { digest: extra, expected: expected.extra },
-          holes: told,
-        },
-      ];
-    }),
-  );
-  const complete = TREES.every((tree) => found.trees[tree].main !== null && found.trees[tree].extra !== null);
-  const same = isSame(found) && found.truncated === null;
-  if (options.json) {
-    const { stats, truncated, notes } = found;
-    await writeJson(
-      { image: header.image, rule: header.rule, complete, trees, truncated, ...differenceJson(found), notes, stats },
-      io,
-    );
-  } else {
-    await io.stdout.write(`${root} against ${header.image}, rule ${header.rule}\n`);
-    await writeParts(differenceText(found, options, io), undefined, io);
-    const holes = TREES.flatMap((tree) => found.trees[tree].holes);
-    for (const { path, kind, detail } of holes)
-      await io.stdout.write(`  ? ${printable(path)}  ${kind}: ${printableText(detail)}\n`);
-    for (const note of found.notes) await io.stderr.write(`note: ${printableText(note)}\n`);
-  }
-  return !same ? EXIT.different : complete ? EXIT.ok : EXIT.unknown;
 }
 
 const isSame = ({ drift, secrets }: Difference): boolean =>

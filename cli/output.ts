@@ -1,42 +1,37 @@
-/** What commands print: results in pieces that respect a slow reader, warnings, and a progress line where a person looks on. */
+/** What commands put out: results to a file or standard output, JSON, warnings. */
 import { open } from 'node:fs/promises';
+import { writeParts } from '#agent/output.ts';
 import { nameFromJson } from '#src/manifest/json.ts';
 import type { ManifestWarning } from '#src/manifest/header.ts';
-import { jsonText, printable, printableText, UsageError, type Io, type Stream } from '#src/terminal.ts';
+import { jsonText, OutputError, printable, shownText, UsageError, type Io } from '#src/terminal.ts';
 
-const PIECE = 64 * 1024;
-
-/** Writes parts of a long text to a file, or to standard output where there is none or it is `-`. */
-export async function writeParts(parts: Iterable<string>, file: string | undefined, io: Io): Promise<void> {
-  if (file === undefined || file === '-') return pieces(parts, (text) => io.stdout.write(text));
+/**
+ * Writes parts of a long text to a file, or to standard output where there is none or it is `-`.
+ * @throws {UsageError} where there can be no such file; {OutputError} where it takes no more.
+ */
+export async function writeOut(parts: Iterable<string>, file: string | undefined, io: Io): Promise<void> {
+  if (file === undefined || file === '-') return writeParts(parts, io.stdout);
   let handle;
   try {
     handle = await open(file, 'w');
   } catch (error) {
     throw new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
   }
-  try {
-    await pieces(parts, async (text) => {
+  const out = {
+    async write(text: string | Uint8Array) {
       try {
-        await handle.write(text);
-      } catch (error) {
-        throw new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+        await handle.writeFile(text);
+      } catch (cause) {
+        const { code } = cause as NodeJS.ErrnoException;
+        throw new OutputError('OUTPUT_FAILED', `${file} cannot be written: ${code}`, { cause });
       }
-    });
+    },
+  };
+  try {
+    await writeParts(parts, out);
   } finally {
     await handle.close();
   }
-}
-
-async function pieces(parts: Iterable<string>, write: (text: string) => Promise<void>): Promise<void> {
-  let piece = '';
-  for (const part of parts) {
-    piece += part;
-    if (piece.length < PIECE) continue;
-    await write(piece);
-    piece = '';
-  }
-  if (piece !== '') await write(piece);
 }
 
 /** One JSON document on standard output. */
@@ -50,40 +45,5 @@ export function warningLine({ code, layer, message, path, path_b64 }: ManifestWa
   // Most messages name their path already.
   const shown = name === undefined || message.includes(printable(name)) ? '' : `${printable(name)}: `;
   const where = layer === null || /^layer [0-9]/.test(message) ? '' : `layer ${layer}: `;
-  return `warning: ${where}${shown}${printableText(message)} [${code}]\n`;
-}
-
-const REDRAW_MS = 100;
-
-/** A line on standard error that is redrawn; nothing where standard error is no terminal. */
-export class ProgressLine {
-  readonly #stream: Stream;
-  #drawn = 0;
-  #shown = false;
-  #writing = Promise.resolve();
-
-  constructor(io: Io) {
-    this.#stream = io.stderr;
-  }
-
-  show(text: () => string): void {
-    const now = performance.now();
-    if (!this.#stream.isTTY || now - this.#drawn < REDRAW_MS) return;
-    this.#drawn = now;
-    this.#shown = true;
-    this.#write(`\r\u001b[K${text().slice(0, this.#stream.columns - 1)}`);
-  }
-
-  /** Takes the line away, so that what follows stands alone. */
-  async clear(): Promise<void> {
-    if (this.#shown) this.#write('\r\u001b[K');
-    this.#shown = false;
-    await this.#writing;
-  }
-
-  #write(text: string): void {
-    this.#writing = this.#writing.then(() => this.#stream.write(text));
-    // Whoever clears the line learns of it; until then it must not end the process.
-    this.#writing.catch(() => {});
-  }
+  return `warning: ${where}${shown}${shownText(message)} [${code}]\n`;
 }

@@ -8,6 +8,7 @@ import { usableFolder } from '#demo/folder.ts';
 import { fleetTable } from '#demo/show.ts';
 import { DEFAULT_PORT } from '#server/config.ts';
 import { serve, untilStopped } from '#server/serve.ts';
+import { wrongOption } from '#src/document/spelling.ts';
 import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
 
 const HELP = `bootproof start: a server on this machine with a demo fleet, kept in ./bootproof-data
@@ -79,6 +80,6 @@ function readFlags(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false, allowNegative: true }).values;
   } catch (error) {
-    throw new UsageError(`start: ${(error as Error).message}`);
+    throw wrongOption(error, Object.keys(options));
   }
 }

@@ -1,7 +1,7 @@
 /** `bootproof images|tokens|sources|import`: what a server needs to judge hosts, on the command line. */
 import type { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
 import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
 import { readOperand } from './connection.ts';
@@ -179,7 +179,7 @@ export function sources(args: readonly string[], io: Io): Promise<Exit> {
         const plainHttp = options.plainHttp === true;
         const answer = await connection.ask<{ pattern: string }>('POST', '/api/v1/sources', { reference, plainHttp });
         if (options.json === true) await writeJson(answer, out);
-        else await out.stdout.write(`allowed: ${printableText(answer.pattern)}\n`);
+        else await out.stdout.write(`allowed: ${shownText(answer.pattern)}\n`);
         return EXIT.ok;
       },
     ).option('--plain-http', 'it speaks no TLS; it may lie on loopback or link-local');
@@ -228,7 +228,7 @@ export function carried(args: readonly string[], io: Io): Promise<Exit> {
         if (options.json === true) await writeJson({ taken, refused }, out);
         else await out.stdout.write(`${taken.length} taken, ${refused.length} refused\n`);
         for (const { line, code, message } of refused)
-          await out.stderr.write(`line ${line}: ${printableText(message)} [${code}]\n`);
+          await out.stderr.write(`line ${line}: ${shownText(message)} [${code}]\n`);
         return refused.length > 0 ? EXIT.different : EXIT.ok;
       });
     },

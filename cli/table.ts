@@ -1,16 +1,10 @@
 /** Tables for people: columns as wide as they need, the last one cut to the terminal; what came from outside cannot move the cursor. */
-import { printableText, type Io } from '#src/terminal.ts';
+import { shownText, type Io } from '#src/terminal.ts';
 import { painter } from '#agent/present.ts';
 
 export type Cell =
   | string
   | { readonly text: string; readonly style: 'red' | 'yellow' | 'green' | 'magenta' | 'dim' | 'bold' };
-
-/**
- * What stands in a cell. Most of it comes from the server as it may be printed, with `\\` for a backslash: that is left alone, and what
- * could act on a terminal is escaped, wherever it comes from.
- */
-export const shownText = (text: string): string => printableText(text).replaceAll('\\\\', '\\');
 
 /** Prints a table; on a terminal with colours, and cut to its width. On a pipe nothing is cut. */
 export async function printTable(head: readonly string[], rows: readonly (readonly Cell[])[], io: Io): Promise<void> {

@@ -1,4 +1,4 @@
-/** What every command agrees on: streams, exit codes, and how a file name may appear on a terminal. */
+/** What every command agrees on (PROTOCOL 7): streams, exit codes, how a refusal is told, and how a file name may appear on a terminal. */
 import { toUtf8, type ByteString } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
 
@@ -26,6 +26,105 @@ export class UsageError extends BootproofError<'USAGE'> {
   }
 }
 
+/** What a command found could not be put out: a full disk, an I/O error. Exit 2, because nothing was told. */
+export class OutputError extends BootproofError<'OUTPUT_FAILED'> {}
+
+/** A stream of the process, as `process.stdout` is one. */
+type ProcessStream = {
+  readonly isTTY: boolean;
+  readonly columns?: number;
+  write(text: string | Uint8Array, done: (error?: Error | null) => void): unknown;
+  on(event: 'error', heard: () => void): unknown;
+};
+
+/** The process's own streams and environment, as a command takes them. */
+export function processIo(stdout: ProcessStream, stderr: ProcessStream, env: Io['env']): Io {
+  return { stdout: streamOf(stdout, failed), stderr: streamOf(stderr, () => undefined), env };
+}
+
+function failed(error: Error): OutputError {
+  const { code = error.message } = error as { readonly code?: string };
+  return new OutputError('OUTPUT_FAILED', `standard output cannot be written: ${code}`, { cause: error });
+}
+
+/** `fault` says what a failed write means: nothing on standard error, where what was found is not told. */
+function streamOf(out: ProcessStream, fault: (error: Error) => OutputError | undefined): Stream {
+  // Each write hears of its own failure; without a listener the first would end the process.
+  out.on('error', () => {});
+  return {
+    isTTY: out.isTTY,
+    get columns() {
+      return out.columns ?? 100;
+    },
+    write: (text) =>
+      new Promise((resolve, reject) => {
+        out.write(text, (error) => {
+          // A reader that went away (`| head`) changes nothing of what the command found: it goes on to its exit code.
+          const told = !error || (error as { readonly code?: string }).code === 'EPIPE' ? undefined : fault(error);
+          if (told === undefined) resolve();
+          else reject(told);
+        });
+      }),
+  };
+}
+
+/**
+ * Runs a command to its exit code. A refusal goes to standard error as a sentence with its code, and with `--json` to standard
+ * output as well, `{"code","message"}`, unless the command has put out something already: one document there, never two.
+ */
+export async function runCommand(
+  args: readonly string[],
+  io: Io,
+  command: (args: readonly string[], io: Io) => Promise<Exit>,
+): Promise<Exit> {
+  const { stdout, stderr } = io;
+  let begun = false;
+  const watched: Stream = {
+    isTTY: stdout.isTTY,
+    get columns() {
+      return stdout.columns;
+    },
+    write: (text) => {
+      begun = true;
+      return stdout.write(text);
+    },
+  };
+  try {
+    return await command(args, { ...io, stdout: watched });
+  } catch (error) {
+    const { exit, code, message, lines } = refusalOf(error);
+    const mark = exit === EXIT.usage || exit === EXIT.fault ? '' : ` [${code}]`;
+    await stderr.write(`bootproof: ${lines.map(shownText).join('\n')}${mark}\n`);
+    if (!begun && wantsJson(args)) await stdout.write(`${jsonText({ code, message })}\n`);
+    return exit;
+  }
+}
+
+function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return (end < 0 ? args : args.slice(0, end)).includes('--json');
+}
+
+type Refusal = {
+  readonly exit: Exit;
+  readonly code: string;
+  readonly message: string;
+  readonly lines: readonly string[];
+};
+
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof BootproofError) {
+    const { code, message } = error;
+    // A document with several problems has one a line.
+    const lines = 'lines' in error ? (error.lines as readonly string[]) : [message];
+    return { exit: error instanceof UsageError ? EXIT.usage : EXIT.unknown, code, message, lines };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const stack = error instanceof Error ? (error.stack ?? message) : message;
+  const lines = `our own fault, please report it: ${stack}`.split('\n');
+  return { exit: EXIT.fault, code: 'OWN_FAULT', message: `our own fault, please report it: ${message}`, lines };
+}
+
 // Control characters move the cursor or recolour the screen; the bidi and zero-width ones reorder what is read.
 const UNPRINTABLE =
   // eslint-disable-next-line no-control-regex
@@ -42,6 +141,12 @@ export function printableText(text: string): string {
         : `\\u{${code.toString(16)}}`;
   });
 }
+
+/**
+ * A sentence whose names were made printable where it was made, as those of refusals and of the server are: their backslashes stand,
+ * and what could act on a terminal is escaped wherever it comes from.
+ */
+export const shownText = (text: string): string => printableText(text).replaceAll('\\\\', '\\');
 
 /**
  * JSON for programs in which nothing can act on the terminal of a person who looks on: what `printableText` hides is written `\u....`. The

@@ -1,4 +1,22 @@
 /** What was meant: the nearest of the words that would have been right. */
+import { UsageError } from '#src/terminal.ts';
+
+/** A word where a command's name stands. `program`: `bootproof agent`, whose `help` lists them. */
+export function noCommand(program: string, word: string, commands: readonly string[]): UsageError {
+  const meant = nearest(word, commands);
+  const near = meant === undefined ? '' : `, did you mean ${meant}?`;
+  return new UsageError(`no command ${JSON.stringify(word)}${near === '' ? ';' : near} '${program} help' lists them`);
+}
+
+/** What `parseArgs` of `node:util` holds against a command line. */
+export function wrongOption(error: unknown, options: readonly string[]): UsageError {
+  const message = (error as Error).message.split('\n')[0]!;
+  const word = /^Unknown option '--?([^']+)'/.exec(message)?.[1];
+  const meant = word === undefined ? undefined : nearest(word, options);
+  // Its advice on how to pass a positional that begins with a dash helps nobody here.
+  const said = word === undefined ? message : `unknown option --${word}`.replace(/^(unknown option )--(.)$/, '$1-$2');
+  return new UsageError(meant === undefined ? said : `${said}, did you mean --${meant}?`);
+}
 
 /** The candidate that is at most a third of its letters away; undefined where none is near. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {

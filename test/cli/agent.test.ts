@@ -4,7 +4,7 @@ import { appendFileSync, chmodSync, chownSync, mkdirSync, writeFileSync } from '
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { main } from '#cli/agent.ts';
-import { UsageError } from '#src/terminal.ts';
+import { runCommand, UsageError } from '#src/terminal.ts';
 import { launch, project, run } from '#test/agent/console.ts';
 import { emptyRoot, temporary } from '#test/agent/roots.ts';
 import { image, members, type Member, type TestImage } from '#test/src/source/images.ts';
@@ -65,7 +65,7 @@ test('on ostree, what is in /etc must be in /usr/etc too', async (t) => {
 
 test('what the backend cannot deploy is told with its code, and is no difference', async (t) => {
   const { args } = prepared(t, { list: [...MEMBERS, { name: 'usr/fifo', type: '6', owner }] });
-  const ran = await run(main, [...args, '--json']);
+  const ran = await run((own, io) => runCommand(own, io, main), [...args, '--json']);
   assert.equal(ran.exit, 2);
   const { code } = JSON.parse(ran.out) as { code: string };
   assert.match(code, /^[A-Z_]+$/);

@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { main } from '#cli/manifest.ts';
 import { OciManifestError } from '#src/image/ocimanifest.ts';
 import { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
-import { UsageError, type Io, type Stream } from '#src/terminal.ts';
+import { OutputError, UsageError, type Io, type Stream } from '#src/terminal.ts';
 import { image, indexOf, members, tar, type Member, type TestImage } from '#test/src/source/images.ts';
 import { serveRegistry } from '#test/src/source/registryserver.ts';
 import { rejectsCode } from '#test/throws.ts';
@@ -218,8 +218,8 @@ test('build: a full disk is a refusal that names the file', async (t) => {
   for (const option of ['-o', '--extra', '--warnings'])
     await rejectsCode(
       () => run(['build', vector('28-xattrs'), '--backend', 'ostree', option, '/dev/full']),
-      UsageError,
-      'USAGE',
+      OutputError,
+      'OUTPUT_FAILED',
     );
 });
 
@@ -374,7 +374,32 @@ test('check: a faithful root is the same, each planted change is seen', async ()
   ]);
   const text = await run(args);
   assert.equal(text.exit, 1);
-  assert.match(text.out, /^ {2}~ \/usr\/mark {2}mode 0644 → 0600$/m);
+  assert.match(text.out, /^ {2}~ mark\n {6}mode {7}0644 {2}0600$/m);
+});
+
+test('check: a mount below the root is a hole and said, as the agent’s scan says it', async (t) => {
+  await using folder = await temporary();
+  const root = join(folder.path, 'root');
+  const list = members('x');
+  const source = await layout(join(folder.path, 'layout'), { latest: image([list]) });
+  for (const { name, content = '' } of list) {
+    await mkdir(name.endsWith('/') ? join(root, name) : dirname(join(root, name)), { recursive: true });
+    if (!name.endsWith('/')) await writeFile(join(root, name), content);
+  }
+  // The scan must not take what is bound there for what the image has.
+  const check = `${join(import.meta.dirname, '../../bootproof')} manifest check ${source} --root ${root} --backend oci --json`;
+  const inside = `mount --bind ${root}/etc ${root}/usr/lib && exec ${check}`;
+  const ran = await new Promise<Ran>((resolve) => {
+    execFile('unshare', ['--mount', 'sh', '-c', inside], (error, out, err) =>
+      resolve({ exit: error === null ? 0 : Number(error.code), out, err }),
+    );
+  });
+  if (ran.out === '') return t.skip(`no mounts of one's own here: ${ran.err.trim()}`);
+  const { complete, trees } = JSON.parse(ran.out) as {
+    complete: boolean;
+    trees: { usr: { holes: { path: string; kind: string }[] } };
+  };
+  assert.deepEqual([complete, trees.usr.holes.map(({ path, kind }) => `${kind} ${path}`)], [false, ['mount /usr/lib']]);
 });
 
 test('an index resolves to the platform that is named', async () => {
@@ -384,16 +409,14 @@ test('an index resolves to the platform that is named', async () => {
     { of: two, platform: { os: 'linux', architecture: 's390x' } },
   ]);
   await using registry = await serveRegistry(index.blobs, { latest: index.digest });
-  const digest = async (...more: string[]) =>
-    JSON.parse(
-      (await run(['digest', `docker://${registry.host}/a/b`, '--json', '--backend', 'oci', ...more])).out,
-    ) as Record<string, string>;
+  const as = (...more: string[]) => ['digest', `docker://${registry.host}/a/b`, '--json', '--backend', 'oci', ...more];
+  const digest = async (...more: string[]) => JSON.parse((await run(as(...more))).out) as Record<string, string>;
   assert.deepEqual(
     [(await digest('--platform', 'linux/s390x'))['image'], (await digest('--platform', 'linux/amd64'))['image']],
     [two.digest, one.digest],
   );
   assert.equal((await digest('--platform', 'linux/s390x'))['index'], index.digest);
-  assert.deepEqual(await digest('--platform', 'linux/riscv64'), {
+  await assert.rejects(run(as('--platform', 'linux/riscv64')), {
     code: 'PLATFORM_MISSING',
     message: `docker://${registry.host}/a/b: manifest is an index without linux/riscv64; it offers linux/amd64, linux/s390x`,
   });
