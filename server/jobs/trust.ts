@@ -28,6 +28,7 @@ import { blobKey, type RegistryTerms } from '#server/trust/look.ts';
 import { placesOf } from '#server/trust/places.ts';
 import { toldOf } from '#server/trust/provenance.ts';
 import { nextTrust } from '#server/trust/result.ts';
+import type { TrustSetup } from '#server/trust/setup.ts';
 import type { Log } from '#server/deps.ts';
 import { inTurns } from './rejudge.ts';
 import type { Chore, Outcome, Work } from './runner.ts';
@@ -70,7 +71,7 @@ export function trustWork(deps: TrustDeps): Work {
       const { image } = found;
       // What no host has any more is not looked after; a host that boots it again asks for it.
       if (!(await isRun(image, deps))) return { kind: 'done' };
-      const written = await renew([image], { basis, looking: true }, deps, signal);
+      const written = await renew([image], { looking: true }, deps, signal);
       await judgeHosts(image, { kind: 'report', imageChanged: false }, deps, signal);
       const [trust] = written;
       const inMs = trust?.unreachableSince == null ? deps.reverifyEveryMs : retryIn(trust, deps);
@@ -97,7 +98,7 @@ export function trustAllWork(deps: TrustDeps): Work {
           });
           for (let at = 0; at < stale.length && !signal.aborted; at += AT_ONCE) {
             const some = stale.slice(at, at + AT_ONCE);
-            await renew(some, { basis, looking: false }, deps, signal);
+            await renew(some, { looking: false }, deps, signal);
             for (const image of some) await judgeHosts(image, { kind: 'policy' }, deps, signal);
           }
           const now = deps.clock();
@@ -179,7 +180,7 @@ async function* imagesRun({ store }: TrustDeps): AsyncGenerator<(Image & { reado
 /** Assesses images and writes what came of it; again where another write came between. */
 async function renew(
   images: readonly Image[],
-  { basis, looking }: { readonly basis: TrustBasis; readonly looking: boolean },
+  { looking }: { readonly looking: boolean },
   deps: TrustDeps,
   signal: AbortSignal,
 ): Promise<ImageTrust[]> {
@@ -187,11 +188,15 @@ async function renew(
   const written: ImageTrust[] = [];
   for (let attempt = 0; attempt < WRITES_TRIED && left.length > 0; attempt++) {
     const before = await deps.store.trust.getMany(left.map(({ digest }) => digest));
-    const subjects: Subject[] = [];
-    for (const image of left) subjects.push(await subjectOf(image, before.get(image.digest), { basis, looking }, deps));
+    // In this order: a result that another process reached under something newer must not be written over under the old.
+    const basis = await deps.basis.reload();
     const { setup, denied } = deps.basis;
+    if (basis === null || setup === null) return written;
+    const subjects: Subject[] = [];
+    for (const image of left)
+      subjects.push(await subjectOf(image, before.get(image.digest), { basis, setup, looking }, deps));
     const request: AssessRequest = {
-      files: setup!.files,
+      files: setup.files,
       denied,
       now: deps.clock(),
       terms: deps.terms,
@@ -230,7 +235,7 @@ async function assessAll(
 async function subjectOf(
   image: Image,
   before: ImageTrust | undefined,
-  { basis, looking }: { readonly basis: TrustBasis; readonly looking: boolean },
+  { basis, setup, looking }: { readonly basis: TrustBasis; readonly setup: TrustSetup; readonly looking: boolean },
   deps: TrustDeps,
 ): Promise<Subject> {
   const { store } = deps;
@@ -239,7 +244,7 @@ async function subjectOf(
     image,
     digest,
     await store.sources.list(),
-    deps.basis.setup!,
+    setup,
     deps.signatureRepositories,
   );
   const indexes = (await store.read.aliases(digest)).filter(({ kind }) => kind === 'index').map(({ alias }) => alias);
