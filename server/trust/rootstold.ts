@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
-import type { PolicyAuthority } from '#src/trust/clusterimagepolicy.ts';
+import type { PolicyAuthority } from '#src/trust/cipauthority.ts';
 import { endsNext, type RootEnd } from '#src/trust/trustroot.ts';
 import type { Act } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';

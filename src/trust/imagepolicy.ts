@@ -6,16 +6,9 @@ import { digestOf, type Digest } from '#src/digest.ts';
 import { nearest } from '#src/document/spelling.ts';
 import { DocumentError, readYamlDocuments, type Problem } from '#src/document/yaml.ts';
 import { DENY_ENTRIES_MAX, IMAGE_POLICIES_MAX } from '#src/limits.ts';
+import type { DemandedAttestation, PolicyAuthority, Unsupported } from './cipauthority.ts';
 import type { Lint } from './cipvalidate.ts';
-import {
-  PUBLIC_GOOD,
-  readClusterImagePolicy,
-  type ClusterImagePolicy,
-  type DemandedAttestation,
-  type DocumentAt,
-  type PolicyAuthority,
-  type Unsupported,
-} from './clusterimagepolicy.ts';
+import { PUBLIC_GOOD, readClusterImagePolicy, type ClusterImagePolicy, type DocumentAt } from './clusterimagepolicy.ts';
 import type { DenyEntry } from './deny.ts';
 import {
   IMAGES_FORMAT,

@@ -10,7 +10,7 @@ import type { Place, Problem } from '#src/document/yaml.ts';
 import { CONDITION_CHARS_MAX, DENY_ENTRIES_MAX, IDENTITY_CHARS_MAX, IMAGE_POLICY_LIST_MAX } from '#src/limits.ts';
 import { patternAt, type Checked } from './cipvalidate.ts';
 import type { DocumentAt } from './clusterimagepolicy.ts';
-import { PREDICATE_TYPES } from './clusterimagepolicy.ts';
+import { PREDICATE_TYPES } from './cipauthority.ts';
 import { parseCondition, type Condition } from './conditions.ts';
 import type { DenyEntry, Denied } from './deny.ts';
 import type { Pattern } from './requirement.ts';

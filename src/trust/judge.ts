@@ -3,7 +3,8 @@
  * function of what was found and what counts; what could not be told is never trusted, and nothing is trusted by omission.
  */
 import type { Instant } from '#src/clock.ts';
-import type { ClusterImagePolicy, DemandedAttestation, PolicyAuthority } from './clusterimagepolicy.ts';
+import type { DemandedAttestation, PolicyAuthority } from './cipauthority.ts';
+import type { ClusterImagePolicy } from './clusterimagepolicy.ts';
 import type { DenyEntry } from './deny.ts';
 import { imageName, matchesImage } from './imageglob.ts';
 import type { ImagePolicy } from './imagepolicy.ts';

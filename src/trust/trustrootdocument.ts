@@ -8,7 +8,8 @@ import { problemOf } from '#src/document/shape.ts';
 import type { Problem } from '#src/document/yaml.ts';
 import { TrustRootDocument, withoutNulls } from './cipschema.ts';
 import { fieldOf, sentence, type Path } from './cipvalidate.ts';
-import type { DocumentAt, Unsupported } from './clusterimagepolicy.ts';
+import type { Unsupported } from './cipauthority.ts';
+import type { DocumentAt } from './clusterimagepolicy.ts';
 import type { TrustRootName } from './requirement.ts';
 import { readTrustRoot, TrustRootError, type TrustRoot } from './trustroot.ts';
 

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { DocumentError } from '#src/document/yaml.ts';
 import { isAnchored } from '#src/trust/cipvalidate.ts';
-import { PUBLIC_GOOD, type PolicyAuthority } from '#src/trust/clusterimagepolicy.ts';
+import type { PolicyAuthority } from '#src/trust/cipauthority.ts';
+import { PUBLIC_GOOD } from '#src/trust/clusterimagepolicy.ts';
 import { parseImagePolicy, type ImagePolicy } from '#src/trust/imagepolicy.ts';
 import { pem } from './cases.ts';
 
