@@ -4,10 +4,18 @@
  */
 import { createHash, hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
 import { parentPort, workerData } from 'node:worker_threads';
 
-/** What is shared with the workers: slots, each a batch's records and paths; how many bytes of a file may be holes. */
-export type WorkerData = { readonly slots: SharedArrayBuffer; readonly sparseMax: number };
+/**
+ * What is shared with the workers: slots, each a batch's records and paths; how many zeros of one file's holes are hashed, and how many are
+ * left for the whole scan, in MiB.
+ */
+export type WorkerData = {
+  readonly slots: SharedArrayBuffer;
+  readonly sparseMax: number;
+  readonly sparseLeft: SharedArrayBuffer;
+};
 /** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
   readonly seq: number;
@@ -26,8 +34,10 @@ export type Answer =
 
 /** Records in a batch. */
 export const BATCH = 128;
-/** Doubles in a record: code, mode, uid, gid, size, rdev, then 64 bytes of hex. */
+/** Doubles in a record: code, mode, uid, gid, size, rdev, then 64 bytes of hex; of a hole instead of those what GLIMPSE says. */
 export const RECORD = 14;
+/** Where a hole's record says what `lstat` saw all the same: 0 nothing, else 1 + the type's code; and behind it 1 if the capability was read. */
+export const GLIMPSE = 6;
 /** Behind its records a slot has room for paths: 128 of 128 bytes; those of real trees have 70. */
 export const TEXT_AT = BATCH * RECORD * 8;
 export const TEXT_BYTES = 16 * 1024;
@@ -36,7 +46,10 @@ export const SLOT_BYTES = TEXT_AT + TEXT_BYTES;
 export const TYPES = ['dir', 'file', 'symlink', 'char', 'block', 'fifo', 'socket'] as const;
 /** Codes of holes: HOLE + index in `unreadable unstable mount`. */
 export const HOLE = 8;
-/** Added to a code: the next of the batch's texts belongs to it (link target, capability in base64, detail of a hole). */
+/**
+ * Added to a code: the next of the batch's texts belongs to it: link target, capability in base64, detail of a hole. Behind the detail, after a
+ * NUL, what a link or a file with a capability would have had.
+ */
 export const WITH_TEXT = 16;
 
 const UNREADABLE = HOLE;
@@ -50,14 +63,24 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK, O_NOATIME = 0 } = constants as typeof 
 const FLAGS = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
 let noatime = O_NOATIME;
 
-type Seen = { code: number; stat: Stats | undefined; sha256: string; text: string | undefined };
-const seen: Seen = { code: 0, stat: undefined, sha256: '', text: undefined };
+type Seen = {
+  code: number;
+  stat: Stats | undefined;
+  sha256: string;
+  text: string | undefined;
+  /** Of a hole. */
+  glimpse: number;
+  capability: boolean;
+};
+const seen: Seen = { code: 0, stat: undefined, sha256: '', text: undefined, glimpse: 0, capability: false };
 
 function result(code: number, stat?: Stats, text?: string, sha256 = ''): void {
   seen.code = code;
   seen.stat = stat;
   seen.sha256 = sha256;
   seen.text = text;
+  seen.glimpse = 0;
+  seen.capability = false;
 }
 
 // fs takes a string as UTF-8: a byte beyond ASCII must go in as bytes.
@@ -66,16 +89,30 @@ const pathOf = (path: string): string | Buffer => (/[\x80-\xff]/.test(path) ? Bu
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
 const isGone = (code: string): boolean => code === 'ENOENT' || code === 'ENOTDIR';
 
-/** The raw capability of an open file, or of what stands at a path: base64, undefined for none. */
-type Xattr = { file(fd: number): string | undefined; path(path: string): string | undefined };
-class XattrError extends Error {}
+/** The C library: a file's raw capability (base64, undefined for none), and where its data and its holes begin. */
+type C = {
+  file(fd: number): string | undefined;
+  path(path: string): string | undefined;
+  /** Offset of the next data at or behind `from`; `end` where none follows, and where the file system cannot tell it begins at once. */
+  data(fd: number, from: number, end: number): number;
+  hole(fd: number, from: number, end: number): number;
+};
+class XattrError extends Error {
+  readonly code: string;
+
+  constructor(code: string) {
+    super(`security.capability cannot be read: ${code}`);
+    this.code = code;
+  }
+}
 
 /** @throws whatever the loader says where there is no node:ffi or no such C library. */
-async function openXattr(): Promise<Xattr> {
+async function openC(): Promise<C> {
   const { dlopen, getInt32 } = await import('node:ffi');
   const { functions: c } = dlopen('libc.so.6', {
     fgetxattr: { arguments: ['int32', 'buffer', 'buffer', 'uint64'], return: 'int64' },
     lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'uint64'], return: 'int64' },
+    lseek: { arguments: ['int32', 'int64', 'int32'], return: 'int64' },
     __errno_location: { arguments: [], return: 'pointer' },
   });
   const name = Buffer.from('security.capability\0');
@@ -89,9 +126,23 @@ async function openXattr(): Promise<Xattr> {
     if (length >= 0n) return value.toString('base64', 0, Number(length));
     const code = getInt32(errno);
     if (code === ENODATA || code === EOPNOTSUPP) return undefined;
-    throw new XattrError(`security.capability cannot be read: error ${code}`);
+    throw new XattrError(getSystemErrorName(-code));
+  };
+  const [SEEK_DATA, SEEK_HOLE, ENXIO] = [3, 4, 6];
+  const seek = (fd: number, from: number, whence: number, none: number): number => {
+    const at = c.lseek(fd, BigInt(from), whence);
+    if (at >= 0n) return Number(at);
+    return getInt32(errno) === ENXIO ? none : -1;
   };
   return {
+    data: (fd, from, end) => {
+      const at = seek(fd, from, SEEK_DATA, end);
+      return at < 0 ? from : Math.min(at, end);
+    },
+    hole: (fd, from, end) => {
+      const at = seek(fd, from, SEEK_HOLE, end);
+      return at < 0 ? end : Math.min(at, end);
+    },
     file: (fd) => value64(c.fgetxattr(fd, name, value, room)),
     path: (path) => value64(c.lgetxattr(Buffer.from(`${path}\0`, 'latin1'), name, value, room)),
   };
@@ -124,8 +175,56 @@ function digest(fd: number, size: number): string | undefined {
   return total === size ? sum.digest('hex') : undefined;
 }
 
+const zeros = Buffer.alloc(buffer.length);
+
+type Sparse = { readonly sparseMax: number; readonly left: Int32Array };
+/** Bytes without blocks from which a file is asked for its holes. On file systems that compress they may be no holes. */
+const SPARSE_FROM = 2 ** 20;
+
+/**
+ * The digest of an open sparse file: what is data is read, and of holes their zeros are hashed without reading them. `TOO_SPARSE` where those
+ * are too many, undefined if it ends before `size`.
+ */
+function sparseDigest(fd: number, size: number, sparse: Sparse, c: C): string | undefined {
+  const sum = createHash('sha256');
+  let total = 0;
+  for (let at = 0; at < size;) {
+    const data = c.data(fd, at, size);
+    total += data - at;
+    if (total > sparse.sparseMax || !takeZeros(data - at, sparse)) return TOO_SPARSE;
+    for (; at < data; at += Math.min(zeros.length, data - at))
+      sum.update(data - at < zeros.length ? zeros.subarray(0, data - at) : zeros);
+    for (const hole = c.hole(fd, data, size); at < hole;) {
+      const length = readSync(fd, buffer, 0, Math.min(buffer.length, hole - at), at);
+      if (length === 0) return undefined;
+      sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
+      at += length;
+    }
+  }
+  return sum.digest('hex');
+}
+
+/** Takes zeros from what the scan has left; false where that is too little. */
+function takeZeros(bytes: number, { left }: Sparse): boolean {
+  const mib = Math.ceil(bytes / 2 ** 20);
+  if (Atomics.sub(left, 0, mib) >= mib) return true;
+  Atomics.add(left, 0, mib);
+  return false;
+}
+
+// How much is not said: of a secret that would tell the size.
+const TOO_SPARSE = 'sparse, with more empty space than is hashed: its content was not read';
+
+/** The digest of an open file of which `missing` bytes have no blocks on the disk. */
+function contentDigest(fd: number, size: number, missing: number, sparse: Sparse, c: C | undefined) {
+  if (missing < SPARSE_FROM) return digest(fd, size);
+  if (c !== undefined) return sparseDigest(fd, size, sparse, c);
+  // Without the C library the zeros are read like anything else.
+  return missing > sparse.sparseMax || !takeZeros(missing, sparse) ? TOO_SPARSE : digest(fd, size);
+}
+
 /** One attempt at a regular file; false where it changed under our hands. */
-function tryFile(path: string | Buffer, dev: number | null, sparseMax: number, xattr: Xattr | undefined): boolean {
+function tryFile(path: string | Buffer, dev: number | null, sparse: Sparse, c: C | undefined): boolean {
   const fd = open(path);
   try {
     const before = fstatSync(fd);
@@ -134,13 +233,12 @@ function tryFile(path: string | Buffer, dev: number | null, sparseMax: number, x
       result(MOUNT, undefined, 'another file system begins here');
       return true;
     }
-    const holes = before.size - before.blocks * 512;
-    if (holes > sparseMax) {
-      result(UNREADABLE, undefined, `sparse: ${before.size} bytes, ${before.blocks * 512} of them on disk: not read`);
+    const sha256 = contentDigest(fd, before.size, before.size - before.blocks * 512, sparse, c);
+    if (sha256 === TOO_SPARSE) {
+      result(UNREADABLE, undefined, TOO_SPARSE);
       return true;
     }
-    const sha256 = digest(fd, before.size);
-    const capability = xattr?.file(fd);
+    const capability = c?.file(fd);
     const after = fstatSync(fd);
     if (sha256 === undefined || after.size !== before.size) return false;
     if (after.mtimeMs !== before.mtimeMs || after.ctimeMs !== before.ctimeMs) return false;
@@ -151,9 +249,9 @@ function tryFile(path: string | Buffer, dev: number | null, sparseMax: number, x
   }
 }
 
-function inspectFile(path: string | Buffer, dev: number | null, sparseMax: number, xattr: Xattr | undefined): void {
+function inspectFile(path: string | Buffer, dev: number | null, sparse: Sparse, c: C | undefined): void {
   // What is being replaced or written has often settled a moment later.
-  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(path, dev, sparseMax, xattr)) return;
+  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(path, dev, sparse, c)) return;
   result(UNSTABLE, undefined, 'it changed while it was read');
 }
 
@@ -162,39 +260,73 @@ function inspectOther(path: string | Buffer, wanted: string, dev: number | null)
   if (dev !== null && stat.dev !== dev) result(MOUNT, undefined, 'another file system begins here');
   else if (stat.isSymbolicLink() && wanted === 'l')
     result(2, stat, readlinkSync(path, { encoding: 'latin1' as BufferEncoding }));
-  else if (stat.isCharacterDevice()) result(3, stat);
-  else if (stat.isBlockDevice()) result(4, stat);
-  else if (stat.isFIFO()) result(5, stat);
-  else if (stat.isSocket()) result(6, stat);
+  else if (typeOf(stat) > 2) result(typeOf(stat), stat);
   else result(UNSTABLE, undefined, 'it changed its type while the scan ran');
 }
 
 /** Looks at one path; whatever happens is an answer. Letters: d folder, f file, l symlink, o anything else. */
-function inspect(path: string, kind: string, { dev }: Task, sparseMax: number, xattr: Xattr | undefined): void {
+function inspect(path: string, kind: string, { dev }: Task, sparse: Sparse, c: C | undefined): void {
   try {
     // Of a folder the walker knows all but the capability.
-    if (kind === 'd') result(0, undefined, xattr?.path(path));
-    else if (kind === 'f') inspectFile(pathOf(path), dev, sparseMax, xattr);
+    if (kind === 'd') result(0, undefined, c?.path(path));
+    else if (kind === 'f') inspectFile(pathOf(path), dev, sparse, c);
     else inspectOther(pathOf(path), kind, dev);
   } catch (error) {
     const code = codeOf(error);
-    if (error instanceof XattrError) result(UNREADABLE, undefined, error.message);
-    else if (isGone(code)) result(UNSTABLE, undefined, 'it vanished while the scan ran');
+    if (isGone(code)) result(UNSTABLE, undefined, 'it vanished while the scan ran');
+    else if (error instanceof XattrError) result(UNREADABLE, undefined, error.message);
     // O_NOFOLLOW and O_NONBLOCK answer so where a link, or a device or socket, has taken the file's place.
     else if (code === 'ELOOP' || code === 'ENXIO' || code === 'EINVAL')
       result(UNSTABLE, undefined, 'it changed its type while the scan ran');
     else result(UNREADABLE, undefined, code);
   }
+  if (seen.code === UNREADABLE || seen.code === UNSTABLE) glimpse(path, dev, c);
 }
 
-async function serve({ slots, sparseMax }: WorkerData): Promise<void> {
+/** What `lstat` shows of a path that could not be read (docs/report.md 1.10); nothing where it is gone. */
+function glimpse(path: string, dev: number | null, c: C | undefined): void {
+  const name = pathOf(path);
+  const detail = seen.text!;
+  let stat: Stats;
+  let text: string | undefined;
+  let capability = false;
+  try {
+    stat = lstatSync(name);
+    if (stat.isSymbolicLink()) text = readlinkSync(name, { encoding: 'latin1' as BufferEncoding });
+  } catch {
+    return; // it could not be read, and is no longer what it was: the hole says so
+  }
+  if (dev !== null && stat.dev !== dev) return result(MOUNT, undefined, 'another file system begins here');
+  if (c !== undefined && (stat.isFile() || stat.isDirectory()))
+    try {
+      text = c.path(path);
+      capability = true;
+    } catch (error) {
+      if (!(error instanceof XattrError)) throw error;
+    }
+  result(seen.code, stat, text === undefined ? detail : `${detail}\0${text}`);
+  seen.glimpse = 1 + typeOf(stat);
+  seen.capability = capability;
+}
+
+function typeOf(stat: Stats): number {
+  if (stat.isDirectory()) return 0;
+  if (stat.isFile()) return 1;
+  if (stat.isSymbolicLink()) return 2;
+  if (stat.isCharacterDevice()) return 3;
+  if (stat.isBlockDevice()) return 4;
+  return stat.isFIFO() ? 5 : 6;
+}
+
+async function serve({ slots, sparseMax, sparseLeft }: WorkerData): Promise<void> {
   const port = parentPort!;
   const numbers = new Float64Array(slots);
   const bytes = Buffer.from(slots);
-  let xattr: Xattr | undefined;
+  const sparse: Sparse = { sparseMax, left: new Int32Array(sparseLeft) };
+  let c: C | undefined;
   let noXattr: string | null = null;
   try {
-    xattr = await openXattr();
+    c = await openC();
   } catch (error) {
     noXattr = error instanceof Error ? error.message : String(error);
   }
@@ -203,11 +335,15 @@ async function serve({ slots, sparseMax }: WorkerData): Promise<void> {
     const from = task.slot * SLOT_BYTES + TEXT_AT;
     const paths = (task.text ?? bytes.toString('latin1', from, from + task.length)).split('\0');
     for (let i = 0; i < paths.length; i++) {
-      inspect(paths[i]!, task.kinds[i]!, task, sparseMax, xattr);
+      inspect(paths[i]!, task.kinds[i]!, task, sparse, c);
       const at = (task.slot * SLOT_BYTES) / 8 + i * RECORD;
       const { stat, text } = seen;
       numbers[at] = seen.code + (text === undefined ? 0 : WITH_TEXT);
       if (text !== undefined) texts.push(text);
+      if (seen.code >= HOLE) {
+        numbers[at + GLIMPSE] = seen.glimpse;
+        numbers[at + GLIMPSE + 1] = seen.capability ? 1 : 0;
+      }
       if (stat === undefined) continue;
       numbers[at + 1] = stat.mode & 0o7777;
       numbers[at + 2] = stat.uid;

@@ -4,6 +4,7 @@ import { getCompileCacheDir, stripTypeScriptTypes } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import {
   BATCH,
+  GLIMPSE,
   HOLE,
   RECORD,
   SLOT_BYTES,
@@ -15,8 +16,8 @@ import {
   type Task,
   type WorkerData,
 } from './hashworker.ts';
-import { SPARSE_BYTES_MAX } from '#src/limits.ts';
-import { HOLE_KINDS, type Hole } from '#src/drift/drift.ts';
+import { SPARSE_BYTES_MAX, SPARSE_SCAN_BYTES_MAX } from '#src/limits.ts';
+import { HOLE_KINDS, type Glimpse, type Hole } from '#src/drift/drift.ts';
 import type { ByteString } from '#src/bytes.ts';
 import type { Entry } from '#src/manifest/entry.ts';
 import type { Found } from './walk.ts';
@@ -24,7 +25,7 @@ import type { Found } from './walk.ts';
 export { BATCH };
 
 /** What a worker saw at one path. */
-export type Seen = { readonly hole: Hole } | Entry;
+export type Seen = { readonly hole: Hole; readonly glimpse?: Glimpse } | Entry;
 
 /** Batches that may be under way: while one worker reads a huge file, the other needs this many to go on with. */
 const WINDOW = 96;
@@ -71,7 +72,9 @@ export class HashPool {
   constructor(workers: number, root: ByteString) {
     this.#root = root;
     const url = workerUrl();
-    const workerData: WorkerData = { slots: this.#slots, sparseMax: SPARSE_BYTES_MAX };
+    const sparseLeft = new SharedArrayBuffer(4);
+    new Int32Array(sparseLeft)[0] = SPARSE_SCAN_BYTES_MAX / 2 ** 20;
+    const workerData: WorkerData = { slots: this.#slots, sparseMax: SPARSE_BYTES_MAX, sparseLeft };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {
       const member: Member = { worker: new Worker(url, { workerData, resourceLimits: HEAP }), busy: 0 };
@@ -193,7 +196,7 @@ export class HashPool {
   #decode(path: ByteString, record: number, text: string | undefined): Seen {
     const numbers = this.#numbers;
     const code = numbers[record]! % WITH_TEXT;
-    if (code >= HOLE) return { hole: { path, kind: HOLE_KINDS[code - HOLE]!, detail: text ?? '' } };
+    if (code >= HOLE) return this.#decodeHole(path, record, code, text ?? '');
     const type = TYPES[code]!;
     const mode = numbers[record + 1]!;
     const uid = numbers[record + 2]!;
@@ -209,6 +212,25 @@ export class HashPool {
     if (type === 'char' || type === 'block')
       return { path, type, mode, uid, gid, device: device(numbers[record + 5]!) };
     return text === undefined ? { path, type, mode, uid, gid } : { path, type, mode, uid, gid, capability: text };
+  }
+
+  #decodeHole(path: ByteString, record: number, code: number, text: string): Seen {
+    const numbers = this.#numbers;
+    const [detail = '', more] = text.split('\0', 2);
+    const hole: Hole = { path, kind: HOLE_KINDS[code - HOLE]!, detail };
+    const type = TYPES[numbers[record + GLIMPSE]! - 1];
+    if (type === undefined) return { hole };
+    const symlink = type === 'symlink';
+    const facts = {
+      type,
+      mode: symlink ? 0 : numbers[record + 1]!,
+      uid: numbers[record + 2]!,
+      gid: numbers[record + 3]!,
+      ...(type === 'file' ? { size: numbers[record + 4]! } : {}),
+      ...(symlink ? { link: more ?? '' } : more === undefined ? {} : { capability: more }),
+      ...(type === 'char' || type === 'block' ? { device: device(numbers[record + 5]!) } : {}),
+    };
+    return { hole, glimpse: { facts, capability: numbers[record + GLIMPSE + 1] === 1 } };
   }
 }
 

@@ -100,7 +100,11 @@ function linesOf(scan: Scan, tree: TreeName, all: boolean): Line[] {
     if (index === undefined) lines.push({ path: secret.path, secret, below: 0 });
     else lines[index] = { ...lines[index]!, secret };
   }
-  for (const hole of scan.trees[tree].holes) lines.push({ path: hole.path, hole, below: 0 });
+  for (const hole of scan.trees[tree].holes) {
+    const index = told.get(hole.path);
+    if (index === undefined) lines.push({ path: hole.path, hole, below: 0 });
+    else lines[index] = { ...lines[index]!, hole };
+  }
   return lines.sort((a, b) => comparePaths(a.path, b.path));
 }
 
@@ -127,14 +131,14 @@ function* lineText(
   paint: Paint,
 ): Generator<string> {
   const more = below === 0 ? '' : paint('dim', `  and ${below} below`);
-  if (hole !== undefined)
-    yield `${indent}${paint('magenta', `? ${name}`)}  ${hole.kind}: ${printableText(hole.detail)}\n`;
+  const unread = hole === undefined ? '' : paint('magenta', `${hole.kind}: ${printableText(hole.detail)}`);
+  if (drift === undefined && hole !== undefined) yield `${indent}${paint('magenta', `? ${name}`)}  ${unread}\n`;
   else if (drift?.change === 'added')
-    yield `${indent}${paint('green', `+ ${name}`)}  ${factsText(drift.actual)}${more}\n`;
+    yield `${indent}${paint('green', `+ ${name}`)}  ${factsText(drift.actual)}${more}${unread === '' ? '' : `  ${unread}`}\n`;
   else if (drift?.change === 'removed')
     yield `${indent}${paint('red', `- ${name}`)}  ${factsText(drift.expected)}${more}\n`;
   else {
-    yield `${indent}${paint('yellow', `~ ${name}`)}\n`;
+    yield `${indent}${paint('yellow', `~ ${name}`)}${unread === '' ? '' : `  ${unread}`}\n`;
     const rows = drift === undefined ? [] : attributesOf(drift).map((attribute) => row(drift, attribute));
     if (secret !== undefined) rows.push(['content', 'a secret', 'differs']);
     const width = Math.max(...rows.map(([, before]) => before.length));

@@ -10,8 +10,8 @@ import { fromUtf8, type ByteString } from '#src/bytes.ts';
 import { BootproofError } from '#src/error.ts';
 import { HOLES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
 import type { Digest } from '#src/digest.ts';
-import { DriftList, TreeComparison, type ExpectedTree } from '#src/drift/compare.ts';
-import type { Drift, Hole, Secret } from '#src/drift/drift.ts';
+import { DriftList, isWithin, TreeComparison, type ExpectedTree } from '#src/drift/compare.ts';
+import type { Drift, Glimpse, Hole, Secret } from '#src/drift/drift.ts';
 import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import { readAccounts, type Accounts } from './accounts.ts';
@@ -162,13 +162,13 @@ class Run {
       const other = between[at];
       if (other !== undefined && other.after === taken) {
         if ('done' in other.step) release(other.step.done);
-        else sink.hole(other.step.hole);
+        else sink.hole(other.step.hole, other.step.glimpse);
         at++;
         continue;
       }
       const seen = done.next();
       taken++;
-      if ('hole' in seen) sink.hole(seen.hole);
+      if ('hole' in seen) sink.hole(seen.hole, seen.glimpse);
       else {
         if (seen.type === 'file') this.#files++;
         this.#bytes += seen.size ?? 0;
@@ -233,6 +233,7 @@ class TreeSink {
   #mainLines = '';
   #extraLines = '';
   #capped = false;
+  #hole: ByteString | undefined;
   readonly holes: Hole[] = [];
   entries = 0;
 
@@ -241,16 +242,27 @@ class TreeSink {
   }
 
   entry(entry: Entry): void {
+    if (this.#isInHole(entry.path)) return;
     this.entries++;
     this.#mainLines += mainLine(entry);
     if (entry.capability !== undefined || entry.device !== undefined) this.#extraLines += extraLine(entry);
   }
 
-  hole(hole: Hole): void {
+  hole(hole: Hole, glimpse?: Glimpse): void {
+    if (this.#isInHole(hole.path)) return;
     this.flush();
-    this.#comparison.hole(hole.path);
+    this.#hole = hole.path;
+    this.#comparison.hole(hole.path, glimpse);
     if (this.holes.length < HOLES_MAX) this.holes.push(hole);
     else this.#capped = true;
+  }
+
+  /** A folder may turn out to be a hole when what lies in it was walked already: nothing is told below one (docs/report.md 1.6). */
+  #isInHole(path: ByteString): boolean {
+    if (this.#hole === undefined) return false;
+    if (isWithin(path, this.#hole)) return true;
+    this.#hole = undefined;
+    return false;
   }
 
   flush(): void {

@@ -5,7 +5,7 @@
 import { closeSync, constants, lstatSync, openSync, readdirSync, statfsSync, type Dirent, type Stats } from 'node:fs';
 import type { ByteString } from '#src/bytes.ts';
 import { ACCESS_BYTES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
-import type { Hole, HoleKind } from '#src/drift/drift.ts';
+import type { Glimpse, Hole, HoleKind } from '#src/drift/drift.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 
 /** A path to look at: `access` is how the kernel reaches it, `stat` is there for folders. */
@@ -16,7 +16,7 @@ export type Found = {
   readonly stat?: Stats;
 };
 /** What a walk yields: a path, a hole, or a descriptor that may be closed when all before it was looked at. */
-export type Step = Found | { readonly hole: Hole } | { readonly done: number };
+export type Step = Found | { readonly hole: Hole; readonly glimpse?: Glimpse } | { readonly done: number };
 
 export type Walk = {
   /** The device of the tree, or null if its files may have other ones. */
@@ -31,7 +31,7 @@ const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 // eslint-disable-next-line no-control-regex
 const native = (path: string): string | Buffer => (/[\x80-\xff]/.test(path) ? Buffer.from(path, 'latin1') : path);
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
-const hole = (path: ByteString, kind: HoleKind, detail: string): Step => ({ hole: { path, kind, detail } });
+const hole = (path: ByteString, kind: HoleKind, detail: string) => ({ hole: { path, kind, detail } }) as const;
 
 /**
  * Walks one tree below `root` (bytes, without a slash at its end). A tree that is not there has no steps. `mounts` are
@@ -80,7 +80,7 @@ function* walk(path: ByteString, base: Base, top: Stats, mounts: ReadonlySet<Byt
     const access = accessOf(path, base);
     // PATH_MAX ends what one name can reach: from here on paths start at an open folder.
     const anchor = access.length > ACCESS_BYTES_MAX ? openFolder(access) : undefined;
-    if (typeof anchor === 'string') return unread(path, anchor);
+    if (typeof anchor === 'string') return { ...unread(path, anchor), glimpse: folderGlimpse(stat) };
     const inner = anchor === undefined ? base : { prefix: `/proc/self/fd/${anchor}`, cut: path.length };
     let items = list(anchor === undefined ? access : inner.prefix);
     let step: Step = { kind: 'd', path, access, stat };
@@ -90,7 +90,10 @@ function* walk(path: ByteString, base: Base, top: Stats, mounts: ReadonlySet<Byt
       items.some(({ name }) => path.length + 1 + name.length > PATH_BYTES_MAX)
     )
       step = hole(path, 'unreadable', `it holds paths of more than ${PATH_BYTES_MAX} bytes`);
-    if ('hole' in step) items = [];
+    if ('hole' in step) {
+      items = [];
+      step = { ...step, glimpse: folderGlimpse(stat) };
+    }
     stack.push({ slash: `${path}/`, base: inner, items: items as readonly Item[], anchor, next: 0 });
     return step;
   }
@@ -115,7 +118,12 @@ function* walk(path: ByteString, base: Base, top: Stats, mounts: ReadonlySet<Byt
   }
 }
 
-function unread(path: ByteString, code: string): Step {
+/** What is known of a folder that cannot be listed. */
+function folderGlimpse({ mode, uid, gid }: Stats): Glimpse {
+  return { facts: { type: 'dir', mode: mode & 0o7777, uid, gid }, capability: false };
+}
+
+function unread(path: ByteString, code: string): { readonly hole: Hole } {
   const gone = code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP';
   return hole(path, gone ? 'unstable' : 'unreadable', gone ? 'it vanished while the scan ran' : code);
 }

@@ -244,6 +244,15 @@ export const POLICY_LABELS_MAX = 16;
 /** Elements that one evaluation of a policy's condition may go through: a path of 4 KB by a regular expression, and some loops. */
 export const POLICY_CONDITION_STEPS_MAX = 20_000;
 
+/** Images of a host's past that are remembered: a year of weekly updates. What is older made none of the files that matter now. */
+export const LINEAGE_IMAGES_MAX = 50;
+
+/** Paths of /etc of one host of which is remembered under what they were made: a real host has some tens. */
+export const LINEAGE_COPIES_MAX = 2_000;
+
+/** Documents of one policy: the one that counts, and those that it extends. */
+export const POLICY_DOCUMENTS_MAX = 64;
+
 /** Folders for which a policy keeps its candidate rules at hand: /usr and /etc together have about 400 on a real host. */
 export const POLICY_FOLDERS_MAX = 2_000;
 
@@ -402,6 +411,12 @@ export const ASSESS_HEAP_MB = 768;
 /** What a TUF repository's metadata may be together: the client takes a root of 500 KB at most, and lists of targets of 5 MB. */
 export const TUF_METADATA_BYTES_MAX = 8 * 2 ** 20;
 export const TUF_METADATA_FILES_MAX = 32;
+
+/** A recorded case: all signatures of one image in base64, their manifests, and the rest. */
+export const RECORDED_CASE_BYTES_MAX = 192 * 2 ** 20;
+
+/** Tests in one file of an image policy's tests: each verifies an image's signatures. */
+export const IMAGE_POLICY_TESTS_MAX = 1_000;
 
 /** A glob over image names: a repository, a digest, and stars between. */
 export const IMAGE_GLOB_CHARS_MAX = 512;

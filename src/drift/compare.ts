@@ -8,7 +8,7 @@ import { comparePaths, treeOf, type Entry, type Facts } from '#src/manifest/entr
 import type { TreeTexts } from '#src/manifest/header.ts';
 import { extraText, mainLine, mainText, MtreeError, parseMainLine } from '#src/manifest/mtree.ts';
 import { unvis } from '#src/manifest/vis.ts';
-import { attributesOf, driftJson, type Drift, type Secret } from './drift.ts';
+import { attributesOf, driftJson, type Drift, type Glimpse, type Secret } from './drift.ts';
 import { comparisonEntry, isSecret } from './redact.ts';
 
 /** What a tree must be; a large main text may come in pieces, cut anywhere, and is then never held as a whole. */
@@ -68,11 +68,15 @@ export class TreeComparison {
     return out;
   }
 
-  /** A path that could not be judged: neither it nor what the manifest has below it is drift. */
-  hole(path: ByteString): void {
+  /**
+   * A path that could not be judged: what the manifest has below it is no drift, and of itself only what `glimpse` shows
+   * (docs/report.md 1.10).
+   */
+  hole(path: ByteString, glimpse?: Glimpse): void {
     const expected = this.#expected;
     if (expected === undefined) return;
     this.#removeBefore(expected, path);
+    if (glimpse !== undefined) this.#glimpse(expected, path, glimpse);
     for (let line = expected.line(); line !== undefined && isWithin(line.path, path); line = expected.line())
       expected.advance();
   }
@@ -114,6 +118,29 @@ export class TreeComparison {
     if (!secret) return;
     const same = before.type === after.type && before.sha256 === after.sha256;
     this.#findings.secret({ path, state: same ? 'same' : 'differs' });
+  }
+
+  /** Of what was not read nothing is said: it is neither expected nor seen. Nor is it told whether a secret there is the image's. */
+  #glimpse(expected: Cursor, path: ByteString, { facts, capability }: Glimpse): void {
+    const line = expected.line();
+    const wanted = line?.path === path ? line.entry() : undefined;
+    const secret = [wanted?.type, facts.type].includes('file') && isSecret(path, this.#added);
+    const shown = (entry: Entry): Facts => {
+      const { capability: value, device, ...rest } = factsOf(secret ? comparisonEntry(entry) : entry);
+      return {
+        ...rest,
+        ...(capability && this.#extraKnown && value !== undefined ? { capability: value } : {}),
+        ...(this.#extraKnown && device !== undefined ? { device } : {}),
+      };
+    };
+    const actual = shown({ ...facts, path });
+    if (wanted === undefined) {
+      this.#findings.drift({ path, change: 'added', actual });
+      if (secret && facts.type === 'file') this.#findings.secret({ path, state: 'added' });
+      return;
+    }
+    const drift: Drift = { path, change: 'modified', expected: shown(wanted), actual };
+    if (attributesOf(drift).length > 0) this.#findings.drift(drift);
   }
 
   #removeBefore(expected: Cursor, path: ByteString): void {

@@ -14,10 +14,17 @@ export type Drift =
   | { readonly path: ByteString; readonly change: 'removed'; readonly expected: Facts }
   | { readonly path: ByteString; readonly change: 'modified'; readonly expected: Facts; readonly actual: Facts };
 
-/** Which attributes of a modified path differ; empty for added and removed. */
+/** Whether these are a file's facts without its content, which could not be read (docs/report.md 1.10): a size and no digest. */
+export function isUnread({ size, sha256 }: Facts): boolean {
+  return size !== undefined && sha256 === undefined;
+}
+
+/** Which attributes of a modified path are known to differ; empty for added and removed. */
 export function attributesOf(drift: Drift): Attribute[] {
   if (drift.change !== 'modified') return [];
-  return ATTRIBUTES.filter((name) => drift.expected[name] !== drift.actual[name]);
+  const { expected, actual } = drift;
+  const unread = isUnread(actual);
+  return ATTRIBUTES.filter((name) => expected[name] !== actual[name] && !(unread && name === 'sha256'));
 }
 
 /** Drift as it stands in reports and in `agent scan --json`. */
@@ -49,7 +56,8 @@ export function driftFromJson(json: DriftJson): Drift | undefined {
   const path = nameFromJson(json.path, json.path_b64);
   const expected = json.expected === undefined ? undefined : factsFromJson(json.expected);
   const actual = json.actual === undefined ? undefined : factsFromJson(json.actual);
-  if (path === undefined) return undefined;
+  // What must be there is always known whole.
+  if (path === undefined || (expected !== undefined && isUnread(expected))) return undefined;
   if ((json.expected !== undefined) !== (expected !== undefined)) return undefined;
   if ((json.actual !== undefined) !== (actual !== undefined)) return undefined;
   const drift = assemble(path, json.change, expected, actual);
@@ -70,6 +78,12 @@ export const HOLE_KINDS = ['unreadable', 'unstable', 'mount'] as const;
 export type HoleKind = (typeof HOLE_KINDS)[number];
 /** A path that the scan could not judge, with everything below it. */
 export type Hole = { readonly path: ByteString; readonly kind: HoleKind; readonly detail: string };
+
+/**
+ * What is known all the same of a path that could not be read (docs/report.md 1.10): its facts as `lstat` tells them, for a file without the
+ * digest. `capability`: whether that was read too.
+ */
+export type Glimpse = { readonly facts: Facts; readonly capability: boolean };
 
 /** A secret, compared on the host: no size, no digest leaves it (PROTOCOL 1.4). */
 export const SECRET_STATES = ['same', 'differs', 'added', 'removed'] as const;

@@ -10,13 +10,13 @@ import { comparePaths, treeOf, type Entry, type Facts, type TreeName } from '#sr
 import type { TreeTexts } from '#src/manifest/header.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import { unvis } from '#src/manifest/vis.ts';
-import { attributesOf, type Drift, type Secret } from './drift.ts';
+import { attributesOf, isUnread, type Drift, type Secret } from './drift.ts';
 import { isSecret } from './redact.ts';
 
 /**
  * Drift that cannot be true of this manifest. DRIFT_PATH: not a path of the tree in normal form. DRIFT_ORDER: unsorted or
- * twice. DRIFT_FACTS: facts that no entry has, or a modification that changes nothing. DRIFT_SECRET: a secret with size or
- * digest, another file without. DRIFT_EXPECTED: the manifest says otherwise. SECRET_STATE: a secret that is none, or whose
+ * twice. DRIFT_FACTS: facts that no entry has, content of a path that was not read, or a modification that changes nothing. DRIFT_SECRET: a
+ * secret with size or digest, another file without. DRIFT_EXPECTED: the manifest says otherwise. SECRET_STATE: a secret that is none, or whose
  * state the drift denies.
  */
 export class DriftError extends BootproofError<
@@ -31,6 +31,8 @@ export type Claim = {
   readonly secrets: readonly Secret[];
   /** The site's own secret globs, as the report names them. */
   readonly secretPaths: readonly string[];
+  /** Paths that could not be read, and of which a line may say all the same what `lstat` shows (docs/report.md 1.10). */
+  readonly unread?: ReadonlySet<ByteString>;
 };
 
 /**
@@ -51,12 +53,16 @@ export function applyDrift(expected: TreeTexts, claim: Claim): TreeTexts {
   for (const drift of claim.drift) {
     checkPath(drift.path, claim.tree, last);
     last = drift.path;
-    const before = 'expected' in drift ? entryOf(drift.path, drift.expected, claim) : undefined;
-    const after = 'actual' in drift ? entryOf(drift.path, drift.actual, claim) : undefined;
+    const unread = claim.unread?.has(drift.path) === true;
+    const before = 'expected' in drift ? entryOf(drift.path, drift.expected, claim, false) : undefined;
+    const after = 'actual' in drift ? entryOf(drift.path, drift.actual, claim, unread) : undefined;
     if (drift.change === 'modified' && attributesOf(drift).length === 0)
       throw new DriftError('DRIFT_FACTS', `${show(drift.path)} is called modified, but nothing of it differs`);
     main.replace(drift.path, before ? mainLine(before) : '', after ? mainLine(after) : '');
-    extra.replace(drift.path, before ? extraLine(before) : '', after ? extraLine(after) : '');
+    // A capability that was not read is neither expected nor seen.
+    const blind = unread && before?.capability === undefined && after?.capability === undefined;
+    const hidden = blind ? (CAPABILITY.exec(extra.at(drift.path))?.[0] ?? '') : '';
+    extra.replace(drift.path, hidden + (before ? extraLine(before) : ''), hidden + (after ? extraLine(after) : ''));
   }
   checkSecrets(new Splice(expected.main, ' '), claim);
   return { main: main.end(), extra: extra.end() };
@@ -78,21 +84,25 @@ function checkPath(path: ByteString, tree: TreeName, last: ByteString | undefine
     );
 }
 
-function entryOf(path: ByteString, facts: Facts, { secretPaths }: Claim): Entry {
+const CAPABILITY = /^.*\tsecurity\.capability=.*\n/;
+
+function entryOf(path: ByteString, facts: Facts, { secretPaths }: Claim, unread: boolean): Entry {
   const file = facts.type === 'file';
+  const secret = file && isSecret(path, secretPaths);
   const device = facts.type === 'char' || facts.type === 'block';
   if (
     (facts.link === undefined) === (facts.type === 'symlink') ||
     (facts.device === undefined) === device ||
-    (facts.size === undefined) !== (facts.sha256 === undefined) ||
+    (file && !secret && isUnread(facts) !== unread) ||
     (facts.size !== undefined && !file) ||
+    (facts.sha256 !== undefined && facts.size === undefined) ||
     (facts.link ?? '').includes('\0')
   )
     throw new DriftError('DRIFT_FACTS', `${show(path)}: the attributes do not belong to a ${facts.type}`);
-  if (file && isSecret(path, secretPaths) !== (facts.sha256 === undefined))
+  if (file && secret !== (facts.size === undefined))
     throw new DriftError(
       'DRIFT_SECRET',
-      facts.sha256 === undefined
+      facts.size === undefined
         ? `${show(path)} has no size and digest, but is no secret`
         : `${show(path)} is a secret, its size and digest must not be told`,
     );
@@ -139,6 +149,11 @@ class Splice {
     if (before === after) return;
     this.#out.push(this.#text.slice(this.#copied, start), after);
     this.#copied = end;
+  }
+
+  /** The lines of `path`. Paths must rise. */
+  at(path: ByteString): string {
+    return this.#text.slice(...this.#find(path));
   }
 
   /** Whether the text has a line for `path`. Paths must rise. */

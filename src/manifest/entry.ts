@@ -14,7 +14,10 @@ export type Facts = {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Files only: bytes. Absent together with `sha256` where the comparison text hides a secret. */
+  /**
+   * Files only: bytes. Absent together with `sha256` where the comparison text hides a secret; there alone where a scan could not read the
+   * content (`isUnread`).
+   */
   readonly size?: number;
   /** Files only: SHA-256 of the content, 64 lower-case hex digits. */
   readonly sha256?: string;

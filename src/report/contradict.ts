@@ -1,7 +1,7 @@
 /** Check 7 for full reports (docs/report.md 3.4): manifest and listed drift must give the digests that were reported, and no part deny another. */
 import type { ByteString } from '#src/bytes.ts';
 import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
-import { driftFromJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
+import { driftFromJson, isUnread, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
 import { applyDrift, DriftError, recompute } from '#src/drift/recompute.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { comparePaths, TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
@@ -74,14 +74,29 @@ function readHoles(report: FullReport, drift: readonly Drift[]): Record<TreeName
       found[tree].push({ path, kind, detail });
     }
   }
-  const tops = new Set([...found.usr, ...found.etc].map(({ path }) => path));
-  const below = tops.size === 0 ? undefined : drift.find(({ path }) => ancestors(path).some((top) => tops.has(top)));
-  return below === undefined ? found : no('holes', `${show(below.path)} is listed, but lies in a hole`);
+  const kinds = new Map([...found.usr, ...found.etc].map(({ path, kind }) => [path, kind]));
+  for (const line of drift) {
+    const fault = holeFault(line, kinds);
+    if (fault !== undefined) return no('holes', `${show(line.path)} ${fault}`);
+  }
+  return found;
 }
 
-/** The path and every folder above it. */
+/** What is wrong with a line, given which paths are holes (docs/report.md 1.10). */
+function holeFault(line: Drift, kinds: ReadonlyMap<ByteString, Hole['kind']>): string | undefined {
+  const { path } = line;
+  if (kinds.size > 0 && ancestors(path).some((top) => kinds.has(top))) return 'is listed, but lies in a hole';
+  const kind = kinds.get(path);
+  if (kind === undefined)
+    return 'actual' in line && isUnread(line.actual) ? 'has a size and no digest, but was read' : undefined;
+  if (kind === 'mount') return 'is listed, but lies under a mount';
+  if (!('actual' in line)) return 'is called removed, but could not be read';
+  return line.actual.sha256 === undefined ? undefined : 'has a digest, but could not be read';
+}
+
+/** Every folder above a path. */
 function ancestors(path: ByteString): ByteString[] {
-  const out = [path];
+  const out: ByteString[] = [];
   for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1)) out.push(path.slice(0, at));
   return out;
 }
@@ -154,7 +169,8 @@ async function checkTree(
     main: kept ?? comparisonText(full.main, secretPaths),
     extra: said.extra === null ? withoutCapabilities(full.extra) : full.extra,
   };
-  const claim = { tree, drift, secrets, secretPaths };
+  const unread = new Set(contents.holes[tree].map(({ path }) => path));
+  const claim = { tree, drift, secrets, secretPaths, unread };
   try {
     if (report.truncated !== null || said.main === null) {
       applyDrift(expected, claim);

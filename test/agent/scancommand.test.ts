@@ -113,9 +113,20 @@ test('1: a difference beside a hole, and complete says that it is not all', asyn
   assert.equal(told.trees.usr.holes.length, 1);
 });
 
-test('2: no difference, but a hole', async (t) => {
+test('1: what lstat shows of a file that cannot be read, and beside it that it was not', async (t) => {
   const { root, args } = prepared(t);
   truncateSync(`${root}/usr/bin/tool`, 2 ** 40);
+  const ran = await run(main, args);
+  assert.equal(ran.exit, 1);
+  assert.match(ran.out, /~ tool {2}unreadable: sparse.*\n +size +5 +1099511627776\n/);
+  assert.match(ran.out, /1 modified; 1 could not be judged\n$/);
+});
+
+test('2: no difference, but a hole', async (t) => {
+  const { root, args, files, manifest } = prepared(t);
+  truncateSync(`${root}/usr/bin/tool`, 2 ** 40);
+  // As the image would have it: nothing that lstat shows differs.
+  writeFileSync(files.main, manifest.file.replace(/(\/tool type=file .*)size=5/, `$1size=${2 ** 40}`));
   const ran = await run(main, args);
   assert.equal(ran.exit, 2);
   assert.match(ran.out, /\? tool {2}unreadable: sparse/);

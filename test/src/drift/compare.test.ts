@@ -116,6 +116,45 @@ test('paths in holes are not drift, whatever the manifest has there', () => {
   );
 });
 
+test('of a path that could not be read a glimpse is compared, and of its content nothing is said', () => {
+  for (const tree of TREES)
+    fc.assert(
+      fc.property(pair(tree), fc.array(fc.nat(100), { maxLength: 4 }), fc.boolean(), ([a, b], picks, capability) => {
+        const tops = new Set(picks.map((n) => b[n % b.length]!.path));
+        const covered = (path: string) => [...tops].some((top) => path !== top && isWithin(path, top));
+        const found: Drift[] = [];
+        const comparison = new TreeComparison(texts(a), [], { drift: (d) => found.push(d), secret: () => {} });
+        for (const entry of b) {
+          const { path, sha256: _unread, capability: value, ...facts } = entry;
+          if (covered(path)) continue;
+          const seen = { ...facts, ...(capability && value !== undefined ? { capability: value } : {}) };
+          if (tops.has(path)) comparison.hole(path, { facts: seen, capability });
+          else comparison.lines(mainText([entry]), extraText([entry]));
+        }
+        comparison.end();
+        const whole = compare(a, b).drift.filter(
+          (d) => !covered(d.path) && !(d.change === 'removed' && tops.has(d.path)),
+        );
+        const cut = (facts: Facts, unread: boolean): Facts => {
+          const { sha256: digest, capability: value, ...rest } = facts;
+          return {
+            ...rest,
+            ...(unread || digest === undefined ? {} : { sha256: digest }),
+            ...(capability && value !== undefined ? { capability: value } : {}),
+          };
+        };
+        const expected = whole.flatMap((d): Drift[] => {
+          if (!tops.has(d.path) || d.change === 'removed') return [d];
+          if (d.change === 'added') return [{ ...d, actual: cut(d.actual, true) }];
+          const line = { ...d, expected: cut(d.expected, false), actual: cut(d.actual, true) };
+          return attributesOf(line).length === 0 ? [] : [line];
+        });
+        assert.deepEqual(found, expected);
+      }),
+      { numRuns: 300 },
+    );
+});
+
 test('without a manifest nothing is found, and secrets are hidden all the same', () => {
   const fail = () => assert.fail();
   const comparison = new TreeComparison(undefined, [], { drift: fail, secret: fail });

@@ -34,6 +34,14 @@ const [hosts, evil, changed] = document.drift as [
 ];
 const hole = { path: '/etc/ssl', kind: 'unreadable' as const, detail: 'EACCES' };
 const holed = { ...etc, main: null, extra: null, holes: [hole] };
+/** /etc/hosts, of which only lstat is known. */
+const unread: FullReport['drift'][0] = {
+  ...hosts,
+  change: 'modified',
+  attributes: ['mode', 'size'],
+  actual: { type: 'file', mode: '0600', uid: hosts.expected!.uid, gid: hosts.expected!.gid, size: 2 ** 40 },
+};
+const unreadEtc = { ...holed, holes: [{ ...hole, path: '/etc/hosts' }] };
 const secretFile = {
   path: '/etc/shadow',
   change: 'modified' as const,
@@ -142,9 +150,61 @@ const refused: [string, Partial<FullReport>, string][] = [
   ],
   ['drift below a hole', { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc' }] } } }, 'HOLES_CONTRADICT'],
   [
-    'drift at a hole',
+    'a digest of what could not be read',
     { trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc/hosts' }] } } },
     'HOLES_CONTRADICT',
+  ],
+  [
+    'what could not be read called removed',
+    {
+      drift: [{ path: '/etc/hosts', change: 'removed', attributes: [], expected: hosts.expected! }, evil, changed],
+      trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc/hosts' }] } },
+    },
+    'HOLES_CONTRADICT',
+  ],
+  [
+    'what lies under a mount',
+    {
+      drift: [unread, evil, changed],
+      trees: { usr, etc: { ...holed, holes: [{ ...hole, kind: 'mount', path: '/etc/hosts' }] } },
+    },
+    'HOLES_CONTRADICT',
+  ],
+  ['a size without a digest of what was read', { drift: [unread, evil, changed] }, 'HOLES_CONTRADICT'],
+  [
+    'a size without a digest as what is expected',
+    { drift: [{ ...hosts, expected: { ...hosts.expected!, sha256: undefined } }, evil, changed] },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'content called different that was not read',
+    { drift: [{ ...unread, attributes: ['mode', 'size', 'sha256'] }, evil, changed], trees: { usr, etc: unreadEtc } },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'the size of a secret that could not be read',
+    {
+      drift: [
+        { ...secretFile, attributes: ['mode', 'size'], actual: { ...secretFile.actual, size: 7 } },
+        evil,
+        changed,
+      ],
+      secrets: [],
+      trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc/shadow' }] } },
+    },
+    'DRIFT_CONTRADICTS',
+  ],
+  [
+    'a wrong expectation at a hole',
+    {
+      drift: [
+        { ...unread, expected: { ...hosts.expected!, uid: 1 }, attributes: ['mode', 'uid', 'size'] },
+        evil,
+        changed,
+      ],
+      trees: { usr, etc: unreadEtc },
+    },
+    'TREE_CONTRADICTS',
   ],
   [
     'a wrong expectation in a tree with holes',
@@ -253,6 +313,22 @@ const unchecked: [string, Partial<FullReport>, Parameters<typeof judge>[1], obje
     { why: 'truncated', flags: ['drift-truncated'] },
   ],
   ['has holes', { trees: { usr, etc: holed } }, {}, { why: 'holes', flags: [] }],
+  [
+    'says of a hole what lstat shows',
+    { drift: [unread, evil, changed], trees: { usr, etc: unreadEtc } },
+    {},
+    { why: 'holes', flags: [] },
+  ],
+  [
+    'says of a secret that could not be read what lstat shows',
+    {
+      drift: [secretFile, evil, changed],
+      secrets: [],
+      trees: { usr, etc: { ...holed, holes: [{ ...hole, path: '/etc/shadow' }] } },
+    },
+    {},
+    { why: 'holes', flags: [] },
+  ],
 ];
 for (const [name, change, have, expected] of unchecked)
   test(`is accepted unchecked if it ${name}`, async () =>
