@@ -369,7 +369,10 @@ export type HostFilter = {
   /** Beginning of the name; case does not matter. */
   readonly namePrefix?: string;
 };
-/** `attention`: rank, highest first. `name`: folded name. Ties by id. */
+/** The least rank of a host that is silent now: between those of `new` and of every verdict that says more (server/standing.ts). */
+export const SILENT_RANK = 16;
+
+/** `attention`: rank, highest first, a silent host's at least `SILENT_RANK`. `name`: folded name. Ties by id. */
 export type HostCursor =
   | { readonly sort: 'name'; readonly name: string; readonly id: string }
   | { readonly sort: 'attention'; readonly rank: number; readonly id: string };

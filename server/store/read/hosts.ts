@@ -6,7 +6,7 @@ import type { Engine } from '../engine.ts';
 import { hostOf, hostQuery } from '../hostrow.ts';
 import type * as r from '../records.ts';
 import { headOf, newestSame } from '../reports.ts';
-import type { HostCursor, HostFilter, PageRequest, Reads } from '../store.ts';
+import { SILENT_RANK, type HostCursor, type HostFilter, type PageRequest, type Reads } from '../store.ts';
 import type { HostRow, ReportRow, Tables } from '../tables.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
@@ -18,6 +18,8 @@ type Walk = {
   readonly booted: string | undefined;
   /** Hosts with a waiver that ended and that nobody judged again yet: what is so without any waiver counts for them. */
   readonly lapsed?: boolean;
+  /** By attention: hosts whose silence weighs more than their verdict, or the others. */
+  readonly raised?: boolean;
 };
 
 /** Whether there are such hosts: mostly there are none, because a job comes at the very time. */
@@ -26,11 +28,11 @@ async function isAnyLapsed(db: Db, now: Instant): Promise<boolean> {
   return row !== undefined;
 }
 
-async function allWalks(db: Db, filter: HostFilter): Promise<Walk[]> {
-  const current = walks(filter);
-  return (await isAnyLapsed(db, filter.now))
-    ? [...current, ...current.map((walk) => ({ ...walk, lapsed: true }))]
-    : current;
+async function allWalks(db: Db, filter: HostFilter, sort?: HostCursor['sort']): Promise<Walk[]> {
+  let all = walks(filter);
+  if (await isAnyLapsed(db, filter.now)) all = [...all, ...all.map((walk) => ({ ...walk, lapsed: true }))];
+  // Silence is the clock's, so no row has it: two walks keep each in the order of an index.
+  return sort === 'attention' ? all.flatMap((walk) => [false, true].map((raised) => ({ ...walk, raised }))) : all;
 }
 
 function walks(filter: HostFilter): Walk[] {
@@ -105,7 +107,25 @@ export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: Pag
     if (cursor?.sort !== 'name') return ordered;
     return ordered.where(beyond(['host.name_fold', 'host.id'], 'up', [cursor.name, cursor.id]));
   }
-  const ordered = query.orderBy(rank, 'desc').orderBy('host.id', 'desc');
+  const answer = walk.lapsed === true ? 'host.bare_verdict' : 'host.verdict';
+  const { now } = walk.filter;
+  if (walk.raised === true) {
+    const silent = selection(db, walk)
+      .select(['host.id', 'host.name_fold', sql.lit<number>(SILENT_RANK).as('rank')])
+      .where('pulse.silent_after', '<=', now)
+      .where(rank, '<', SILENT_RANK)
+      .where(answer, '!=', 'new')
+      .orderBy('host.id', 'desc')
+      .limit(page.limit + 1);
+    if (cursor?.sort !== 'attention' || cursor.rank > SILENT_RANK) return silent;
+    return cursor.rank < SILENT_RANK ? silent.where(sql.lit(false)) : silent.where('host.id', '<', cursor.id);
+  }
+  const ordered = query
+    .where((eb) =>
+      eb.or([eb('pulse.silent_after', '>', now), eb(rank, '>=', SILENT_RANK), eb(answer, '=', 'new')]),
+    )
+    .orderBy(rank, 'desc')
+    .orderBy('host.id', 'desc');
   if (cursor?.sort !== 'attention') return ordered;
   return ordered.where(beyond([rank, 'host.id'], 'down', [cursor.rank, cursor.id]));
 }
@@ -140,7 +160,7 @@ export function hostReads(
     hosts: (filter, sort, page) =>
       engine.reading(async (db) => {
         const lists: Key[][] = [];
-        for (const walk of await allWalks(db, filter)) lists.push(await hostKeys(db, walk, sort, page).execute());
+        for (const walk of await allWalks(db, filter, sort)) lists.push(await hostKeys(db, walk, sort, page).execute());
         const keys = merged(lists, BEFORE[sort], page.limit + 1);
         if (keys.length === 0) return { items: [], next: null };
         const shown = await hostQuery(db)

@@ -5,7 +5,14 @@ import type { Engine } from '#server/store/engine.ts';
 import type { Host, Severity } from '#server/store/records.ts';
 import { findingPage, groupHostsPage, groupPage, hostFindingsPage } from '#server/store/read/findings.ts';
 import { hostKeys } from '#server/store/read/hosts.ts';
-import type { FindingCursor, GroupCursor, HostCursor, HostFilter, Store } from '#server/store/store.ts';
+import {
+  SILENT_RANK,
+  type FindingCursor,
+  type GroupCursor,
+  type HostCursor,
+  type HostFilter,
+  type Store,
+} from '#server/store/store.ts';
 import type { Tables } from '#server/store/tables.ts';
 import { opened, openedEngine, type Suite } from './contract.ts';
 import {
@@ -99,7 +106,9 @@ export function lists(suite: Suite): void {
     for (const [filter, fits] of cases) {
       const wanted = all.filter(fits);
       const byName = wanted.toSorted((a, b) => utf8(a.name.toLowerCase(), b.name.toLowerCase()) || utf8(a.id, b.id));
-      const byRank = wanted.toSorted((a, b) => b.standing.rank - a.standing.rank || utf8(b.id, a.id));
+      const rank = (h: Host) =>
+        verdictOf(h, now) === 'silent' ? Math.max(SILENT_RANK, h.standing.rank) : h.standing.rank;
+      const byRank = wanted.toSorted((a, b) => rank(b) - rank(a) || utf8(b.id, a.id));
       const said = JSON.stringify(filter);
       for (const [sort, order] of [
         ['name', byName],
@@ -371,7 +380,8 @@ async function offered(engine: Engine): Promise<Offered[]> {
       add('hosts by name, on an image', hostKeys(db, walkOf({ now }, undefined, digest('a')), 'name', from(inName)));
       add('hosts by name, in a group', hostKeys(db, walkOf({ now, group: 'lab' }), 'name', from(inName)));
       add('hosts by prefix', hostKeys(db, walkOf({ now, namePrefix: 'host-1' }), 'name', from(inName)));
-      add('hosts by attention', hostKeys(db, walkOf({ now }), 'attention', from(inRank)));
+      const byAttention = { ...walkOf({ now }), raised: false };
+      add('hosts by attention', hostKeys(db, byAttention, 'attention', from(inRank)));
       for (const status of ['open', 'all'] as const)
         for (const severity of [undefined, 3 as const])
           for (const sort of ['severity', 'recent'] as const) {
