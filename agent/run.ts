@@ -19,6 +19,7 @@ import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from 
 import { postReport, type Server } from './post.ts';
 import { fullReport } from './report.ts';
 import type { Scan, ScanOptions } from './scan.ts';
+import type { SpoolLimits } from './spool.ts';
 
 export type RunDeps = OutboxDeps & {
   readonly observe: (options: ObserveOptions) => Promise<Observed>;
@@ -37,6 +38,8 @@ export type RunAbout = {
   readonly out?: string | undefined;
   readonly backend?: ObserveOptions['backend'];
   readonly image?: string | undefined;
+  /** How much waits at most; `SPOOL_LIMITS` unless a test has less patience. */
+  readonly spool?: SpoolLimits;
 };
 
 export type Cycle = {
@@ -59,7 +62,12 @@ const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex'
 /** @throws what `observe`, `scan` and the disk throw; an unreachable server is no error, its reports wait. */
 export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
   const { config, identity, signer } = about;
-  const outbox = await Outbox.open(deps, { folder: config.stateFolder, host: identity.host, signer });
+  const outbox = await Outbox.open(deps, {
+    folder: config.stateFolder,
+    host: identity.host,
+    signer,
+    ...(about.spool === undefined ? {} : { limits: about.spool }),
+  });
   const post = (envelope: Uint8Array) => postReport(deps.server!, envelope, deps.clock);
   const online = deps.server !== null && about.out === undefined;
   // Whatever waits goes before the scan: its answer brings a challenge of today.

@@ -19,7 +19,8 @@ export const ROWS = [
   'previous unknown',
   'count does not follow',
   'replay, first answer',
-  'replay, digest not kept',
+  'replay, answer not kept',
+  'forgotten',
   'forked',
   'forked, digest not kept',
   'history',
@@ -84,7 +85,7 @@ export class HostLedger {
   }
 
   /** What the table says must be answered. */
-  expected({ report, digest }: Delivery): 'advance' | 'history' | 'replay' | 'forked' | 'replay-or-forked' {
+  expected({ report, digest, carried }: Delivery): 'advance' | 'history' | 'replay' | 'forked' | 'forgotten' {
     if (report.seq > this.head) return 'advance';
     const known = this.taken.get(report.seq);
     if (known === undefined) return 'history';
@@ -92,7 +93,7 @@ export class HostLedger {
     // The digest is not kept any more: the clocks of challenge and scan decide.
     const issued = issuedAt(report);
     if (issued !== null && issued > this.lastAt) return 'forked';
-    return report.startedAt > this.lastStarted ? 'replay-or-forked' : 'replay';
+    return !carried && report.startedAt > this.lastStarted ? 'forked' : 'forgotten';
   }
 
   /** Whether the server still has the digest: fulls and history always, of `same` the newest of each day, and the last few of all. */
@@ -164,11 +165,12 @@ export class Ledger {
     assert.equal(answer.seq, seq);
     const expected = host.expected(delivery);
     const where = `${host.id} ${seq} (${delivery.report.kind}) at ${formatInstant(delivery.at)}, head ${host.head}`;
-    if (expected === 'replay' || expected === 'replay-or-forked') {
+    if (expected === 'replay') {
       const known = host.taken.get(seq)!;
       if (answer.effect === 'replay') {
         assert.ok(known.kind === 'same', `${where}: the first answer of a full report is kept`);
-        this.meet('replay, digest not kept');
+        assert.deepEqual([answer.challenge, answer.manifestBearer], [null, null], `${where}: tickets for a repeat`);
+        this.meet('replay, answer not kept');
       } else {
         if (known.answer !== undefined) assert.equal(text, known.answer, `${where}: a repeat gets the first answer`);
         known.answer = text;
@@ -220,10 +222,7 @@ export class Ledger {
     const { report, digest } = delivery;
     const host = this.host(report.host);
     const expected = host.expected(delivery);
-    assert.ok(
-      expected === 'forked' || expected === 'replay-or-forked',
-      `${host.id} ${report.seq}: ${expected}, not forked`,
-    );
+    assert.equal(expected, 'forked', `${host.id} ${report.seq}`);
     const known = host.taken.get(report.seq)!;
     this.meet(host.isRemembered(known, report.seq) ? 'forked' : 'forked, digest not kept');
     const digests = host.forks.get(report.seq) ?? new Set();
@@ -237,8 +236,14 @@ export class Ledger {
 
   refused(problem: Problem, delivery: Delivery): void {
     if (problem.code === 'SEQUENCE_FORKED') return this.forked(delivery);
+    const { host, seq } = delivery.report;
+    // Neither these bytes nor others: what is forgotten is vouched for to nobody, and changes nothing.
+    if (problem.code === 'SEQUENCE_FORGOTTEN') {
+      assert.equal(this.host(host).expected(delivery), 'forgotten', `${host} ${seq}`);
+      return this.meet('forgotten');
+    }
     // What a host or its way is at fault for; an honest report meets nothing else.
-    assert.equal(problem.code, 'RATE_LIMITED', `${delivery.report.host} ${delivery.report.seq}: ${problem.detail}`);
+    assert.equal(problem.code, 'RATE_LIMITED', `${host} ${seq}: ${problem.detail}`);
   }
 
   #advance(host: HostLedger, { report, digest, at, carried }: Delivery): 'full' | undefined {

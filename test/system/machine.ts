@@ -24,6 +24,7 @@ import type { Observed } from '#agent/observe.ts';
 import { Server, type Request, type Response } from '#agent/post.ts';
 import { cycle, type Cycle } from '#agent/run.ts';
 import type { Scan, ScanOptions } from '#agent/scan.ts';
+import { SPOOL_LIMITS, type SpoolLimits } from '#agent/spool.ts';
 import { MemoryDisk } from '#test/agent/memorydisk.ts';
 import { file, HOUR, type TestImage } from '#test/server/fleet.ts';
 
@@ -114,6 +115,8 @@ export class Machine {
   sight: Sight = 'whole';
   /** The agent's own interval, while no server says otherwise. */
   interval = INTERVAL;
+  /** How much waits on its disk. */
+  spoolLimits: SpoolLimits = SPOOL_LIMITS;
   /** Cut off: nothing it sends arrives. */
   offline = false;
   /** Reports go to a file instead. */
@@ -193,6 +196,7 @@ export class Machine {
         config,
         identity: readIdentity(disk, FOLDER)!,
         signer: readKey(disk, FOLDER)!,
+        spool: this.spoolLimits,
         ...(this.byFile ? { out: '/mnt/reports.jsonl' } : {}),
       },
     );
