@@ -33,7 +33,11 @@ const OPTIONS = {
     help: 'a repository that images may be fetched from; repeat it, or separate with commas in the variable',
     multiple: true,
   },
-  policy: { env: 'POLICY', value: 'FILE', help: 'the host policy (default policies/default.yaml)' },
+  policy: {
+    env: 'POLICY',
+    value: 'FILE|DIR',
+    help: 'the host policy, followed as it changes; then it cannot be changed over the API',
+  },
   'image-policy': {
     env: 'IMAGE_POLICY',
     value: 'FILE|DIR',

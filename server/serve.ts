@@ -1,17 +1,17 @@
 /** `bootproof server`: settings → a running server, until it is told to stop. For cli/server.ts and server/main.ts. */
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Policy } from '#src/policy/document.ts';
-import { parsePolicy } from '#src/policy/document.ts';
+import { policyOfDocuments } from '#src/policy/documents.ts';
 import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { DocumentError } from '#src/document/yaml.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
+import type { PolicySource } from './policies.ts';
+import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { startServer } from './start.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
-
-const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml');
 
 /** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError | DocumentError} */
 export async function serve(args: readonly string[], io: Io): Promise<Exit> {
@@ -32,13 +32,14 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     await io.stdout.write(SERVER_HELP);
     return EXIT.ok;
   }
-  const policy = await readPolicy(settings.policyFile);
+  const policy = await policySource(settings.policyFile);
   const trust = await readTrust(settings, io);
   const rootRefreshes = await readRootRefreshes({ repositories: settings.tuf, initial: settings.tufRoots });
   const isPlain = (registry: string) => settings.plainHttp.includes(registry);
   const mirrors = parseMirrors(settings.mirrors, isPlain);
   const signatureRepositories = parseSignatureRepositories(settings.signatureRepositories, isPlain);
   if (settings.databaseUrl === undefined) await makeFolder(settings.data);
+  const log = logTo(io);
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
     policy,
@@ -58,14 +59,20 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     },
     imageBounds: settings.imageBounds,
     newAdminToken: settings.newAdminToken,
-    log: logTo(io),
+    log,
     jobsEveryMs: settings.jobsIntervalMs,
   });
   if (server.adminToken !== undefined) await io.stderr.write(`admin token (shown this once): ${server.adminToken}\n`);
   if (settings.listen.movable && server.port !== settings.listen.port)
     await io.stderr.write(`port ${settings.listen.port} is taken, so this is on ${server.port}\n`);
   await io.stderr.write(`bootproof server at ${server.url}\n`);
+  // The policy that counts goes on counting, whatever is wrong with the new one.
+  const renew = (): void => {
+    server.renewPolicy().catch((error: unknown) => log('error', 'policy not looked at', { error: String(error) }));
+  };
+  process.on('SIGHUP', renew);
   await untilStopped();
+  process.off('SIGHUP', renew);
   await io.stderr.write('stopping\n');
   await server.close();
   return EXIT.ok;
@@ -89,17 +96,22 @@ function sourcesOf({ sources, plainHttp }: Settings): { reference: string; plain
   }));
 }
 
-/** The policy in a file, or the one that ships. `extends: default` means the one that ships. */
-export async function readPolicy(file: string | undefined): Promise<Policy> {
-  const shipped = parsePolicy(await readFile(SHIPPED_POLICY, 'utf8'), { file: 'policies/default.yaml' });
-  if (file === undefined) return shipped;
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new UsageError(`--policy ${printableText(file)} cannot be read: ${(cause as NodeJS.ErrnoException).code}`);
-  }
-  return parsePolicy(text, { file, base: (name) => (name === shipped.name ? shipped : undefined) });
+/** The policy in a file or folder, or the one that ships. `extends: default` means the one that ships. @throws {UsageError | DocumentError} */
+export async function readPolicy(place: string | undefined): Promise<Policy> {
+  const { policy } = await shippedPolicy();
+  return place === undefined ? policy : policyOfDocuments(await readPolicyFiles(place), policy).policy;
+}
+
+/** Where a server's policy comes from: a file or folder that is followed as it changes, or versions that people apply. */
+export async function policySource(place: string | undefined): Promise<PolicySource> {
+  const shipped = await shippedPolicy();
+  if (place === undefined) return { kind: 'store', shipped };
+  return {
+    kind: 'files',
+    place,
+    shipped,
+    read: async () => ({ documents: await readPolicyFiles(place), commit: await gitCommit(place) }),
+  };
 }
 
 /** The image policy that the settings name, with what its author should know; null without one. @throws {UsageError | BootproofError} */

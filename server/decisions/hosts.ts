@@ -1,5 +1,4 @@
 /** What people decide about hosts. */
-import type { Policy } from '#src/policy/document.ts';
 import { EnrolError, openEnrolRequest, type EnrolAnswer, type EnrolBody } from '#src/wire/enrol.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
@@ -27,7 +26,7 @@ export function acceptFork(hostId: string, by: Act, deps: RejudgeDeps): Promise<
 export async function admitHost(
   body: EnrolBody,
   by: Act,
-  deps: Deps & { readonly policy: Policy; readonly enrolments: Enrolments },
+  deps: Deps & { readonly enrolments: Enrolments },
 ): Promise<{ readonly host: Host; readonly answer: EnrolAnswer }> {
   const { request } = await openEnrolRequest(body, deps.verify);
   if (request.host === null)

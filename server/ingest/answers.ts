@@ -12,13 +12,16 @@ import type { Host } from '#server/store/records.ts';
 
 export type Want = Answer['want'];
 
+export type AnsweredHost = Pick<Host, 'id' | 'group' | 'labels'>;
+
 export class Answers {
   readonly #deps: Pick<Deps, 'clock' | 'keys'>;
-  readonly #intervalMs: number;
+  readonly #interval: (host: AnsweredHost) => number;
 
-  constructor(deps: Pick<Deps, 'clock' | 'keys'>, intervalMs: number) {
+  /** `interval`: how often a host is asked to report, ms. */
+  constructor(deps: Pick<Deps, 'clock' | 'keys'>, interval: (host: AnsweredHost) => number) {
     this.#deps = deps;
-    this.#intervalMs = intervalMs;
+    this.#interval = interval;
   }
 
   /**
@@ -26,7 +29,7 @@ export class Answers {
    * that it is the host, and must not live on by repeating them (docs/report.md 4.5).
    */
   text(
-    host: Pick<Host, 'id'>,
+    host: AnsweredHost,
     about: { readonly seq: number; readonly effect: Answer['effect']; readonly want: Want },
   ): string {
     const now = this.#deps.clock();
@@ -35,7 +38,7 @@ export class Answers {
     const answer: Answer = {
       seq: about.seq,
       effect: about.effect,
-      next: formatInstant(this.next(host.id, now, about.want === 'full')),
+      next: formatInstant(this.next(host, now, about.want === 'full')),
       want: about.want,
       challenge: proven ? makeChallenge(host.id, now, tickets) : null,
       checkpoint: null,
@@ -49,10 +52,10 @@ export class Answers {
    * When this host should come again: at its own place in the interval, which its id decides, so that a fleet that booted at one
    * moment is spread evenly after one round. Where something is waited for, within the first half after the least wait.
    */
-  next(hostId: string, now: Instant, soon: boolean): Instant {
-    const interval = this.#intervalMs;
+  next(host: AnsweredHost, now: Instant, soon: boolean): Instant {
+    const interval = this.#interval(host);
     const period = soon ? interval / 4 : interval;
-    const place = shareOf(hostId) * period;
+    const place = shareOf(host.id) * period;
     // Agents come no sooner than half their interval (docs/report.md 4.3).
     const least = now + interval / 2;
     return Math.ceil(least + ((((place - least) % period) + period) % period));

@@ -1,6 +1,6 @@
 /** Enrolment (docs/report.md 6): a nonce, then proof of the new key and of the token, then a host. */
 import { formatInstant } from '#src/clock.ts';
-import type { Policy } from '#src/policy/document.ts';
+import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { REPORT_VERSIONS } from '#src/report/report.ts';
 import { parsePublicKey } from '#src/signing/ed25519.ts';
 import { printableText } from '#src/terminal.ts';
@@ -19,12 +19,15 @@ import {
 import { hostIdFrom } from '#src/wire/hostid.ts';
 import { makeBearer } from '#src/wire/manifests.ts';
 import type { Deps } from '#server/deps.ts';
+import { hostFactsOf } from '#server/hostfacts.ts';
 import type { Enrolment as NewHost, Host } from '#server/store/records.ts';
 
-export class Enrolments {
-  readonly #deps: Deps & { readonly policy: Policy };
+export type EnrolDeps = Deps & { readonly policies: { readonly current: Policy } };
 
-  constructor(deps: Deps & { readonly policy: Policy }) {
+export class Enrolments {
+  readonly #deps: EnrolDeps;
+
+  constructor(deps: EnrolDeps) {
     this.#deps = deps;
   }
 
@@ -59,23 +62,26 @@ export class Enrolments {
 
   /** The host that a request asks for, as the store takes it. */
   newHost(request: EnrolRequest): NewHost {
-    const { clock, random, policy } = this.#deps;
+    const { clock, random, policies } = this.#deps;
     const now = clock();
+    // Labels and group come with the token, in the store: the first live report sets the terms of its own.
+    const { freshness } = policies.current;
     return {
       hostId: hostIdFrom(random(16)),
       publicKey: request.publicKey,
       // A host without machine id is like no other: its key stands in.
       machineId: request.machine ?? request.publicKey,
       name: nameOf(request),
-      interval: policy.freshness.reportEvery,
-      lateAfter: now + policy.freshness.lateAfter,
-      silentAfter: now + policy.freshness.silentAfter,
+      interval: freshness.reportEvery,
+      lateAfter: now + freshness.lateAfter,
+      silentAfter: now + freshness.silentAfter,
     };
   }
 
   /** The signed answer to a request that was taken. */
   answer(request: Pick<EnrolRequest, 'nonce' | 'publicKey'>, host: Host): Promise<EnrolAnswer> {
-    const { clock, keys, policy } = this.#deps;
+    const { clock, keys, policies } = this.#deps;
+    const { reportEvery } = freshnessOf(policies.current, hostFactsOf(host));
     const now = clock();
     return sealEnrolment(
       {
@@ -86,7 +92,7 @@ export class Enrolments {
         publicKey: request.publicKey,
         nonce: request.nonce,
         issuedAt: formatInstant(now),
-        intervalSeconds: Math.max(1, Math.round(policy.freshness.reportEvery / 1000)),
+        intervalSeconds: Math.max(1, Math.round(reportEvery / 1000)),
         challenge: makeChallenge(host.id, now, keys.tickets),
         manifestBearer: makeBearer(host.id, now, keys.tickets),
         accepts: [...REPORT_VERSIONS],

@@ -34,7 +34,10 @@ const zstdAsync = promisify(zstdDecompress);
 export type Ruled = KnownManifest & { readonly record: Manifest };
 
 /** An image whose manifests are there: newest rule first within a backend. */
-export type ReadyImage = { readonly digest: Digest; readonly manifests: readonly Ruled[] };
+export type ReadyImage = Pick<Image, 'repositories' | 'version'> & {
+  readonly digest: Digest;
+  readonly manifests: readonly Ruled[];
+};
 
 /** An image as far as it is known; `state` says why nothing can be compared with it yet. */
 export type Known =
@@ -119,7 +122,8 @@ export class KnownImages {
         comparison: (tree) => this.#comparison(record, tree),
       }))
       .sort((a, b) => RULE_ORDER.indexOf(a.header.rule) - RULE_ORDER.indexOf(b.header.rule));
-    return { digest: image.digest as Digest, manifests };
+    const { repositories, version } = image;
+    return { digest: image.digest as Digest, repositories, version, manifests };
   }
 
   async #treeTexts(record: Manifest, tree: TreeName): Promise<TreeTexts> {

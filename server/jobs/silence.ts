@@ -12,7 +12,10 @@ import type { Chore } from './runner.ts';
 
 const PAGE = 200;
 
-export type SilenceDeps = Pick<Deps, 'store' | 'clock' | 'log'> & { readonly batch: Batch; readonly policy: Policy };
+export type SilenceDeps = Pick<Deps, 'store' | 'clock' | 'log'> & {
+  readonly batch: Batch;
+  readonly policies: { readonly current: Policy };
+};
 
 export function silenceChore(deps: SilenceDeps, everyMs: number): Chore {
   return {
@@ -29,11 +32,11 @@ export function silenceChore(deps: SilenceDeps, everyMs: number): Chore {
   };
 }
 
-async function note(id: string, { store, clock, batch, policy }: SilenceDeps): Promise<boolean> {
+async function note(id: string, { store, clock, batch, policies }: SilenceDeps): Promise<boolean> {
   const host = await store.hosts.get(id);
   const now = clock();
   if (host === undefined || host.freshness.silenceNoted || now < host.freshness.silentAfter) return false;
-  const judgement = judgeSilence(policy, 'silent', hostFactsOf(host));
+  const judgement = judgeSilence(policies.current, 'silent', hostFactsOf(host));
   const result = await batch.commit({
     hostId: id,
     expectRevision: host.revision,
