@@ -6,6 +6,7 @@ import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
 import type { ImageBounds } from '#src/source/bounds.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 import type { Mirror } from '#server/mirrors.ts';
+import { threadEnv } from '#server/thread.ts';
 
 /** A source that may be asked, in its canonical spelling. */
 export type AllowedSource = { readonly pattern: string; readonly plainHttp: boolean };
@@ -65,7 +66,7 @@ export const buildInWorker: Build = (request, signal) =>
       workerData: request,
       resourceLimits: { maxOldGenerationSizeMb: BUILD_HEAP_MB },
       // The thread asks no variable by itself: what it needs is in the request.
-      env: {},
+      env: threadEnv(),
     });
     const stop = (): void => void worker.terminate();
     signal.addEventListener('abort', stop, { once: true });

@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import type { Instant } from '#src/clock.ts';
 import { ASSESS_HEAP_MB } from '#src/limits.ts';
+import { threadEnv } from '#server/thread.ts';
 import type { Assessed, Subject } from './assess.ts';
 import type { DenyDocument } from './basis.ts';
 import type { RegistryTerms } from './look.ts';
@@ -24,7 +25,7 @@ export const assessInWorker: Assessor = (request, signal) =>
       workerData: request,
       resourceLimits: { maxOldGenerationSizeMb: ASSESS_HEAP_MB },
       // The thread asks no variable by itself: what it needs is in the request.
-      env: {},
+      env: threadEnv(),
     });
     const stop = (): void => void worker.terminate();
     signal.addEventListener('abort', stop, { once: true });
