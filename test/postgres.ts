@@ -1,6 +1,7 @@
 /**
  * A real PostgreSQL for tests: the binaries that npm brought, on a unix socket in a temporary folder, gone with the process
- * that started it. TEST_DATABASE_URL names another server instead (its user must be allowed to create databases).
+ * that started it. TEST_DATABASE_URL names another server instead (its user must be allowed to create databases); so a run of all tests
+ * starts one for all files (test/setup.ts).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -23,6 +24,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 export type Postgres = {
+  /** Where it is reached; the database is the one that is always there. */
+  readonly url: string;
   /** Makes an empty database and answers its URL. */
   database(): Promise<string>;
   stop(): Promise<void>;
@@ -90,6 +93,7 @@ function at(base: string, name: string): string {
 
 function server(base: string, stop: () => Promise<void>): Postgres {
   return {
+    url: base,
     async database() {
       const name = `bootproof_${randomBytes(6).toString('hex')}`;
       await query(base, `create database ${name} template template0 encoding 'UTF8'`);

@@ -19,6 +19,8 @@ import { enrol, folder, type TestHost, type TestServer } from '#test/server/flee
 import { checkCounters } from '#test/server/store/contract-intake.ts';
 
 const root = resolve(import.meta.dirname, '../..');
+const { NODE_COMPILE_CACHE: cache } = process.env;
+const CODE = cache === undefined ? {} : { NODE_COMPILE_CACHE: cache };
 /** When processes die; what they are doing then is up to the machine. */
 const random = seeded(Number(process.env['SEED'] ?? 20261124));
 
@@ -27,7 +29,8 @@ type Child = { readonly process: ChildProcess; said(pattern: RegExp): Promise<st
 function start(t: TestContext, ...args: string[]): Child {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], {
     cwd: root,
-    env: {},
+    // Nothing of this environment, save where compiled code is kept: sixteen processes start here.
+    env: CODE,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.after(() => child.kill('SIGKILL'));
