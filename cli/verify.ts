@@ -1,30 +1,36 @@
-/** `bootproof image verify|policy`: who signed an image, without a server; and image policies held against their grammar. */
+/** `bootproof image verify`: who signed an image, without a server: the gate for CI. */
 import type { Command } from 'commander';
 import { BootproofError } from '#src/error.ts';
 import type { Digest } from '#src/digest.ts';
-import { formatReference, parseReference, type Reference } from '#src/image/reference.ts';
+import { formatReference, ImageReferenceError, parseReference, type Reference } from '#src/image/reference.ts';
 import { TRUST_ROOT_BYTES_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
 import { nodeSha256, verifiedDigest } from '#src/source/verified.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { PUBLIC_GOOD } from '#src/trust/clusterimagepolicy.ts';
+import type { DenyEntry } from '#src/trust/deny.ts';
 import { parseImagePolicy, policyOfAuthority } from '#src/trust/imagepolicy.ts';
 import { readKey } from '#src/trust/keys.ts';
 import { HASH_ALGORITHMS, type Authority } from '#src/trust/requirement.ts';
 import { readTrustRoot, type TrustRoot } from '#src/trust/trustroot.ts';
+import { parseMirrors, parseSignatureRepositories } from '#server/mirrors.ts';
 import { openSource } from '#server/sources.ts';
-import { assess, type Assessed } from '#server/trust/assess.ts';
+import { assess, byLooking, type Assessed } from '#server/trust/assess.ts';
+import type { LookResult, RegistryTerms } from '#server/trust/look.ts';
 import { placesOf } from '#server/trust/places.ts';
+import { recordCase, type RecordedCase } from '#server/trust/recorded.ts';
 import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { program, runProgram } from './commander.ts';
 import { readOperand } from './connection.ts';
 import { list } from './image.ts';
-import { writeJson } from './output.ts';
+import { writeJson, writeOut } from './output.ts';
 
-type VerifyOptions = {
+/** By what an image is judged, and how it is looked for: what `verifyOptions` adds, as commander hands it on. */
+export type VerifyOptions = {
   readonly as?: string;
   readonly key?: string;
   readonly policy?: readonly string[];
   readonly trustedRoot?: readonly string[];
+  readonly trustRoot?: readonly string[];
   readonly certificateIdentity?: string;
   readonly certificateOidcIssuer?: string;
   readonly requireLog?: boolean;
@@ -32,6 +38,9 @@ type VerifyOptions = {
   readonly attestation?: readonly string[];
   readonly signatureDigest: string;
   readonly deny?: string;
+  readonly record?: string;
+  readonly mirror?: readonly string[];
+  readonly signatureRepository?: readonly string[];
   readonly authfile?: string;
   readonly ca?: readonly string[];
   readonly insecureHttp?: boolean;
@@ -51,19 +60,23 @@ Exit codes: 0 trusted, 1 unsigned or rejected, 2 it could not be told (docs/erro
 
 export async function image(args: readonly string[], io: Io): Promise<Exit> {
   // A subcommand of a subcommand: a program of its own.
-  if (args[0] === 'policy') return policies(args.slice(1), io);
+  if (args[0] === 'policy') return (await import('./imagepolicy.ts')).imagePolicy(args.slice(1), io);
   let exit: Exit = EXIT.ok;
   const command = program('bootproof image', 'Who signed an image.');
-  command.command('policy').description('check image policies: bootproof image policy --help');
-  verifyOptions(command.command('verify <reference>').description(`verify who signed an image: ${REFERENCE}`)).action(
-    async (reference: string, options: VerifyOptions) => {
-      exit = await verify(reference, options, io);
-    },
-  );
+  command.command('policy').description('check, test and explain image policies: bootproof image policy --help');
+  verifyOptions(
+    command
+      .command('verify <reference>')
+      .description(`verify who signed an image: ${REFERENCE}`)
+      .option('--record <file>', 'also write what was found to FILE, for tests of policies'),
+  ).action(async (reference: string, options: VerifyOptions) => {
+    exit = await verify(reference, options, io);
+  });
   return runProgram(command, args, io, () => exit);
 }
 
-function verifyOptions(command: Command): Command {
+/** Adds the options of `VerifyOptions`, but for `--record`. */
+export function verifyOptions(command: Command): Command {
   return command
     .option('--as <reference>', 'the reference under which an image of a layout or archive is known')
     .option('--key <file>', 'signed with the private half of this key')
@@ -83,51 +96,26 @@ function verifyOptions(command: Command): Command {
     .option('--deny <file>', 'what is denied whoever signed it (docs/image-policy.md 8)')
     .option('--authfile <file>', 'registry credentials, instead of where podman and docker keep them')
     .option('--ca <file>', 'trust the certificates in FILE besides those of this machine (repeatable)', list)
+    .option('--mirror <from=to>', 'ask for what lies under FROM in TO; its own name is what counts (repeatable)', list)
+    .option('--signature-repository <repository>', 'look for signatures there as well (repeatable)', list)
     .option('--insecure-http', 'speak plain http with a registry that is not on loopback')
     .option('--json', 'one JSON document on standard output')
     .addHelpText('after', VERIFY_HELP);
 }
 
-async function verify(text: string, given: VerifyOptions & { trustRoot?: readonly string[] }, io: Io): Promise<Exit> {
-  const options = { ...given, trustedRoot: [...(given.trustedRoot ?? []), ...(given.trustRoot ?? [])] };
+async function verify(text: string, options: VerifyOptions, io: Io): Promise<Exit> {
   const setup = await setupOf(options);
   const deny = options.deny === undefined ? [] : await denyOf(options.deny);
-  const reference = parseReference(text);
-  const terms = { env: io.env, caFiles: options.ca ?? [], authFile: options.authfile };
-  let assessed: Assessed;
+  let sought: Sought;
   try {
-    const digest = reference.digest ?? (await resolve(reference, options, io));
-    const { tag: _tag, digest: _digest, ...repository } = reference;
-    const pattern = formatReference(repository);
-    const plainHttp = options.insecureHttp ?? false;
-    const { places, references } = placesOf(
-      { repositories: [pattern], claims: options.as === undefined ? [] : [options.as] },
-      digest,
-      [{ pattern, options: { plainHttp }, createdAt: 0, createdBy: '' }],
-      setup,
-    );
-    assessed = await assess(
-      {
-        image: digest,
-        references: options.as === undefined ? references : [nameOf(options.as)],
-        // Who types a registry's name vouches for where it lies.
-        places: places.map((place) => ({ ...place, reach: 'any' })),
-        closed: [],
-        pulledAs: [],
-        kept: [],
-        indexes: [],
-        before: { looked: [], hostPolicy: null, complete: false },
-      },
-      { setup, deny, now: Date.now(), terms },
-      new AbortController().signal,
-    );
+    sought = await seek(text, options, { setup, deny }, io);
   } catch (error) {
     if (!(error instanceof BootproofError) || error instanceof UsageError) throw error;
     if (options.json !== true) throw error;
     const { code, message } = error;
     await writeJson(
       {
-        image: reference.digest ?? null,
+        image: digestIn(text),
         status: 'unverifiable',
         code,
         reason: message,
@@ -139,8 +127,15 @@ async function verify(text: string, given: VerifyOptions & { trustRoot?: readonl
     );
     return EXIT.unknown;
   }
+  const { assessed } = sought;
+  if (options.record !== undefined) await writeOut([recordCase(sought.recorded)], options.record, io);
   await (options.json === true ? writeJson(documentOf(assessed), io) : print(assessed, io));
-  switch (assessed.state) {
+  return exitOf(assessed.state);
+}
+
+/** 0 trusted, 1 unsigned or rejected, 2 it could not be told. */
+export function exitOf(state: Assessed['state']): Exit {
+  switch (state) {
     case 'trusted':
       return EXIT.ok;
     case 'unsigned':
@@ -152,15 +147,75 @@ async function verify(text: string, given: VerifyOptions & { trustRoot?: readonl
   }
 }
 
-/** What a tag stands for now; from here on the digest decides. */
-async function resolve(reference: Reference, options: VerifyOptions, io: Io): Promise<Digest> {
-  const { source, close } = await openSource(reference, {
+/** The digest that a reference names, where it names one. */
+function digestIn(text: string): Digest | null {
+  try {
+    return parseReference(text).digest ?? null;
+  } catch (error) {
+    if (error instanceof ImageReferenceError) return null;
+    throw error;
+  }
+}
+
+/** An image that was looked for, what was found, and what came of it. */
+export type Sought = { readonly assessed: Assessed; readonly recorded: RecordedCase };
+
+/**
+ * Looks for an image's signatures and judges it.
+ * @throws {UsageError | BootproofError} for an image that cannot be had
+ */
+export async function seek(
+  text: string,
+  options: VerifyOptions,
+  { setup, deny }: { readonly setup: TrustSetup; readonly deny: readonly DenyEntry[] },
+  io: Io,
+): Promise<Sought> {
+  const plainHttp = options.insecureHttp ?? false;
+  const signatureRepositories = parseSignatureRepositories(options.signatureRepository ?? [], () => plainHttp);
+  const terms: RegistryTerms = {
     env: io.env,
     caFiles: options.ca ?? [],
     authFile: options.authfile,
-    insecureHttp: options.insecureHttp ?? false,
-    reach: 'any',
-  });
+    mirrors: parseMirrors(options.mirror ?? [], () => plainHttp),
+  };
+  const as = options.as === undefined ? undefined : nameOf(options.as);
+  const reference = parseReference(text);
+  const digest = reference.digest ?? (await resolve(reference, terms, plainHttp));
+  const { tag: _tag, digest: _digest, ...repository } = reference;
+  const pattern = formatReference(repository);
+  const own = placesOf(
+    { repositories: [pattern], claims: options.as === undefined ? [] : [options.as] },
+    digest,
+    [{ pattern, options: { plainHttp }, createdAt: 0, createdBy: '' }],
+    setup,
+    signatureRepositories,
+  );
+  const references = as === undefined ? own.references : [as];
+  // Who types a registry's name vouches for where it lies.
+  const places = own.places.map((place) => ({ ...place, reach: 'any' as const }));
+  const now = Date.now();
+  let found: LookResult | undefined;
+  const assessed = await assess(
+    {
+      image: digest,
+      references,
+      places,
+      closed: [],
+      pulledAs: [],
+      kept: [],
+      indexes: [],
+      before: { looked: [], hostPolicy: null, complete: false },
+    },
+    { setup, deny, now, terms },
+    new AbortController().signal,
+    async (...asked) => (found = await byLooking(...asked)),
+  );
+  return { assessed, recorded: { image: digest, recordedAt: now, references, places, found: found! } };
+}
+
+/** What a tag stands for now; from here on the digest decides. */
+async function resolve(reference: Reference, terms: RegistryTerms, insecureHttp: boolean): Promise<Digest> {
+  const { source, close } = await openSource(reference, { ...terms, insecureHttp, reach: 'any' });
   try {
     const { bytes, claimed } = await source.manifest(reference.tag);
     return verifiedDigest(bytes, claimed?.digest, source.name);
@@ -170,13 +225,14 @@ async function resolve(reference: Reference, options: VerifyOptions, io: Io): Pr
 }
 
 /** `host/path[:tag]`, whatever transport was written before it. @throws {ImageReferenceError} */
-function nameOf(text: string): string {
+export function nameOf(text: string): string {
   const reference = parseReference(/^(?:docker:\/\/|oci:|oci-archive:)/.test(text) ? text : `docker://${text}`);
   if (reference.transport !== 'docker') throw new UsageError(`--as ${text}: expected HOST/REPOSITORY[:TAG]`);
   return formatReference(reference).slice('docker://'.length);
 }
 
-async function setupOf(options: VerifyOptions): Promise<TrustSetup> {
+/** @throws {UsageError | BootproofError} */
+export async function setupOf(options: VerifyOptions): Promise<TrustSetup> {
   const { key, policy = [], certificateIdentity: subject, certificateOidcIssuer: issuer } = options;
   const isKeyless = subject !== undefined || issuer !== undefined;
   const ways = [key !== undefined, isKeyless, policy.length > 0].filter(Boolean).length;
@@ -184,9 +240,7 @@ async function setupOf(options: VerifyOptions): Promise<TrustSetup> {
     throw new UsageError(
       `image verify: by whom must it be signed? One of --key, --certificate-identity with --certificate-oidc-issuer, --policy${ways === 0 ? '' : ', not several'}`,
     );
-  const roots = (options.trustedRoot ?? []).map((text) =>
-    /^[a-z0-9][a-z0-9.-]*=/.test(text) ? text : `${PUBLIC_GOOD}=${text}`,
-  );
+  const roots = rootsNamed(options);
   if (policy.length > 0) {
     const beside = (['attestation', 'requireLog', 'requireTimestamp'] as const).filter(
       (name) => options[name] !== undefined,
@@ -207,6 +261,13 @@ async function setupOf(options: VerifyOptions): Promise<TrustSetup> {
     roots: new Map(imported.map((each) => [each.name, each])),
     digests: { policy: imagePolicy.digest, roots: imagePolicy.digest },
   };
+}
+
+/** NAME=FILE of each root; without a name it is the public instance's. */
+export function rootsNamed({ trustedRoot = [], trustRoot = [] }: VerifyOptions): string[] {
+  return [...trustedRoot, ...trustRoot].map((text) =>
+    /^[a-z0-9][a-z0-9.-]*=/.test(text) ? text : `${PUBLIC_GOOD}=${text}`,
+  );
 }
 
 async function authorityOf(options: VerifyOptions, root: string): Promise<Authority> {
@@ -237,7 +298,7 @@ async function authorityOf(options: VerifyOptions, root: string): Promise<Author
   };
 }
 
-async function denyOf(file: string) {
+export async function denyOf(file: string): Promise<readonly DenyEntry[]> {
   const text = (await readOperand(file, YAML_BYTES_MAX)).toString('utf8');
   return parseImagePolicy([{ file, text }]).deny;
 }
@@ -290,33 +351,4 @@ async function print({ image: digest, state, told }: Assessed, io: Io): Promise<
     await line(`  ${policy} would refuse it (warns): ${reason} [${code}]`);
   if (told.hostPolicy !== null && state === 'trusted')
     await line(`  hosts that enforce signatures: ${told.hostPolicy.reason}`);
-}
-
-/** `bootproof image policy check FILE…`. */
-async function policies(args: readonly string[], io: Io): Promise<Exit> {
-  let exit: Exit = EXIT.ok;
-  const command = program('bootproof image policy', 'Image policies: ClusterImagePolicy documents and ours.');
-  command
-    .command('check <file...>')
-    .description(
-      'says what is wrong with them, and what their author should know; all files together, as a server reads them',
-    )
-    .option('--json', 'one JSON document on standard output')
-    .action(async (files: string[], { json }: { json?: boolean }) => {
-      const { policy } = trustSetup(await readTrustFiles({ policies: files, roots: [] }));
-      if (json === true)
-        await writeJson(
-          { digest: policy.digest, policies: policy.policies.map(({ name }) => name), lints: policy.lints },
-          io,
-        );
-      else {
-        for (const { file, line, column, code, message } of policy.lints)
-          await io.stdout.write(`${printableText(`${file}:${line}:${column}: ${message} [${code}]`)}\n`);
-        await io.stderr.write(
-          `${policy.policies.length} policies, ${policy.lints.length === 0 ? 'nothing to note' : `${policy.lints.length} notes`}\n`,
-        );
-      }
-      exit = policy.lints.length === 0 ? EXIT.ok : EXIT.different;
-    });
-  return runProgram(command, args, io, () => exit);
 }

@@ -166,7 +166,10 @@ function hostsSay(
 }
 
 /** Places whose silence may hide a signature. */
-function unreadOf(looked: readonly Looked[], complete: boolean): { where: string; reason: string | undefined }[] {
+export function unreadOf(
+  looked: readonly Looked[],
+  complete: boolean,
+): { where: string; reason: string | undefined }[] {
   const silent = looked.filter(({ outcome }) => outcome === 'unreadable');
   if (silent.length > 0 || complete)
     return silent.map(({ where, code, reason }) => ({ where, reason: `${code}: ${reason}` }));

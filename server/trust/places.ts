@@ -74,7 +74,11 @@ export function placesOf(
 }
 
 /** Repositories and tag prefixes that policies about the image name (COSIGN_REPOSITORY, `source`). */
-function elsewhere(references: readonly string[], digest: Digest, { policy }: TrustSetup) {
+export function elsewhere(
+  references: readonly string[],
+  digest: Digest,
+  { policy }: TrustSetup,
+): readonly { readonly repository: string | undefined; readonly tagPrefix: string | undefined }[] {
   const names =
     references.length === 0 ? [imageName(undefined, digest)] : references.map((name) => imageName(name, digest));
   const about = policy.policies.filter(({ globs }) =>

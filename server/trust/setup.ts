@@ -117,11 +117,16 @@ export async function readRootRefreshes(named: {
   return refreshes;
 }
 
+/** Tests of image policies lie beside them, and are none. */
+export const TESTS_FILE = /\.test\.ya?ml$/;
+
 /** A file, or the YAML and JSON files of a folder in the order of their names; what lies in folders below is left alone. */
 async function filesOf(path: string): Promise<string[]> {
   try {
     if (!(await stat(path)).isDirectory()) return [path];
-    const names = (await readdir(path)).filter((name) => /\.(?:ya?ml|json)$/.test(name) && !name.startsWith('.'));
+    const names = (await readdir(path)).filter(
+      (name) => /\.(?:ya?ml|json)$/.test(name) && !name.startsWith('.') && !TESTS_FILE.test(name),
+    );
     if (names.length === 0)
       throw new TrustSetupError(
         'IMAGE_POLICY_FILE',
