@@ -1,4 +1,4 @@
-/** `npm run bench [scan|manifest|intake …]`: runs the benches and writes their tables into bench/RESULTS.md. */
+/** `npm run bench [scan|intake|manifest|verify …]`: runs the benches and writes their tables into bench/RESULTS.md. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   scan: async (folder) => (await import('./scan.ts')).benchScan(folder, '/', ROUNDS),
   intake: async (folder) => intake(folder),
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
+  verify: async () => (await import('./verify.ts')).benchVerify(),
 };
 
 /** Reports a second, each answered after its commit; the load comes from the same machine and takes its share of it. */

@@ -34,7 +34,7 @@ export function verifyEvidence(
   material: Material,
   { bytes }: TargetDigest,
   scope: Scope,
-  { key, certificate, hashes }: SignerOf,
+  { key, certificate }: SignerOf,
   now: Instant,
 ): readonly TrustedTime[] {
   const logs = scope.logs;
@@ -87,7 +87,7 @@ export function verifyEvidence(
         timestampThreshold: certificate === undefined ? 0 : 1,
       },
     ).verify({
-      signature: libraryContent(material, bytes, hashes),
+      signature: libraryContent(material, bytes, key.object),
       key:
         certificate === undefined
           ? { $case: 'public-key', hint: '' }

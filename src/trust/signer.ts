@@ -3,13 +3,12 @@ import { readCertificate, type SigningCertificate } from './certificate.ts';
 import { checkMaterial } from './content.ts';
 import { KeyError, keyOf, readKey, usualHashes, type Algorithm, type Key } from './keys.ts';
 import { TrustError, type Material, type TrustCode } from './material.ts';
-import type { Authority, HashAlgorithm, KeyAuthority } from './requirement.ts';
+import type { Authority, KeyAuthority } from './requirement.ts';
 import type { TargetDigest } from './target.ts';
 
 export type SignerOf = {
   readonly key: Key;
   readonly certificate: SigningCertificate | undefined;
-  readonly hashes: readonly HashAlgorithm[];
   readonly algorithm: Algorithm;
 };
 
@@ -22,8 +21,7 @@ export function signerOf(material: Material, covered: TargetDigest, authority: A
 function signerOfKeys(material: Material, { bytes }: TargetDigest, { keys, hashAlgorithm }: KeyAuthority): SignerOf {
   const hashes = [hashAlgorithm];
   const reasons: TrustError[] = [];
-  for (const pem of keys) {
-    const key = usableKey(pem);
+  for (const key of usableKeys(keys)) {
     if (key instanceof TrustError) {
       reasons.push(key);
       continue;
@@ -31,7 +29,7 @@ function signerOfKeys(material: Material, { bytes }: TargetDigest, { keys, hashA
     const check = checkMaterial(material, bytes, key.object, hashes);
     switch (check.kind) {
       case 'good':
-        return { key, certificate: undefined, hashes, algorithm: check.algorithm };
+        return { key, certificate: undefined, algorithm: check.algorithm };
       case 'other-hash':
         reasons.unshift(
           new TrustError(
@@ -65,6 +63,15 @@ function signerOfKeys(material: Material, { bytes }: TargetDigest, { keys, hashA
   );
 }
 
+/** Reading a key takes longer than checking with it, and a policy's are asked for with every signature. */
+const READ = new WeakMap<readonly string[], readonly (Key | TrustError)[]>();
+
+function usableKeys(pems: readonly string[]): readonly (Key | TrustError)[] {
+  const read = READ.get(pems) ?? pems.map(usableKey);
+  READ.set(pems, read);
+  return read;
+}
+
 /** A key of the policy; one that cannot be read is told, and does not keep the others from counting. */
 function usableKey(pem: string): Key | TrustError {
   try {
@@ -83,7 +90,7 @@ function signerOfCertificate(material: Material, { bytes }: TargetDigest): Signe
   const key = keyOf(certificate.node.publicKey);
   const hashes = usualHashes(key.object);
   const check = checkMaterial(material, bytes, key.object, hashes);
-  if (check.kind === 'good') return { key, certificate, hashes, algorithm: check.algorithm };
+  if (check.kind === 'good') return { key, certificate, algorithm: check.algorithm };
   throw check.kind === 'bad'
     ? new TrustError('BAD_SIGNATURE', 'not signed by the key in its certificate, or changed since it was signed')
     : new TrustError(
