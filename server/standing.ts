@@ -23,11 +23,19 @@ export type Told = {
   readonly integrity: Integrity;
   readonly provenance: Provenance;
   readonly reasons: readonly Reason[];
+  /** The same without any waiver: what is told once the first of them has ended (`Standing.lapse`). */
+  readonly bare?: {
+    readonly sentence: string;
+    readonly integrity: Integrity;
+    readonly reasons: readonly Reason[];
+  };
   readonly facts: IntegrityFacts | null;
   /** What was known of who built the image (server/trust/provenance.ts); absent in what older builds wrote. */
   readonly stamp?: string;
   /** The policy that judged; null before the first judgement. */
   readonly policy: Digest | null;
+  /** Its number in the store; null where it belongs to none; absent in what older builds wrote. */
+  readonly policyVersion?: number | null;
   /** The host's clock minus the server's when it was last judged; null where it could not be told. */
   readonly skewMs: number | null;
 };
@@ -77,39 +85,48 @@ export function standingFrom(
     readonly provenance: Provenance;
     readonly stamp: string;
     readonly policy: Digest;
+    readonly policyVersion?: number | null | undefined;
     readonly skewMs: number | null;
     readonly drift: Standing['drift'];
+    /** When the first waiver ends that counts among the findings; null where none does. */
+    readonly validUntil: Instant | null;
     readonly at: Instant;
   },
 ): Standing {
   const time = factsOfTime(host);
-  const judged = judgeHost(
-    {
-      ...time,
-      lastLiveAt: about.at,
-      integrity: about.facts,
-      findings: about.findings,
-      provenance: about.provenance,
-      image: IMAGE_AGE_UNKNOWN,
-    },
-    about.at,
-  );
-  const severities = judged.reasons.map((reason) =>
-    reason.severity === undefined ? 0 : SEVERITIES.indexOf(reason.severity),
-  );
+  const findings = [...about.findings];
+  const judgeAs = (as: typeof findings): Judged =>
+    judgeHost(
+      {
+        ...time,
+        lastLiveAt: about.at,
+        integrity: about.facts,
+        findings: as,
+        provenance: about.provenance,
+        image: IMAGE_AGE_UNKNOWN,
+      },
+      about.at,
+    );
+  const judged = judgeAs(findings);
+  const bare =
+    about.validUntil === null ? undefined : judgeAs(findings.map((finding) => ({ ...finding, waived: false })));
   const told: Told = {
     sentence: judged.sentence,
     integrity: judged.integrity,
     provenance: judged.provenance,
     reasons: judged.reasons,
+    ...(bare === undefined
+      ? {}
+      : { bare: { sentence: bare.sentence, integrity: bare.integrity, reasons: bare.reasons } }),
     facts: about.facts,
     stamp: about.stamp,
     policy: about.policy,
+    policyVersion: about.policyVersion ?? null,
     skewMs: about.skewMs,
   };
   return {
     verdict: judged.verdict,
-    rank: URGENCY[judged.verdict] * 8 + Math.max(0, ...severities),
+    rank: rankOf(judged),
     since: judged.verdict === host.standing.verdict ? host.standing.since : about.at,
     integrity: judged.integrity.state,
     provenance: judged.provenance.state,
@@ -117,7 +134,38 @@ export function standingFrom(
     waived: judged.integrity.waived,
     reasons: told,
     drift: about.drift,
+    lapse:
+      bare === undefined || about.validUntil === null
+        ? null
+        : {
+            validUntil: about.validUntil,
+            verdict: bare.verdict,
+            rank: rankOf(bare),
+            integrity: bare.integrity.state,
+          },
   };
+}
+
+function rankOf({ verdict, reasons }: Judged): number {
+  const severities = reasons.map(({ severity }) => (severity === undefined ? 0 : SEVERITIES.indexOf(severity)));
+  return URGENCY[verdict] * 8 + Math.max(0, ...severities);
+}
+
+/** The standing again, from what the last judgement left, with what people decided since; undefined where there was none. */
+export function standingAgain(
+  host: Pick<Host, 'createdAt' | 'freshness' | 'standing'>,
+  decided: Pick<Parameters<typeof standingFrom>[1], 'findings' | 'validUntil' | 'at'>,
+): Standing | undefined {
+  const told = toldOf(host);
+  if (told === undefined || told.facts === null || told.policy === null) return undefined;
+  return standingFrom(host, {
+    ...told,
+    ...decided,
+    facts: told.facts,
+    policy: told.policy,
+    stamp: told.stamp ?? '',
+    drift: host.standing.drift,
+  });
 }
 
 /** What was told at the last judgement; undefined where there was none. */
@@ -140,7 +188,7 @@ export type View = {
 
 /** What a host's record says at `now`. */
 export function viewOf(host: Host, now: Instant): View {
-  const told = toldOf(host);
+  const told = toldAt(host, now);
   const clock: Judged = judgeHost(
     {
       ...factsOfTime(host),
@@ -165,9 +213,23 @@ export function viewOf(host: Host, now: Instant): View {
     };
   return {
     ...rest,
-    verdict: host.standing.verdict as Verdict,
+    verdict: told.verdict,
     sentence: told.sentence,
-    since: host.standing.since,
+    since: told.since,
     reasons: told.reasons,
   };
+}
+
+/**
+ * What the last judgement says at `now`: where a waiver has ended since, what it says without any. That may be stricter than what
+ * judging anew will find, and never milder.
+ */
+function toldAt(host: Host, now: Instant): (Told & { readonly verdict: Verdict; readonly since: Instant }) | undefined {
+  const told = toldOf(host);
+  if (told === undefined) return undefined;
+  const { verdict, since, lapse } = host.standing;
+  if (lapse === null || lapse === undefined || told.bare === undefined || now < lapse.validUntil)
+    return { ...told, verdict: verdict as Verdict, since };
+  const isOther = lapse.verdict !== verdict;
+  return { ...told, ...told.bare, verdict: lapse.verdict as Verdict, since: isOther ? lapse.validUntil : since };
 }

@@ -7,7 +7,7 @@ import type { Hono } from 'hono';
 import type { Clock } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { LISTEN_PORTS_TRIED } from '#src/limits.ts';
-import type { Policy } from '#src/policy/document.ts';
+import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { IMAGE_BOUNDS, type ImageBounds } from '#src/source/bounds.ts';
 import { Access } from '#server/access/admin.ts';
@@ -19,9 +19,11 @@ import { KnownImages } from '#server/ingest/known.ts';
 import { Pipeline } from '#server/ingest/pipeline.ts';
 import { Load, Shares } from '#server/ingest/quota.ts';
 import { Refusals } from '#server/ingest/refusals.ts';
+import { Lapses } from '#server/decisions/lapse.ts';
+import { lapseChore, waiverWork } from '#server/jobs/lapse.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
-import { POLICY_JOB, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
+import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
@@ -36,14 +38,19 @@ import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
 import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
+import { VERSION } from '#src/version.ts';
 import { buildApp } from './app.ts';
-import type { Log } from './deps.ts';
+import type { Deps, Log } from './deps.ts';
+import { KnownWaivers } from './exempt.ts';
+import { hostFactsOf } from './hostfacts.ts';
 import { serverKeys } from './keys.ts';
+import { Policies, type PolicySource } from './policies.ts';
 
 export type StartOptions = {
   /** `sqlite:PATH` or `postgres://…` (server/store/open.ts). */
   readonly storeUrl: string;
-  readonly policy: Policy;
+  /** One that never changes, or where it comes from. */
+  readonly policy: Policy | PolicySource;
   readonly listen: {
     readonly host: string;
     /** 0: any free one. */
@@ -93,14 +100,18 @@ export type RunningServer = {
   readonly adminToken: string | undefined;
   readonly app: Hono;
   readonly store: Store;
+  /** Looks at once whether the policy's file or folder changed; what is wrong with it is logged and told by the API. */
+  renewPolicy(): Promise<void>;
   /** Takes no new request, ends those under way, commits what waits, then lets go. */
   close(): Promise<void>;
 };
 
 export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
 
-const VERSION = 'bootproof 0.1.0';
+const BUILDER = `bootproof ${VERSION}`;
 const quiet: Log = () => {};
+/** How soon a changed file, or what another process applied, counts here. */
+const POLICY_MS = 1000;
 /** A day: a registry's clean-up rules run by the night, and proofs do not change by themselves. */
 const REVERIFY_MS = 24 * 3_600_000;
 /** TUF timestamps of the public instance are good for days. */
@@ -112,7 +123,7 @@ const CLOSE_MS = 10_000;
 
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
-  const { policy, log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
+  const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
   const store = await openStore(options.storeUrl);
   let listening: Listening | undefined;
   try {
@@ -126,13 +137,15 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       at: clock(),
     });
     const trust = new KnownTrust({ store, clock }, basis);
+    const waivers = new KnownWaivers({ store, clock });
     const refusals = new Refusals(store, log);
-    const answers = new Answers(deps, policy.freshness.reportEvery);
+    const policies = await openPolicies(options.policy, deps);
+    const answers = new Answers(deps, (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery);
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
-    const pipeline = new Pipeline({ ...deps, batch, images, trust, answers, refusals, shares, policy });
-    const enrolments = new Enrolments({ ...deps, policy });
+    const pipeline = new Pipeline({ ...deps, batch, images, trust, waivers, answers, refusals, shares, policies });
+    const enrolments = new Enrolments({ ...deps, policies });
 
-    const judging = { store, clock, batch, images, trust, policy };
+    const judging = { store, clock, batch, images, trust, waivers, policies };
     const builds = new Lane(
       deps,
       [
@@ -145,7 +158,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       ],
       jobsEveryMs,
     );
-    const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging)], jobsEveryMs);
+    const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging), waiverWork(judging)], jobsEveryMs);
+    const lapses = new Lapses({ ...judging, log });
     const trusting = {
       ...judging,
       log,
@@ -179,14 +193,16 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       enrolments,
       images,
       trust,
+      waivers,
+      lapses,
       load: new Load(),
       pipeline,
-      policy,
+      policies,
       baseUrl: () => url,
       wake,
     });
     await allowConfigured(options, deps);
-    await notePolicy(policy, deps);
+    await notePolicy(policies.current, deps);
     await noteTrust(basis, deps);
     await noteRoots(basis, store, { actor: 'configuration', at: clock() });
     await store.jobs.enqueue(basis.refreshes.map(({ name }) => rootJob(name, clock())));
@@ -199,7 +215,12 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     judgements.start();
     trusts.start();
     roots.start();
-    chores.start([silenceChore({ ...deps, batch, policy }, jobsEveryMs), trustChore(trusting, WATCH_MS)]);
+    chores.start([
+      silenceChore({ ...deps, batch, policies }, jobsEveryMs),
+      lapseChore(lapses, jobsEveryMs),
+      policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
+      trustChore(trusting, WATCH_MS),
+    ]);
     const { server, port } = listening;
     return {
       url,
@@ -207,6 +228,9 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       adminToken,
       app,
       store,
+      renewPolicy: async () => {
+        if (await policies.renew()) wake();
+      },
       close: async () => {
         await closeHttp(server);
         await chores.close();
@@ -238,7 +262,7 @@ function registryOf({ registry = {} }: StartOptions) {
     mirrors: registry.mirrors ?? [],
     // Only where a host names an index: the platform most like ours, until hosts tell theirs.
     platform: `linux/${names[arch()] ?? 'amd64'}`,
-    builder: VERSION,
+    builder: BUILDER,
   };
 }
 
@@ -253,6 +277,10 @@ async function allowConfigured(
     if (known.get(sourcePattern(reference)) === JSON.stringify(terms)) continue;
     await allowSource(reference, terms, { actor: 'configuration', at: clock() }, { store });
   }
+}
+
+function openPolicies(policy: Policy | PolicySource, deps: Deps): Promise<Policies> {
+  return 'kind' in policy ? Policies.open(policy, deps) : Promise.resolve(Policies.fixed(policy, deps));
 }
 
 /** Under another policy than before, every host is judged anew. */

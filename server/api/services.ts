@@ -1,12 +1,14 @@
 /** What the API's routes are given. */
-import type { Policy } from '#src/policy/document.ts';
 import type { Access } from '#server/access/admin.ts';
+import type { Lapses } from '#server/decisions/lapse.ts';
 import type { Deps } from '#server/deps.ts';
+import type { KnownWaivers } from '#server/exempt.ts';
 import type { Batch } from '#server/ingest/batch.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
+import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 
@@ -19,7 +21,9 @@ export type ApiServices = Deps & {
   readonly load: Load;
   readonly pipeline: Pipeline;
   readonly trust: KnownTrust;
-  readonly policy: Policy;
+  readonly waivers: KnownWaivers;
+  readonly lapses: Lapses;
+  readonly policies: Policies;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

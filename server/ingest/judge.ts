@@ -10,11 +10,9 @@ import { applyDrift } from '#src/drift/recompute.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { groupOf } from '#src/finding/group.ts';
 import { advance, type Cause, type Held } from '#src/finding/lifecycle.ts';
-import type { FindingFacts } from '#src/finding/verdict.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
 import { TREES, treeOf } from '#src/manifest/entry.ts';
-import type { Policy } from '#src/policy/document.ts';
-import { evaluate, type ManifestState, type Seen, type Untold } from '#src/policy/evaluate.ts';
+import { evaluate, type Evidence, type ManifestState, type Seen, type Untold } from '#src/policy/evaluate.ts';
 import {
   SEVERITIES,
   type Detail,
@@ -35,8 +33,12 @@ import type { FullReport } from '#src/report/report.ts';
 import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import type { FindingChange, FindingWithGroup, Host, Severity } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
+import { hostFactsOf } from '#server/hostfacts.ts';
+import type { Policies } from '#server/policies.ts';
+import { decideOn, standingBy, standingOf, type KnownWaivers, type Standing } from '#server/exempt.ts';
 import { standingFrom } from '#server/standing.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
+import { onHost } from '#server/trust/provenance.ts';
 import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -92,43 +94,62 @@ export type Occasion = {
   readonly cause: Cause;
 };
 
-export type Judged = Required<Pick<HostWrite, 'findings' | 'standing'>> & Pick<HostWrite, 'rule'>;
+export type Judged = Required<Pick<HostWrite, 'findings' | 'standing' | 'disposals' | 'waiverStamp'>> &
+  Pick<HostWrite, 'rule'>;
 
-export async function judge(
+/** The policy that judges, as it is when it is asked. */
+export type JudgingPolicies = Pick<Policies, 'current' | 'version'>;
+
+export type JudgeDeps = {
+  readonly store: Pick<Store, 'findings'>;
+  readonly images: KnownImages;
+  readonly trust: KnownTrust;
+  readonly waivers: KnownWaivers;
+  readonly policies: JudgingPolicies;
+};
+
+/** What a report and the server's knowledge give to judge, whatever the policy; with what else its judgement needs. */
+export async function evidenceOf(
   examined: Examined,
   occasion: Occasion,
-  deps: {
-    readonly store: Pick<Store, 'findings'>;
-    readonly images: KnownImages;
-    readonly trust: KnownTrust;
-    readonly policy: Policy;
-  },
-): Promise<Judged> {
-  const { report, contents, consistency } = examined;
+  deps: Pick<JudgeDeps, 'images' | 'trust'>,
+): Promise<{
+  readonly evidence: Evidence;
+  readonly basis: Basis;
+  readonly signed: Awaited<ReturnType<KnownTrust['of']>>['facts'];
+}> {
+  const { report, contents, consistency, known } = examined;
   const basis = await basisOf(examined, deps.images);
-  const { host, at } = occasion;
   const { facts: signed } = await deps.trust.of(report.deployment.booted?.image?.digest ?? null);
   const untold = untoldOf(examined);
-  const { judgements, facts, seen } = evaluate(
-    {
-      manifest: basis.state,
-      drift: basis.drift,
-      secrets: contents.secrets,
-      trees: {
-        usr: { holes: contents.holes.usr, holesCapped: report.trees.usr.holesCapped },
-        etc: { holes: contents.holes.etc, holesCapped: report.trees.etc.holesCapped },
-      },
-      truncated: report.truncated,
-      deployment: report.deployment,
-      flags: flagsOf(occasion.doubts, consistency),
-      skewMs: occasion.skewMs,
-      live: occasion.live,
-      ...(basis.variant === undefined ? {} : { variant: basis.variant }),
-      ...(untold.length === 0 ? {} : { untold }),
-      ...(signed.evidence === undefined ? {} : { provenance: signed.evidence }),
+  const evidence: Evidence = {
+    manifest: basis.state,
+    drift: basis.drift,
+    secrets: contents.secrets,
+    trees: {
+      usr: { holes: contents.holes.usr, holesCapped: report.trees.usr.holesCapped },
+      etc: { holes: contents.holes.etc, holesCapped: report.trees.etc.holesCapped },
     },
-    deps.policy,
-  );
+    truncated: report.truncated,
+    deployment: report.deployment,
+    flags: flagsOf(occasion.doubts, consistency),
+    skewMs: occasion.skewMs,
+    live: occasion.live,
+    ...(basis.variant === undefined ? {} : { variant: basis.variant }),
+    ...(untold.length === 0 ? {} : { untold }),
+    ...(signed.evidence === undefined ? {} : { provenance: onHost(signed.evidence, report.deployment) }),
+    host: hostFactsOf(occasion.host, known.kind === 'ready' ? known.image : undefined),
+    accounts: report.accounts,
+  };
+  return { evidence, basis, signed };
+}
+
+export async function judge(examined: Examined, occasion: Occasion, deps: JudgeDeps): Promise<Judged> {
+  const { report } = examined;
+  const { host, at } = occasion;
+  const { current: policy, version } = deps.policies;
+  const { evidence, basis, signed } = await evidenceOf(examined, occasion, deps);
+  const { judgements, facts, seen } = evaluate(evidence, policy);
   const present = await deps.store.findings.present(host.id);
   const changes = advance(present.map(heldOf), judgements, seenWithout(report, seen, present), occasion.cause);
   const findings: FindingChange[] = [
@@ -138,17 +159,21 @@ export async function judge(
     ...rerated(changes.rerated, judgements),
   ];
   const gone = new Set(changes.resolved.map(({ held }) => held.group));
+  const reaching = await deps.waivers.reaching(host, report.deployment.booted?.image?.digest ?? null);
+  const decided = await decideOn(findingsAfter(present, gone, judgements), reaching);
   const standing = standingFrom(host, {
     facts,
-    findings: findingsAfter(present, gone, judgements),
+    findings: decided.findings,
+    validUntil: decided.validUntil,
     provenance: signed.provenance,
     stamp: signed.stamp,
-    policy: deps.policy.digest,
+    policy: policy.digest,
+    policyVersion: version?.n ?? null,
     skewMs: occasion.skewMs,
     drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
     at,
   });
-  return { findings, standing, rule: basis.rule };
+  return { findings, standing, rule: basis.rule, disposals: decided.disposals, waiverStamp: reaching.stamp };
 }
 
 /** What keeps a report without drift from saying that the host is its image (docs/report.md 3.4). */
@@ -322,34 +347,24 @@ function rerated(changes: readonly { readonly held: Held }[], judgements: readon
   return wanted.size === 0 ? [] : judgements.filter((judgement) => wanted.has(groupOf(judgement))).map(presentChange);
 }
 
-/** Every finding that stands after this judgement, as the verdict sees it. */
+/** Every finding that stands after this judgement, with what was decided about it before. */
 export function findingsAfter(
   present: readonly FindingWithGroup[],
   gone: ReadonlySet<string>,
   judgements: readonly Judgement[],
-): FindingFacts[] {
-  const waived = new Set(present.filter(({ disposition }) => disposition === 'waived').map(({ groupId }) => groupId));
-  const now = judgements.map((judgement) => ({ group: groupOf(judgement), judgement }));
-  const seen = new Set(now.map(({ group }) => group));
+): Standing[] {
+  const held = new Map(present.map((finding) => [finding.groupId, finding]));
+  const now = new Map<string, Judgement>();
+  for (const judgement of judgements) {
+    const group = groupOf(judgement);
+    // The first of two of one group, as `advance` takes it.
+    if (!now.has(group)) now.set(group, judgement);
+  }
   return [
-    ...now.map(({ group, judgement }): FindingFacts => ({ ...factsOf(judgement), waived: waived.has(group) })),
+    ...[...now].map(([group, judgement]) => standingBy(group, judgement, held.get(group))),
     // What could not be read this time stands as it was.
-    ...present
-      .filter(({ groupId }) => !seen.has(groupId) && !gone.has(groupId))
-      .map(({ group, severity, detail, disposition }): FindingFacts => ({
-        rule: group.rule,
-        kind: group.kind as JudgementKind,
-        subject: group.subject,
-        signature: String(group.signature),
-        severity: SEVERITIES[severity],
-        verdict: (detail as FindingDetail).verdict,
-        waived: disposition === 'waived',
-      })),
+    ...present.filter(({ groupId }) => !now.has(groupId) && !gone.has(groupId)).map(standingOf),
   ];
-}
-
-function factsOf({ rule, kind, subject, signature, severity, verdict }: Judgement): Omit<FindingFacts, 'waived'> {
-  return { rule, kind, subject, signature, severity, verdict };
 }
 
 function countDrift(drift: readonly Drift[]): { added: number; removed: number; modified: number } {

@@ -6,7 +6,7 @@ import { hash } from 'node:crypto';
 import { parseInstant, type Instant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { INTAKE_ATTEMPTS_MAX } from '#src/limits.ts';
-import type { Policy } from '#src/policy/document.ts';
+import { freshnessOf, type Freshness as Terms } from '#src/policy/document.ts';
 import {
   accept,
   checkReport,
@@ -22,6 +22,8 @@ import { stateDigest } from '#src/report/seal.ts';
 import { parsePublicKey } from '#src/signing/ed25519.ts';
 import type { ProblemCode } from '#src/wire/problem.ts';
 import type { Deps } from '#server/deps.ts';
+import type { KnownWaivers } from '#server/exempt.ts';
+import { hostFactsOf } from '#server/hostfacts.ts';
 import { toldOf } from '#server/standing.ts';
 import { trustJob, type KnownTrust } from '#server/trust/known.ts';
 import type { Chain, Freshness, Host, NewJob, ReportFacts, ReportKind } from '#server/store/records.ts';
@@ -29,7 +31,7 @@ import type { HostWrite } from '#server/store/store.ts';
 import type { Answers, Want } from './answers.ts';
 import type { Batch } from './batch.ts';
 import { HostReads } from './hostreads.ts';
-import { examine, isSkewed, judge, type Doubts, type Examined } from './judge.ts';
+import { examine, isSkewed, judge, type Doubts, type Examined, type JudgingPolicies } from './judge.ts';
 import type { KnownImages } from './known.ts';
 import { lastFull, rejudgeJob } from './rejudge.ts';
 import type { Shares } from './quota.ts';
@@ -42,12 +44,18 @@ export class ReportError extends BootproofError<ProblemCode> {
   readonly check: CheckNumber | undefined;
   readonly accepts: readonly number[] | undefined;
   readonly retryAfter: number | undefined;
+  readonly head: number | undefined;
 
-  constructor(code: ProblemCode, message: string, more: { check?: CheckNumber; retryAfter?: number } = {}) {
+  constructor(
+    code: ProblemCode,
+    message: string,
+    more: { check?: CheckNumber; retryAfter?: number; head?: number | undefined } = {},
+  ) {
     super(code, message);
     this.check = more.check;
     this.accepts = code === 'VERSION_UNSUPPORTED' ? REPORT_VERSIONS : undefined;
     this.retryAfter = more.retryAfter;
+    this.head = more.head;
   }
 }
 
@@ -55,10 +63,11 @@ export type PipelineDeps = Deps & {
   readonly batch: Batch;
   readonly images: KnownImages;
   readonly trust: KnownTrust;
+  readonly waivers: KnownWaivers;
   readonly answers: Answers;
   readonly refusals: Refusals;
   readonly shares: Shares;
-  readonly policy: Policy;
+  readonly policies: JudgingPolicies;
 };
 
 export class Pipeline {
@@ -102,7 +111,7 @@ export class Pipeline {
     const outcome = await this.#place(opened, bytes, checked, host!);
     if (outcome.kind === 'answered') return outcome.text;
     refusals.count({ hostId: opened.host, code: outcome.code, at: receivedAt, detail: outcome.message });
-    throw new ReportError(outcome.code, outcome.message, { check: outcome.check });
+    throw new ReportError(outcome.code, outcome.message, { check: outcome.check, head: outcome.head });
   }
 
   #refused(hostId: string, { code, message, check }: Refused, at: Instant): ReportError {
@@ -180,14 +189,15 @@ export class Pipeline {
     flags: Chain['flags'],
   ): Promise<Answered | Conflict> {
     const at = asOf(outcome, host);
-    const write = this.#advance(taken, outcome, flags);
+    const write = this.#advance(taken, host, outcome, flags);
     const heard = host.freshness.silenceNoted && outcome.fresh;
     const doubted = (['forked', 'cloned', 'gap'] as const).some(
       (name) => (flags[name] === undefined) !== (host.chain.flags[name] === undefined),
     );
     const told = toldOf(host);
     const stale =
-      told?.policy !== this.#deps.policy.digest || !(await this.#deps.trust.isCurrent(host.images.booted, told.stamp));
+      told?.policy !== this.#deps.policies.current.digest ||
+      !(await this.#deps.trust.isCurrent(host.images.booted, told.stamp));
     const skew = isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
     const judged = heard || doubted || stale || skew ? await this.#rejudge(host, outcome, flags, at) : {};
     const want = await this.#want(host, outcome.want === 'full' || flags.gap !== undefined ? 'full' : 'same');
@@ -222,7 +232,7 @@ export class Pipeline {
     const at = asOf(outcome, host);
     await known.note(host.id, seenIn(report), taken.checked.arrival.receivedAt);
     const images = imagesOf(report);
-    const write = this.#advance(taken, outcome, flags);
+    const write = this.#advance(taken, host, outcome, flags);
     const occasion = {
       host,
       doubts: doubtsOf(flags, outcome),
@@ -248,7 +258,7 @@ export class Pipeline {
     return looked.flatMap(({ due, image }) => (due && image !== null ? [trustJob(image, at)] : []));
   }
 
-  #advance(taken: Taken, outcome: Accepted, flags: Chain['flags']): Partial<HostWrite> {
+  #advance(taken: Taken, host: Host, outcome: Accepted, flags: Chain['flags']): Partial<HostWrite> {
     const { report, arrival } = taken.checked;
     return {
       chain: { ...outcome.chain, flags },
@@ -259,7 +269,9 @@ export class Pipeline {
         startedAt: parseInstant(report.startedAt)!,
         receivedAt: arrival.receivedAt,
       },
-      ...(outcome.fresh ? { freshness: renewed(arrival.receivedAt, this.#deps.policy) } : {}),
+      ...(outcome.fresh
+        ? { freshness: renewed(arrival.receivedAt, freshnessOf(this.#deps.policies.current, hostFactsOf(host))) }
+        : {}),
     };
   }
 
@@ -366,7 +378,7 @@ function doubtsOf(flags: Chain['flags'], { gap }: Accepted): Doubts {
   };
 }
 
-function renewed(at: Instant, { freshness }: Policy): Freshness {
+function renewed(at: Instant, freshness: Terms): Freshness {
   return {
     liveAt: at,
     interval: freshness.reportEvery,

@@ -12,10 +12,11 @@ import type { FullReport } from '#src/report/report.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Act, Chain, Host, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
+import type { KnownWaivers } from '#server/exempt.ts';
 import { toldOf } from '#server/standing.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 import type { Batch } from './batch.ts';
-import { examine, judge, type Examined } from './judge.ts';
+import { examine, judge, type Examined, type JudgingPolicies, type Occasion } from './judge.ts';
 import type { KnownImages } from './known.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -38,7 +39,8 @@ export type RejudgeDeps = Pick<Deps, 'store' | 'clock'> & {
   readonly batch: Batch;
   readonly images: KnownImages;
   readonly trust: KnownTrust;
-  readonly policy: Policy;
+  readonly waivers: KnownWaivers;
+  readonly policies: JudgingPolicies;
 };
 
 export type Rejudged = 'done' | 'nothing-to-judge' | 'gone' | 'busy';
@@ -66,18 +68,7 @@ export async function rejudge(
     const examined = await lastFull(host, deps);
     if (examined === undefined && change.audit === undefined) return 'nothing-to-judge';
     const at = Math.max(deps.clock(), host.standing.since);
-    const occasion = {
-      host,
-      doubts: {
-        forked: flags.forked !== undefined,
-        cloned: flags.cloned !== undefined,
-        gap: flags.gap === undefined ? 'none' : 'unstated',
-      },
-      skewMs: toldOf(host)?.skewMs ?? null,
-      live: host.last?.class === 'live',
-      at,
-      cause: change.cause,
-    } as const;
+    const occasion = occasionOf(host, flags, change.cause, at);
     const judged = examined === undefined ? {} : await judge(examined, occasion, deps);
     const result = await deps.batch.commit({
       hostId,
@@ -91,6 +82,22 @@ export async function rejudge(
     if (result.kind === 'unknown-host') return 'gone';
   }
   return 'busy';
+}
+
+/** The occasion of judging a host's last full report once more. */
+export function occasionOf(host: Host, flags: Chain['flags'], cause: Cause, at: Instant): Occasion {
+  return {
+    host,
+    doubts: {
+      forked: flags.forked !== undefined,
+      cloned: flags.cloned !== undefined,
+      gap: flags.gap === undefined ? 'none' : 'unstated',
+    },
+    skewMs: toldOf(host)?.skewMs ?? null,
+    live: host.last?.class === 'live',
+    at,
+    cause,
+  };
 }
 
 /** Kind of the job that judges every host on an image again. */

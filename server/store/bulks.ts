@@ -9,6 +9,7 @@ import { writeAudit } from './audit.ts';
 import type { Bulks } from './decided.ts';
 import type { Engine, Tx } from './engine.ts';
 import { DISPOSITIONS } from './findingdraft.ts';
+import { disposeIn } from './findings.ts';
 import { enqueue } from './jobs.ts';
 import { findingParts, findingSelection, groupParts, groupSelection, walksOf } from './read/findings.ts';
 import { beyond, pageOf } from './read/page.ts';
@@ -107,6 +108,52 @@ async function cover(tx: Tx, id: string, what: Parameters<Bulks['preview']>[1], 
   return true;
 }
 
+type Done = { readonly result: string; readonly before: unknown };
+
+async function disposeItems(
+  tx: Tx,
+  items: readonly r.BulkItem[],
+  disposal: (item: r.BulkItem) => r.Disposal | null,
+  by: r.Act,
+): Promise<Done[]> {
+  const planned = items.map((item) => {
+    const wanted = disposal(item);
+    return wanted === null ? null : { hostId: item.hostId, disposal: { ...wanted, episode: item.episode } };
+  });
+  const wanted = planned.filter((one) => one !== null);
+  const results = await disposeIn(tx, wanted, by, null);
+  let at = 0;
+  return planned.map((one) => (one === null ? { result: 'so_already', before: null } : results[at++]!));
+}
+
+async function assignItems(
+  tx: Tx,
+  items: readonly r.BulkItem[],
+  to: (item: r.BulkItem) => { readonly assignee: string | null; readonly expect?: string | null },
+): Promise<Done[]> {
+  const rows = await tx.bulk.select(
+    'finding_group',
+    ['id', 'assignee', 'revision'],
+    ['id'],
+    items.map(({ groupId }) => ({ id: groupId })).sort((a, b) => (a.id < b.id ? -1 : 1)),
+    true,
+  );
+  const known = new Map(rows.map((row) => [row.id, row]));
+  const changes: { id: string; assignee: string | null; revision: number }[] = [];
+  const done = items.map((item): Done => {
+    const row = known.get(item.groupId);
+    if (row === undefined) return { result: 'resolved', before: null };
+    const { assignee, expect } = to(item);
+    const before = { assignee: row.assignee };
+    if (row.assignee === assignee || (expect !== undefined && expect !== row.assignee))
+      return { result: 'so_already', before };
+    changes.push({ id: row.id, assignee, revision: row.revision + 1 });
+    return { result: 'changed', before };
+  });
+  await tx.bulk.update('finding_group', ['id'], ['assignee', 'revision'], changes);
+  return done;
+}
+
 /** Undoes everything of a preview that covers too much. */
 class TooMany extends Error {}
 
@@ -182,9 +229,12 @@ export function bulksOn(engine: Engine): Bulks {
         await enqueue(tx, jobs);
         return bulkOf(next);
       }),
-    todo: (id, limit) =>
-      engine.reading(async (db) => {
-        const rows = await db
+    step: (id, limit, plan, by) =>
+      engine.write(async (tx) => {
+        // Its row is the lock: two workers never do one item twice.
+        const row = await find(tx.db, id, tx.locks);
+        if (row?.state !== 'applying') return 0;
+        const rows = await tx.db
           .selectFrom('bulk_item')
           .selectAll()
           .where('bulk_id', '=', id)
@@ -193,48 +243,53 @@ export function bulksOn(engine: Engine): Bulks {
           .orderBy('group_id')
           .limit(limit)
           .execute();
-        return rows.map(itemOf);
+        if (rows.length === 0) return 0;
+        const items = rows.map(itemOf);
+        const done =
+          plan.kind === 'dispose'
+            ? await disposeItems(tx, items, plan.disposal, by)
+            : await assignItems(tx, items, plan.to);
+        const noted = items.map((item, at) => ({
+          bulk_id: id,
+          host_id: item.hostId,
+          group_id: item.groupId,
+          result: done[at]!.result,
+          // What was there before an act is what taking it back restores.
+          before: row.undoes === null ? JSON.stringify(done[at]!.before) : JSON.stringify(item.before ?? null),
+        }));
+        await tx.bulk.update('bulk_item', ['bulk_id', 'host_id', 'group_id'], ['result', 'before'], noted);
+        const changed = noted.filter(({ result }) => result === 'changed').length;
+        await tx.db
+          .updateTable('bulk')
+          .set({ changed: row.changed + changed, skipped: row.skipped + noted.length - changed })
+          .where('id', '=', id)
+          .execute();
+        return items.length;
       }),
-    note: (id, items) =>
+    end: (id, by, undoUntil) =>
       engine.write(async (tx) => {
-        // Its row is the lock: two workers never count one item twice.
         const row = await find(tx.db, id, tx.locks);
-        if (row === undefined) return;
-        const keys = items.map(({ hostId, groupId }) => ({ bulk_id: id, host_id: hostId, group_id: groupId }));
-        const standing = await tx.bulk.select(
-          'bulk_item',
-          ['bulk_id', 'host_id', 'group_id', 'result'],
-          ['bulk_id', 'host_id', 'group_id'],
-          keys,
-        );
-        const waiting = new Set(
-          standing.filter(({ result }) => result === null).map((one) => `${one.host_id} ${one.group_id}`),
-        );
-        const rows = items
-          .filter(({ hostId, groupId }) => waiting.has(`${hostId} ${groupId}`))
-          .map((item) => ({
-            bulk_id: id,
-            host_id: item.hostId,
-            group_id: item.groupId,
-            result: item.result,
-            before: JSON.stringify(item.before ?? null),
-          }));
-        await tx.bulk.update('bulk_item', ['bulk_id', 'host_id', 'group_id'], ['result', 'before'], rows);
-        const changed = rows.filter(({ result }) => result === 'changed').length;
+        if (row?.state !== 'applying') return;
         await tx.db
           .updateTable('bulk')
-          .set({ changed: row.changed + changed, skipped: row.skipped + rows.length - changed })
+          .set({ state: 'done', done_at: by.at, undo_until: undoUntil })
           .where('id', '=', id)
           .execute();
-      }),
-    end: (id, at, undoUntil) =>
-      engine.write(async (tx) => {
-        await tx.db
-          .updateTable('bulk')
-          .set({ state: 'done', done_at: at, undo_until: undoUntil })
-          .where('id', '=', id)
-          .where('state', '=', 'applying')
+        const groups = await tx.db
+          .selectFrom('bulk_item')
+          .select((eb) => ['group_id', eb.fn.countAll<number>().as('count')])
+          .where('bulk_id', '=', id)
+          .where('result', '=', 'changed')
+          .groupBy('group_id')
+          .orderBy('group_id')
           .execute();
+        for (const { group_id, count } of groups)
+          await writeAudit(tx, by, {
+            action: row.action.replace('finding.', 'group.'),
+            object: `group:${group_id}`,
+            before: null,
+            after: { ...(JSON.parse(row.terms) as object | null), findings: count, act: id },
+          });
       }),
     undo: (id, by, jobs) =>
       engine.write(async (tx) => {

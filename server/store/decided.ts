@@ -29,6 +29,8 @@ export interface Waivers {
   ): Promise<
     ReadonlyMap<string, { readonly findings: number; readonly hosts: number; readonly lastEnded: Instant | null }>
   >;
+  /** Hosts with findings that it covers now, by id. */
+  hosts(id: string, page: PageRequest<{ readonly id: string }>): Promise<r.Page<string, { readonly id: string }>>;
   /** Approved ones past their end whose end is not noted, oldest first; `noteExpiry` writes it into the trail, once. */
   unnotedExpiry(now: Instant, limit: number): Promise<readonly Waiver[]>;
   noteExpiry(id: string, by: r.Act): Promise<boolean>;
@@ -50,12 +52,13 @@ export interface Bulks {
   get(id: string): Promise<r.Bulk | undefined>;
   /** previewed → applying, with its key and its job; undefined where it is neither previewed nor applied under this key. */
   begin(id: string, applyKey: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
-  /** The next items that are not done, by host and group. */
-  todo(id: string, limit: number): Promise<readonly r.BulkItem[]>;
-  /** Results of items, counted into the act. */
-  note(id: string, items: readonly r.BulkItem[]): Promise<void>;
-  /** applying → done; undoUntil null: cannot be taken back. */
-  end(id: string, at: Instant, undoUntil: Instant | null): Promise<void>;
+  /**
+   * Carries out the next items, at most `limit`, and notes what became of each, in one transaction: cut off, it goes on with the rest,
+   * and no item is done twice. Answers how many were looked at; 0: nothing is left.
+   */
+  step(id: string, limit: number, plan: BulkPlan, by: r.Act): Promise<number>;
+  /** applying → done, with a line in the trail of each group that changed; undoUntil null: cannot be taken back. */
+  end(id: string, by: r.Act, undoUntil: Instant | null): Promise<void>;
   /** done → undone, with a new act that is applied at once and takes the changed items back; undefined where it is too late. */
   undo(id: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
   items(
@@ -77,3 +80,12 @@ export interface Views {
   get(id: string): Promise<r.SavedView | undefined>;
   remove(id: string, by: r.Act): Promise<boolean>;
 }
+
+/** What an act does with each of its items. */
+export type BulkPlan =
+  | { readonly kind: 'dispose'; readonly disposal: (item: r.BulkItem) => r.Disposal | null }
+  /** `expect`: only where it is that now; absent: whatever it is. */
+  | {
+      readonly kind: 'assign';
+      readonly to: (item: r.BulkItem) => { readonly assignee: string | null; readonly expect?: string | null };
+    };

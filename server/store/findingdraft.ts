@@ -127,7 +127,7 @@ export class FindingDraft {
   }
 
   /** What people decided, brought onto the row; counters move by what really changed. */
-  #dispose(item: HostWrite, { groupId, episode, from, to }: r.Disposal, counters: Counters): Disposed {
+  #dispose(item: HostWrite, { groupId, episode, from, ofAck, to }: r.Disposal, counters: Counters): Disposed {
     const known = this.#findings.get(keyOf(item.hostId, groupId));
     if (known?.row.is_open !== 1) return { result: 'resolved', before: null };
     const { row } = known;
@@ -135,6 +135,8 @@ export class FindingDraft {
     if (episode !== undefined && episode !== row.episode) return { result: 'another_episode', before };
     if (from !== undefined && !from.includes(before.disposition))
       return { result: before.disposition === 'waived' ? 'waived' : 'not_acknowledged', before };
+    // Somebody gave another one since: that one is theirs.
+    if (ofAck !== undefined && before.ack?.at !== ofAck) return { result: 'so_already', before };
     const next = disposedRow(row, to);
     if (DISPOSED.every((column) => row[column] === next[column])) return { result: 'so_already', before };
     const { count: delta } = this.#group(groupId);

@@ -308,6 +308,8 @@ export type Disposal = {
   readonly episode?: number;
   /** What it must be now for this to happen; absent: anything. */
   readonly from?: readonly Disposition[];
+  /** When the acknowledgement was given that this takes back; absent: whichever stands. */
+  readonly ofAck?: Instant;
   readonly to:
     | { readonly kind: 'none'; readonly why: Returned | null }
     | { readonly kind: 'acknowledged'; readonly ack: Ack }

@@ -220,6 +220,25 @@ export function waiversOn(engine: Engine): Waivers {
         }
         return out;
       }),
+    hosts: (id, { cursor, limit }) =>
+      engine.reading(async (db) => {
+        let query = db
+          .selectFrom('finding')
+          .select('host_id')
+          .distinct()
+          .where('waiver_id', '=', id)
+          .where('disposition', '=', 2)
+          .orderBy('host_id')
+          .limit(limit + 1);
+        if (cursor !== null) query = query.where('host_id', '>', cursor.id);
+        const rows = await query.execute();
+        return pageOf(
+          rows,
+          limit,
+          ({ host_id }) => host_id,
+          ({ host_id }) => ({ id: host_id }),
+        );
+      }),
     unnotedExpiry: (now, limit) =>
       engine.reading(async (db) => {
         const rows = await db

@@ -121,9 +121,7 @@ export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: Pag
     return cursor.rank < SILENT_RANK ? silent.where(sql.lit(false)) : silent.where('host.id', '<', cursor.id);
   }
   const ordered = query
-    .where((eb) =>
-      eb.or([eb('pulse.silent_after', '>', now), eb(rank, '>=', SILENT_RANK), eb(answer, '=', 'new')]),
-    )
+    .where((eb) => eb.or([eb('pulse.silent_after', '>', now), eb(rank, '>=', SILENT_RANK), eb(answer, '=', 'new')]))
     .orderBy(rank, 'desc')
     .orderBy('host.id', 'desc');
   if (cursor?.sort !== 'attention') return ordered;

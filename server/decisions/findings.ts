@@ -1,0 +1,246 @@
+/**
+ * What people decide about findings themselves: acknowledge, take that back, assign, comment. Nobody resolves one: only a report does
+ * (docs/findings.md, section 1).
+ */
+import type { Instant } from '#src/clock.ts';
+import { ACKNOWLEDGE_MS_MAX, BULK_CHUNK } from '#src/limits.ts';
+import type { Principal } from '#server/access/principal.ts';
+import type { Deps } from '#server/deps.ts';
+import type { Ack, Disposal, FindingGroup } from '#server/store/records.ts';
+import type { Disposed } from '#server/store/store.ts';
+import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
+
+export type FindingDeps = Pick<Deps, 'store' | 'clock'>;
+
+/** One finding of a host, or a group on every host where it is present. */
+export type About = { readonly groupId: string; readonly hostId?: string };
+
+/** What became of an act on findings. */
+export type Outcome = {
+  readonly changed: number;
+  readonly skipped: readonly { readonly reason: Disposed['result']; readonly count: number }[];
+};
+
+/** Without a date an acknowledgement holds for a week: long enough to get to it, short enough not to be forgotten. */
+export const ACKNOWLEDGE_MS = 7 * 86_400_000;
+
+/** @throws {DecisionError} UNTIL_INVALID */
+export function ackUntil(until: Instant | null, now: Instant): Instant {
+  const end = until ?? now + ACKNOWLEDGE_MS;
+  if (end <= now) throw new DecisionError('UNTIL_INVALID', 'the day until which it is acknowledged lies in the past');
+  if (end > now + ACKNOWLEDGE_MS_MAX)
+    throw new DecisionError(
+      'UNTIL_INVALID',
+      'an acknowledgement holds for 30 days at most; what should stay longer is a waiver, which another person approves',
+    );
+  return end;
+}
+
+/** The finding leaves the queue until then; it weighs as before. @throws {DecisionError} */
+export async function acknowledge(
+  about: About,
+  { until, note }: { readonly until: Instant | null; readonly note: string | null },
+  who: Principal,
+  deps: FindingDeps,
+): Promise<Outcome> {
+  mustBe(who, 'acknowledge findings', 'operator', 'reviewer', 'admin');
+  const now = deps.clock();
+  const ack: Ack = { by: who.id, at: now, until: ackUntil(until, now), note };
+  return onEach(about, acknowledging(ack), { verb: 'acknowledge', note, after: { until: ack.until } }, who, deps);
+}
+
+export const acknowledging =
+  (ack: Ack) =>
+  (groupId: string): Disposal => ({
+    groupId,
+    from: ['none', 'acknowledged'],
+    to: { kind: 'acknowledged', ack },
+  });
+
+/** @throws {DecisionError} */
+export async function unacknowledge(
+  about: About,
+  note: string | null,
+  who: Principal,
+  deps: FindingDeps,
+): Promise<Outcome> {
+  mustBe(who, 'take back acknowledgements', 'operator', 'reviewer', 'admin');
+  const now = deps.clock();
+  return onEach(about, withdrawing(who, now), { verb: 'unacknowledge', note, after: null }, who, deps);
+}
+
+export const withdrawing =
+  ({ id }: Pick<Principal, 'id'>, at: Instant) =>
+  (groupId: string): Disposal => ({
+    groupId,
+    from: ['acknowledged'],
+    to: { kind: 'none', why: { how: 'acknowledgement_withdrawn', what: id, at } },
+  });
+
+async function onEach(
+  { groupId, hostId }: About,
+  disposal: (groupId: string) => Disposal,
+  trail: { readonly verb: string; readonly note: string | null; readonly after: object | null },
+  who: Principal,
+  deps: FindingDeps,
+): Promise<Outcome> {
+  const { store, clock } = deps;
+  const by = actOf(who, clock(), trail.note);
+  if (hostId !== undefined) {
+    const host = await store.hosts.get(hostId);
+    const finding = host && (await store.findings.get(hostId, groupId));
+    if (host === undefined || finding === undefined || !isTheirs(who, host.group))
+      throw new DecisionError('FINDING_UNKNOWN', 'this host has no such finding');
+    const before = { disposition: finding.disposition, ack: finding.ack };
+    const entry = {
+      action: `finding.${trail.verb}`,
+      object: `finding:${hostId}/${groupId}`,
+      before,
+      after: trail.after,
+    };
+    return tally(await store.findings.dispose([{ hostId, disposal: disposal(groupId) }], by, entry));
+  }
+  await groupOf(groupId, who, deps);
+  const all: Disposed[] = [];
+  for await (const hostIds of hostsOfGroup(groupId, who, deps)) {
+    const entry = {
+      action: `group.${trail.verb}`,
+      object: `group:${groupId}`,
+      before: null,
+      after: { ...trail.after, hosts: hostIds.length },
+    };
+    const wanted = hostIds.map((id) => ({ hostId: id, disposal: disposal(groupId) }));
+    all.push(...(await store.findings.dispose(wanted, by, entry)));
+  }
+  return tally(all);
+}
+
+/** Where a group is present and the asker may act, so many at a time that reports do not wait behind them. */
+async function* hostsOfGroup(
+  groupId: string,
+  who: Principal,
+  { store }: FindingDeps,
+): AsyncGenerator<readonly string[]> {
+  let cursor: { readonly id: string } | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof store.findings.hostsOf>> = await store.findings.hostsOf([groupId], {
+      cursor,
+      limit: PAGE,
+    });
+    const theirs = who.groups === null ? page.items : await within(page.items, who, store);
+    if (theirs.length > 0) yield theirs;
+    cursor = page.next;
+  } while (cursor !== null);
+}
+const PAGE = Math.min(BULK_CHUNK, 200);
+
+async function within(ids: readonly string[], who: Principal, store: FindingDeps['store']): Promise<string[]> {
+  const hosts = await store.hosts.getMany(ids);
+  return ids.filter((id) => isTheirs(who, hosts.get(id)?.group ?? null));
+}
+
+export function tally(results: readonly Disposed[]): Outcome {
+  const skipped = new Map<Disposed['result'], number>();
+  for (const { result } of results) if (result !== 'changed') skipped.set(result, (skipped.get(result) ?? 0) + 1);
+  return {
+    changed: results.filter(({ result }) => result === 'changed').length,
+    skipped: [...skipped].map(([reason, count]) => ({ reason, count })),
+  };
+}
+
+/** A group that the asker sees at all. @throws {DecisionError} FINDING_UNKNOWN */
+export async function groupOf(
+  groupId: string,
+  who: Principal,
+  { store }: Pick<FindingDeps, 'store'>,
+): Promise<FindingGroup> {
+  const group = await store.findings.group(groupId);
+  if (group === undefined || (who.groups !== null && !(await isOnTheirs(groupId, who, store))))
+    throw new DecisionError('FINDING_UNKNOWN', 'there is no such group of findings');
+  return group;
+}
+
+/** Whether it is present on some host of theirs. */
+async function isOnTheirs(groupId: string, who: Principal, store: FindingDeps['store']): Promise<boolean> {
+  let cursor: { readonly id: string } | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof store.findings.hostsOf>> = await store.findings.hostsOf([groupId], {
+      cursor,
+      limit: PAGE,
+    });
+    if ((await within(page.items, who, store)).length > 0) return true;
+    cursor = page.next;
+  } while (cursor !== null);
+  return false;
+}
+
+/** Says who looks after a group; `revision` is the group's as it was read. @throws {DecisionError} STALE_DECISION */
+export async function assign(
+  groupId: string,
+  {
+    assignee,
+    revision,
+    note,
+  }: { readonly assignee: string | null; readonly revision: number; readonly note: string | null },
+  who: Principal,
+  deps: FindingDeps,
+): Promise<FindingGroup> {
+  mustBe(who, 'assign findings', 'operator', 'reviewer', 'admin');
+  const before = await groupOf(groupId, who, deps);
+  if (!(await deps.store.findings.assign(groupId, revision, assignee, actOf(who, deps.clock(), note))))
+    throw new DecisionError(
+      'STALE_DECISION',
+      `it was assigned to ${before.assignee ?? 'nobody'} meanwhile; look again and decide on that`,
+    );
+  return groupOf(groupId, who, deps);
+}
+
+/** A remark on a group, for good: the trail is not edited. */
+export async function comment(groupId: string, text: string, who: Principal, deps: FindingDeps): Promise<void> {
+  mustBe(who, 'comment', 'operator', 'reviewer', 'admin');
+  await groupOf(groupId, who, deps);
+  await deps.store.audit.append(actOf(who, deps.clock(), text), {
+    action: 'group.comment',
+    object: `group:${groupId}`,
+    before: null,
+    after: null,
+  });
+}
+
+/** One line of a group's story, newest first. */
+export type TimelineItem =
+  | {
+      readonly kind: 'decision';
+      readonly at: Instant;
+      readonly actor: string;
+      readonly action: string;
+      readonly note: string | null;
+      readonly before: unknown;
+      readonly after: unknown;
+    }
+  | { readonly kind: 'opened' | 'reopened' | 'resolved'; readonly at: Instant; readonly hosts: number };
+
+/** What machines showed and people decided about a group, interleaved. */
+export async function timelineOf(
+  groupId: string,
+  limit: number,
+  { store }: Pick<FindingDeps, 'store'>,
+): Promise<TimelineItem[]> {
+  const [seen, decided] = await Promise.all([
+    store.findings.changes(groupId, limit),
+    store.audit.list({ object: `group:${groupId}` }, { cursor: null, limit }),
+  ]);
+  const items: TimelineItem[] = [
+    ...seen.map(({ kind, at, hosts }) => ({ kind, at, hosts })),
+    ...decided.items.map(({ at, actor, action, note, before, after }) => ({
+      kind: 'decision' as const,
+      at,
+      actor,
+      action,
+      note,
+      before,
+      after,
+    })),
+  ];
+  return items.sort((a, b) => b.at - a.at).slice(0, limit);
+}

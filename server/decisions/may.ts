@@ -1,0 +1,40 @@
+/** Who may decide what (facts of the roles: docs/findings.md, section 7), asked before anything is written. */
+import { BootproofError } from '#src/error.ts';
+import { hasRole, type Principal, type Role } from '#server/access/principal.ts';
+import type { Act } from '#server/store/records.ts';
+import type { Instant } from '#src/clock.ts';
+
+export class DecisionError extends BootproofError<
+  /** The asker's roles do not allow it. */
+  | 'FORBIDDEN'
+  /** There is no such host or group of findings, or it is not the asker's to see. */
+  | 'FINDING_UNKNOWN'
+  | 'WAIVER_UNKNOWN'
+  | 'VIEW_UNKNOWN'
+  | 'BULK_UNKNOWN'
+  /** Somebody else changed it since it was read. */
+  | 'STALE_DECISION'
+  /** An end in the past, or too far away. */
+  | 'UNTIL_INVALID'
+  /** A selector that pins content, and nothing there to pin. */
+  | 'WAIVER_EMPTY'
+  /** More than one act may cover, or everything without saying so. */
+  | 'BULK_TOO_WIDE'
+  /** The preview is over, was applied already, or cannot be taken back any more. */
+  | 'BULK_OVER'
+> {}
+
+/** @throws {DecisionError} FORBIDDEN unless the asker has one of these roles. */
+export function mustBe(who: Principal, what: string, ...roles: readonly Role[]): void {
+  if (hasRole(who, ...roles)) return;
+  throw new DecisionError('FORBIDDEN', `to ${what} is for ${roles.filter((role) => role !== 'admin').join(' or ')}`);
+}
+
+/** Whether a host of this group is the asker's. */
+export function isTheirs({ groups }: Pick<Principal, 'groups'>, hostGroup: string | null): boolean {
+  return groups === null || (hostGroup !== null && groups.includes(hostGroup));
+}
+
+export function actOf(who: Pick<Principal, 'id'>, at: Instant, note?: string | null): Act {
+  return { actor: who.id, at, ...(note === undefined || note === null ? {} : { note }) };
+}
