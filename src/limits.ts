@@ -250,6 +250,15 @@ export const LINEAGE_IMAGES_MAX = 50;
 /** Paths of /etc of one host of which is remembered under what they were made: a real host has some tens. */
 export const LINEAGE_COPIES_MAX = 2_000;
 
+/** Bodies that bring a policy: its documents, and what JSON adds to their line breaks and quotes. */
+export const POLICY_BODY_BYTES_MAX = 2 ** 20;
+
+/** Hosts of one answer of a dry run or preview, beside its time: what is left comes with the next request. */
+export const DRY_RUN_HOSTS_MAX = 5_000;
+
+/** Hosts that are named for each line of a dry run or preview: enough to go and look. */
+export const DRY_RUN_EXAMPLES_MAX = 5;
+
 /** Documents of one policy: the one that counts, and those that it extends. */
 export const POLICY_DOCUMENTS_MAX = 64;
 

@@ -1,6 +1,6 @@
 /** The API as one application: agents' routes first, then health, then people's routes behind the admin token. */
 import { bodyLimit } from 'hono/body-limit';
-import { API_BODY_BYTES_MAX } from '#src/limits.ts';
+import { API_BODY_BYTES_MAX, POLICY_BODY_BYTES_MAX } from '#src/limits.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { agentRoutes, takeReport } from './agents.ts';
 import { findingRoutes } from './findings.ts';
@@ -10,6 +10,7 @@ import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { newApi, type Api } from './route.ts';
 import { tokenRoutes } from './tokens.ts';
+import { policyRoutes } from './policies.ts';
 import { trustRoutes } from './trust.ts';
 import type { ApiServices } from './services.ts';
 
@@ -39,22 +40,26 @@ export function apiApp(services: ApiServices): Api {
     await next();
   });
   api.post(CARRIED, (c) => takeReport(c, services, true));
-  api.use(
-    '/api/v1/*',
-    bodyLimit({
-      maxSize: API_BODY_BYTES_MAX,
-      onError: () => {
-        throw new ApiError('BODY_TOO_LARGE', `at most ${API_BODY_BYTES_MAX} bytes are taken here`);
-      },
-    }),
-  );
+  const bounded = boundedTo(API_BODY_BYTES_MAX);
+  const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
+  api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
   hostRoutes(api, services);
   findingRoutes(api, services);
   imageRoutes(api, services);
   tokenRoutes(api, services);
   trustRoutes(api, services);
+  policyRoutes(api, services);
   api.all('/api/*', () => {
     throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
   });
   return api;
+}
+
+function boundedTo(maxSize: number) {
+  return bodyLimit({
+    maxSize,
+    onError: () => {
+      throw new ApiError('BODY_TOO_LARGE', `at most ${maxSize} bytes are taken here`);
+    },
+  });
 }

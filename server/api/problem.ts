@@ -29,6 +29,10 @@ const API_PROBLEMS = {
   NOT_FORKED: 409,
   SOURCE_SYNTAX: 422,
   DENY_INVALID: 422,
+  POLICY_UNKNOWN: 404,
+  POLICY_INVALID: 422,
+  POLICY_MANAGED: 409,
+  POLICY_CONFLICT: 409,
   CONFLICT: 409,
 } as const;
 type ApiCode = keyof typeof API_PROBLEMS;
@@ -53,6 +57,7 @@ const RETRY_AFTER_SECONDS = 5;
 type Extras = {
   readonly check?: number;
   readonly accepts?: readonly number[];
+  readonly head?: number;
   readonly faults?: readonly Fault[];
   readonly retryAfter?: number;
 };
@@ -96,13 +101,14 @@ function httpProblem(error: HTTPException): Document {
   return apiProblem('BODY_SYNTAX', 'the request cannot be read');
 }
 
-function respond(context: Context, document: Document, { check, accepts, faults, retryAfter }: Extras): Response {
+function respond(context: Context, document: Document, { check, accepts, head, faults, retryAfter }: Extras): Response {
   const wait = document.status === 503 || document.status === 429;
   return context.body(
     JSON.stringify({
       ...document,
       ...(check === undefined ? {} : { check }),
       ...(accepts === undefined ? {} : { accepts }),
+      ...(head === undefined ? {} : { head }),
       ...(faults === undefined || faults.length === 0 ? {} : { errors: faults }),
     }),
     document.status as 400,

@@ -1,0 +1,373 @@
+/** `/api/v1/policies`: versions of the host policy, what another one would change, and applying it (docs/policy.md, section 12). */
+import { z } from '@hono/zod-openapi';
+import { formatInstant } from '#src/clock.ts';
+import { DocumentError } from '#src/document/yaml.ts';
+import { POLICY_DOCUMENTS_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
+import type { Policy } from '#src/policy/document.ts';
+import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
+import { diffPolicies } from '#server/dryrun.ts';
+import { isRejudging, PolicyError } from '#server/policies.ts';
+import type { PolicyVersion } from '#server/store/policyrecords.ts';
+import { ApiError, type Fault } from './problem.ts';
+import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
+import { actOf, adminRoute, body, json, type Api } from './route.ts';
+import { Time } from './schemas.ts';
+import type { ApiServices } from './services.ts';
+
+const Version = z
+  .object({
+    version: z.int().openapi({ description: 'Rises by one with each policy that is applied; the highest one judges.' }),
+    active: z.boolean(),
+    name: z.string(),
+    digest: z.string(),
+    origin: z.enum(['shipped', 'api', 'files']),
+    place: z.string().nullable().openapi({ description: 'The file or folder that it came from.' }),
+    commit: z.string().nullable().openapi({ description: 'Of the git repository around it.' }),
+    note: z.string().nullable(),
+    at: Time,
+    by: z.string(),
+  })
+  .openapi('PolicyVersion');
+
+const Document = z.strictObject({
+  file: z
+    .string()
+    .min(1)
+    .max(200)
+    .refine((text) => !text.includes('\0'), 'must not hold a NUL')
+    .openapi({ description: 'Its name, as errors show it.' }),
+  text: z
+    .string()
+    .max(YAML_BYTES_MAX + 1)
+    .refine((text) => !text.includes('\0'), 'must not hold a NUL'),
+});
+const Documents = z.array(Document).min(1).max(POLICY_DOCUMENTS_MAX);
+
+const Rule = z
+  .object({
+    id: z.string(),
+    on: z.string().openapi({ description: '`files`, `accounts`, or the subject of a state rule.' }),
+    effect: z.enum(['expected-local', 'allowed', 'forbidden']),
+    severity: z.string().nullable(),
+    verdict: z.string().nullable(),
+    reason: z.string(),
+    controls: z.array(z.string()),
+    paths: z.array(z.string()),
+    selected: z.boolean().openapi({ description: 'It is about some hosts only.' }),
+    file: z.string().nullable(),
+    line: z.int().nullable(),
+  })
+  .openapi('PolicyRule');
+
+const Terms = z.object({
+  reportEveryMs: z.int(),
+  lateAfterMs: z.int(),
+  silentAfterMs: z.int(),
+  behindTagAfterMs: z.int().nullable(),
+  imageAgeMaxMs: z.int().nullable(),
+});
+
+const VersionDetail = Version.extend({
+  description: z.string(),
+  freshness: Terms,
+  documents: z.array(z.object({ file: z.string(), text: z.string() })),
+  rules: z
+    .array(Rule)
+    .openapi({ description: 'As they are tried: within one subject the first that matches decides.' }),
+}).openapi('PolicyVersionDetail');
+
+const listPolicies = adminRoute({
+  method: 'get',
+  path: '/api/v1/policies',
+  operationId: 'listPolicies',
+  tags: ['policies'],
+  request: { query: z.strictObject({ limit: LIMIT, cursor: CURSOR }) },
+  responses: {
+    200: json(
+      z.object({
+        active: z.int().nullable().openapi({ description: 'Null where the server was given a policy of no version.' }),
+        digest: z.string().openapi({ description: 'Of the policy that judges.' }),
+        rejudging: z.boolean().openapi({ description: 'Hosts are being judged anew under it.' }),
+        managed: z
+          .object({
+            place: z.string(),
+            problem: z
+              .object({ at: Time, lines: z.array(z.string()) })
+              .nullable()
+              .openapi({ description: 'Why what lies there now does not count; the version before goes on judging.' }),
+          })
+          .nullable()
+          .openapi({ description: 'The policy is changed there, and cannot be changed here.' }),
+        items: z.array(Version),
+        next: z.string().nullable(),
+      }),
+      'Versions of the policy, newest first.',
+    ),
+  },
+});
+
+const VersionParam = z.object({
+  version: z
+    .string()
+    .regex(/^[1-9][0-9]{0,8}$/, 'expected the number of a version')
+    .openapi({ param: { name: 'version', in: 'path' }, type: 'integer' }),
+});
+
+const getPolicy = adminRoute({
+  method: 'get',
+  path: '/api/v1/policies/{version}',
+  operationId: 'getPolicy',
+  tags: ['policies'],
+  request: { params: VersionParam },
+  responses: { 200: json(VersionDetail, 'One version, with its text and its rules.') },
+});
+
+const applyPolicy = adminRoute({
+  method: 'post',
+  path: '/api/v1/policies',
+  operationId: 'applyPolicy',
+  tags: ['policies'],
+  request: {
+    body: body(
+      z.strictObject({
+        documents: Documents,
+        note: z
+          .string()
+          .max(1000)
+          .refine((text) => !text.includes('\0'), 'must not hold a NUL')
+          .nullable()
+          .default(null),
+        expect: z
+          .int()
+          .min(1)
+          .optional()
+          .openapi({ description: 'The version that must still count; another one is a conflict.' }),
+      }),
+    ),
+  },
+  responses: {
+    200: json(
+      z.object({ version: z.int(), unchanged: z.boolean() }),
+      'It counts from now on, and every host is judged anew. `unchanged`: it counted already.',
+    ),
+  },
+});
+
+const Change = z.enum(['added', 'removed', 'rerated']);
+const Severity = z.enum(['info', 'low', 'medium', 'high', 'critical']).nullable();
+const Diff = z
+  .object({
+    before: z.string().openapi({ description: 'Digest of the policy that it is compared with.' }),
+    after: z.string(),
+    hosts: z.object({ judged: z.int(), changed: z.int(), unjudged: z.int() }),
+    findings: z.object({ added: z.int(), removed: z.int(), rerated: z.int() }),
+    rules: z.array(
+      z.object({
+        rule: z.string(),
+        kind: z.string(),
+        severity: z.object({ before: Severity, after: Severity }),
+        added: z.int(),
+        removed: z.int(),
+        rerated: z.int(),
+        hosts: z.int(),
+        examples: z.array(z.object({ host: z.string(), name: z.string(), text: z.string(), change: Change })),
+      }),
+    ),
+    verdicts: z.array(z.object({ from: z.string(), to: z.string(), hosts: z.int() })),
+    next: z
+      .string()
+      .nullable()
+      .openapi({ description: 'Where the next part of the fleet begins; the parts add up. Null: this is all.' }),
+  })
+  .openapi('PolicyDiff', { description: 'What the last reports of hosts are under one policy and under another.' });
+
+const diffPolicy = adminRoute({
+  method: 'post',
+  path: '/api/v1/policies/diff',
+  operationId: 'diffPolicy',
+  tags: ['policies'],
+  request: {
+    body: body(
+      z
+        .strictObject({
+          documents: Documents.optional(),
+          version: z.int().min(1).optional(),
+          against: z
+            .int()
+            .min(1)
+            .optional()
+            .openapi({ description: 'The version that it is compared with; else the one that counts.' }),
+          cursor: CURSOR,
+        })
+        .refine(
+          ({ documents, version }) => (documents === undefined) !== (version === undefined),
+          'give documents or a version',
+        ),
+    ),
+  },
+  responses: { 200: json(Diff, 'Nothing is written.') },
+});
+
+/** How long one answer is worked on: below what proxies wait for. */
+const DIFF_MS = 10_000;
+
+const HostKeys = z.strictObject({ sort: z.literal('name'), name: z.string(), id: z.string() });
+
+export function policyRoutes(api: Api, services: ApiServices): void {
+  const { store, clock, policies, wake } = services;
+
+  api.openapi(listPolicies, async (c) => {
+    const { limit, cursor } = c.req.valid('query');
+    const bound = boundTo('policies', {});
+    const page = await store.policies.list({
+      cursor: parseCursor(cursor, bound, z.strictObject({ n: z.int() })),
+      limit,
+    });
+    const { managed } = policies;
+    return c.json(
+      {
+        active: policies.version?.n ?? null,
+        digest: policies.current.digest,
+        rejudging: await isRejudging(services),
+        managed:
+          managed === null
+            ? null
+            : {
+                place: managed.place,
+                problem:
+                  managed.problem === null
+                    ? null
+                    : { at: formatInstant(managed.problem.at), lines: [...managed.problem.lines] },
+              },
+        items: page.items.map((version) => versionJson(version, policies.version?.n)),
+        next: printCursor(page, bound),
+      },
+      200,
+    );
+  });
+
+  api.openapi(getPolicy, async (c) => {
+    const n = Number(c.req.valid('param').version);
+    const { version, policy } = await told(() => policies.get(n));
+    return c.json(
+      {
+        ...versionJson(version, policies.version?.n),
+        description: policy.description,
+        freshness: termsJson(policy),
+        documents: version.documents.map(({ file, text }) => ({ file, text })),
+        rules: rulesJson(policy),
+      },
+      200,
+    );
+  });
+
+  api.openapi(applyPolicy, async (c) => {
+    const { documents, note, expect } = c.req.valid('json');
+    const applied = await told(() => policies.apply(documents, { note, expect }, actOf(c, clock())));
+    wake();
+    return c.json({ version: applied.version, unchanged: applied.unchanged }, 200);
+  });
+
+  api.openapi(diffPolicy, async (c) => {
+    const { documents, version, against, cursor } = c.req.valid('json');
+    const before = against === undefined ? policies.current : (await told(() => policies.get(against))).policy;
+    const after = await told(() => wanted({ documents, version }, services));
+    const bound = boundTo('policy diff', { before: before.digest, after: after.digest });
+    const from = parseCursor(cursor, bound, HostKeys);
+    const diff = await diffPolicies(
+      { before: before, after: after },
+      { cursor: from, until: clock() + DIFF_MS },
+      services,
+    );
+    return c.json(
+      {
+        before: before.digest,
+        after: after.digest,
+        hosts: diff.hosts,
+        findings: diff.findings,
+        rules: diff.rules.map(({ examples, ...rule }) => ({
+          ...rule,
+          examples: examples.map((each) => ({ ...each })),
+        })),
+        verdicts: diff.verdicts.map((each) => ({ ...each })),
+        next: printCursor({ items: [], next: diff.next }, bound),
+      },
+      200,
+    );
+  });
+}
+
+async function wanted(
+  {
+    documents,
+    version,
+  }: { readonly documents?: PolicyDocumentText[] | undefined; readonly version?: number | undefined },
+  { policies }: ApiServices,
+): Promise<Policy> {
+  if (documents !== undefined) return policyOfDocuments(documents, policies.shipped).policy;
+  return (await policies.get(version!)).policy;
+}
+
+/** Refusals of the policy room, as problems: each mistake of a document with its place. */
+async function told<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (error instanceof DocumentError) {
+      const faults = error.problems.map(({ line, column, message }): Fault => ({
+        pointer: '/documents',
+        detail: `${error.file}:${line}:${column}: ${message}`,
+      }));
+      throw new ApiError('POLICY_INVALID', error.message, faults);
+    }
+    if (error instanceof PolicyError) throw new ApiError(error.code, error.message);
+    throw error;
+  }
+}
+
+function versionJson(version: PolicyVersion, active: number | undefined): z.infer<typeof Version> {
+  const { n, name, digest, origin, place, commit, note, createdAt, createdBy } = version;
+  return {
+    version: n,
+    active: n === active,
+    name,
+    digest,
+    origin,
+    place,
+    commit,
+    note,
+    at: formatInstant(createdAt),
+    by: createdBy,
+  };
+}
+
+function termsJson({ freshness: f }: Policy): z.infer<typeof Terms> {
+  return {
+    reportEveryMs: f.reportEvery,
+    lateAfterMs: f.lateAfter,
+    silentAfterMs: f.silentAfter,
+    behindTagAfterMs: f.behindTagAfter,
+    imageAgeMaxMs: f.imageAgeMax,
+  };
+}
+
+function rulesJson(policy: Policy): z.infer<typeof Rule>[] {
+  const one = (rule: Policy['files'][number] | Policy['state'][number] | Policy['accounts'][number], on: string) => ({
+    id: rule.id,
+    on,
+    effect: rule.effect,
+    severity: rule.effect === 'forbidden' ? rule.severity : null,
+    verdict: rule.effect === 'forbidden' ? rule.verdict : null,
+    reason: rule.reason,
+    controls: [...rule.controls],
+    paths: 'paths' in rule ? rule.paths.map(({ source }) => source) : [],
+    selected: rule.hosts !== undefined || rule.except !== undefined,
+    file: rule.place?.file ?? null,
+    line: rule.place?.line ?? null,
+  });
+  return [
+    ...policy.files.map((rule) => one(rule, 'files')),
+    ...policy.accounts.map((rule) => one(rule, 'accounts')),
+    ...policy.state.map((rule) => one(rule, rule.on)),
+  ];
+}
