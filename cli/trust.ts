@@ -42,6 +42,7 @@ type Trust = {
   }[];
   readonly looked: readonly { readonly where: string; readonly outcome: string; readonly reason: string | null }[];
   readonly hostPolicy: { readonly readable: boolean; readonly reason: string } | null;
+  readonly events: readonly { readonly at: string; readonly event: string; readonly text: string }[];
 };
 
 /** `bootproof images trust DIGEST`: 0 trusted, 1 unsigned or rejected, 2 it could not be told. */
@@ -94,6 +95,7 @@ function factsOf(trust: Trust): [string, string | undefined][] {
     ['all answered', trust.verifiedAt === null ? undefined : timeText(trust.lookedAt)],
     ['silent since', trust.unreachableSince === null ? undefined : timeText(trust.unreachableSince)],
     ['under', basis === null ? undefined : `policy ${basis.policy}, roots ${basis.roots}, deny ${basis.deny}`],
+    ...trust.events.map(({ at, event, text }): [string, string] => ['event', `${timeText(at)} ${event}: ${text}`]),
   ];
 }
 

@@ -4,6 +4,7 @@ import { formatInstant, type Instant } from '#src/clock.ts';
 import { deny, undeny } from '#server/decisions/deny.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
 import { refreshNow } from '#server/decisions/roots.ts';
+import { trustHappened } from '#server/trust/events.ts';
 import { toldOf } from '#server/trust/provenance.ts';
 import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import { ApiError } from './problem.ts';
@@ -85,6 +86,11 @@ const Trust = z
       .object({ readable: z.boolean(), code: z.string(), reason: z.string() })
       .nullable()
       .openapi({ description: 'Whether hosts that enforce containers policy could read a signature.' }),
+    events: z
+      .array(z.object({ at: Time, event: z.string(), text: z.string() }))
+      .openapi({
+        description: 'What happened to it, newest first: trust.change, signature-vanished, signature-returned.',
+      }),
   })
   .openapi('Trust', {
     description: 'Who signed an image, as last found out, and the first reason where it does not count.',
@@ -247,7 +253,8 @@ export function trustRoutes(api: Api, services: ApiServices): void {
       facts.provenance.state === 'not-assessed' && services.basis.current === null
         ? undefined
         : await store.trust.get(digest);
-    return c.json({ image: digest, provenance: provenanceJson(facts.provenance), ...trustJson(known) }, 200);
+    const events = (await trustHappened(digest, store)).map(({ at, ...rest }) => ({ at: formatInstant(at), ...rest }));
+    return c.json({ image: digest, provenance: provenanceJson(facts.provenance), ...trustJson(known), events }, 200);
   });
 
   api.openapi(getRoots, async (c) => {
@@ -333,7 +340,7 @@ function rootJson({ since, refresh: kept, endsNext, setAside, neededBy, ...rest 
   };
 }
 
-function trustJson(trust: ImageTrust | undefined): Omit<z.infer<typeof Trust>, 'image' | 'provenance'> {
+function trustJson(trust: ImageTrust | undefined): Omit<z.infer<typeof Trust>, 'image' | 'provenance' | 'events'> {
   if (trust === undefined)
     return {
       assessed: false,

@@ -136,7 +136,8 @@ export async function assess(
     complete,
     byKept,
     present: result?.found.map(({ raw }) => blobKey(raw.blob)),
-    keep: toKeep([...found, ...kept], new Set(best.proofs.map(({ entity }) => blobKey(entity.raw.blob)))),
+    // What is kept already goes first: whoever pushes signatures day by day does not make the store grow without end.
+    keep: toKeep([...kept, ...found], new Set(best.proofs.map(({ entity }) => blobKey(entity.raw.blob)))),
     indexes,
   };
 }

@@ -1,5 +1,6 @@
 /** What the server knows of who built a host's image → the provenance answer, and what is held against the image (PROTOCOL 5). */
 import { formatInstant, type Instant } from '#src/clock.ts';
+import type { DeploymentState } from '#src/deployment/state.ts';
 import type { Provenance } from '#src/finding/verdict.ts';
 import { nodeSha256 } from '#src/source/verified.ts';
 import type { ProvenanceState } from '#src/policy/evaluate.ts';
@@ -49,6 +50,15 @@ export function provenanceOf(trust: ImageTrust): ProvenanceFacts {
   // Of what hosts are judged by, not of the result: one that says the same again asks nothing of anybody.
   const stamp = `${trust.image} ${nodeSha256(JSON.stringify([provenance, evidence])).slice(0, 32)}`;
   return { provenance, evidence, stamp };
+}
+
+/**
+ * The same on one host: that a signature cannot be read by hosts that demand one of what they pull is held against those alone
+ * (bootc: `ostree-image-signed`). The image's own page says it of every image.
+ */
+export function onHost(evidence: ProvenanceState, { booted }: Pick<DeploymentState, 'booted'>): ProvenanceState {
+  if (booted?.image?.signature === 'containerPolicy') return evidence;
+  return { ...evidence, faults: evidence.faults.filter(({ fault }) => fault !== 'host-unreadable') };
 }
 
 function answerOf(trust: ImageTrust, why: string): Provenance {

@@ -60,10 +60,13 @@ export function nextTrust(
       action: 'trust.change',
       object,
       before: before === undefined ? null : said(before.state, toldOf(before)),
-      after: { ...said(state, told), basis },
+      // With the keys of the bytes that prove it: they are never removed, so that what was said then can be shown.
+      after: { ...said(state, told), basis, proofs: proofsOf(told) },
     });
   if (gone.length > 0)
     events.push({ action: 'signature-vanished', object, before: { proofs: gone }, after: { provenBy: state } });
+  if (before !== undefined && before.vanishedAt !== null && next.vanishedAt === null)
+    events.push({ action: 'signature-returned', object, before: { goneSince: before.vanishedAt }, after: null });
   return { next, events };
 }
 
@@ -99,7 +102,11 @@ function lastGoodOf(before: ImageTrust | undefined): LastGood | null {
 function vanished({ present, complete }: Assessed, before: ImageTrust | undefined): { blob: Digest; where: string }[] {
   if (present === undefined || !complete || before === undefined || before.vanishedAt !== null) return [];
   const there = new Set(present);
-  const proofs = toldOf(before).policies.flatMap(({ authorities }) => authorities.flatMap((each) => each.proofs));
-  const gone = proofs.filter(({ blob }) => !there.has(blob)).map(({ blob, where }) => ({ blob, where }));
-  return [...new Map(gone.map((each) => [`${each.blob} ${each.where}`, each])).values()];
+  return proofsOf(toldOf(before)).filter(({ blob }) => !there.has(blob));
+}
+
+/** Which bytes prove it, and where they lay; each once. */
+function proofsOf({ policies }: TrustTold): { blob: Digest; where: string }[] {
+  const proofs = policies.flatMap(({ authorities }) => authorities.flatMap((each) => each.proofs));
+  return [...new Map(proofs.map(({ blob, where }) => [`${blob} ${where}`, { blob, where }])).values()];
 }

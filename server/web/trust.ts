@@ -4,6 +4,7 @@ import { formatInstant } from '#src/clock.ts';
 import type { Store } from '#server/store/store.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
+import { trustHappened, type TrustHappened } from '#server/trust/events.ts';
 import { toldOf, type ProvenanceFacts } from '#server/trust/provenance.ts';
 import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import type { AuthorityTold, PolicyTold, Proof } from '#server/trust/told.ts';
@@ -142,11 +143,12 @@ function rootHtml({ name, sha256, from, since, refresh, endsNext, setAside, need
 
 export async function trustSheet(
   digest: string,
-  { store, trust }: { readonly store: Pick<Store, 'trust'>; readonly trust: KnownTrust },
+  { store, trust }: { readonly store: Pick<Store, 'trust' | 'audit'>; readonly trust: KnownTrust },
   now: number,
 ): Promise<Html> {
   const { facts } = await trust.of(digest);
   const known = facts.stamp === 'not-assessed' ? undefined : await store.trust.get(digest);
+  const events = known === undefined ? [] : await trustHappened(digest, store);
   return html`<section class="sheet">
     <header>
       <h2>Who signed it</h2>
@@ -154,7 +156,7 @@ export async function trustSheet(
     </header>
     <div class="pad">
       <p>${sentence(facts)}</p>
-      ${known !== undefined && detail(known, now)}
+      ${known !== undefined && detail(known, now)} ${events.length > 0 && eventsHtml(events)}
     </div>
   </section>`;
 }
@@ -172,6 +174,20 @@ function sentence({ provenance }: ProvenanceFacts): string {
     case 'rejected':
       return `Signed, but not as it must be: ${provenance.why}.`;
   }
+}
+
+function eventsHtml(events: readonly TrustHappened[]): Html {
+  return html`<details>
+    <summary>What happened to it</summary>
+    <ul class="rows">
+      ${events.map(
+        ({ at, event, text }) =>
+          html`<li>
+            <span class="grow">${timeHtml(at)} <code>${event}</code> ${text}</span>
+          </li>`,
+      )}
+    </ul>
+  </details>`;
 }
 
 function detail(known: ImageTrust, now: number): Html {
@@ -198,6 +214,11 @@ function detail(known: ImageTrust, now: number): Html {
       <dd>${agoHtml(known.verifiedAt, now)}; this answer since ${timeHtml(known.since)}</dd>
       <dt>All places answered</dt>
       <dd>${known.lookedAt === null ? 'never' : agoHtml(known.lookedAt, now)}</dd>
+      ${
+        known.unreachableSince !== null &&
+        html`<dt>Silent</dt>
+          <dd>A place does not answer, since ${timeHtml(known.unreachableSince)}</dd>`
+      }
     </dl>
     <details>
       <summary>${plural(checked.length, 'signature')} found, ${plural(looked.length, 'place')} asked</summary>

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { nodeSha256 } from '#demo/pack.ts';
-import { keyPolicy, signInto } from '#demo/sign.ts';
+import { nodeSha256, push } from '#demo/pack.ts';
+import { keyPolicy, makeKey, signatureImage, signatureOf, signInto } from '#demo/sign.ts';
 import { digestOf } from '#src/digest.ts';
+import { SIGNATURES_KEPT_BYTES_MAX } from '#src/limits.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { assertTame, read } from '#test/server/web/page.ts';
 import { folder, HOUR, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
@@ -12,6 +13,35 @@ import { hostOn, KEY, OTHER, REPOSITORY, site, type Site } from './site.ts';
 
 const kinds = async (host: TestHost) =>
   (await host.findings()).filter(({ kind }) => kind === 'provenance').map(({ rule }) => rule);
+
+test('pushing signatures day by day does not make what is kept grow without end', async (t) => {
+  const at = await site(t);
+  const os = at.image('a');
+  const server = await serverFor(t, { images: [os], ...at.options(at.policy([KEY])), reverifyEveryMs: HOUR });
+  const host = await hostOn(server, at, os, 'a-1');
+  const sizes: number[] = [];
+  for (let day = 0; day < 4; day++) {
+    // As much as a signature's payload may hold, in a manifest as large as one may be: a fifth of what is kept beside proofs.
+    const payload = signatureOf(os.digest, `${at.registry}/${REPOSITORY}`, makeKey());
+    const annotations = { filler: `${day}`.repeat(400_000) };
+    const { image: packed, tag } = signatureImage(os.digest, [{ ...payload, annotations }]);
+    await push(packed, at.registry, REPOSITORY, tag);
+    server.time.now += HOUR;
+    await server.settle();
+    const trust = (await server.server.store.trust.get(os.digest))!;
+    const keys = new Set(trust.kept.flatMap(({ blob, manifest }) => [blob, manifest ?? blob]));
+    let size = 0;
+    for (const key of keys) size += (await server.server.store.blobs.get(key))!.bytes.length;
+    sizes.push(size);
+  }
+  assert.ok(sizes[1]! > sizes[0]!);
+  assert.deepEqual(sizes.slice(2), [sizes[2], sizes[2]]);
+  assert.ok(sizes[2]! <= SIGNATURES_KEPT_BYTES_MAX);
+  await at.sign(os);
+  server.time.now += HOUR;
+  await server.settle();
+  assert.equal((await host.told()).provenance.state, 'trusted', 'a proof is kept however full it is');
+});
 
 test('without an image policy nothing is assessed, and the sentence says so', async (t) => {
   const at = await site(t);
@@ -93,6 +123,20 @@ const trustOf = async (server: TestServer, { digest }: TestImage) =>
   (await server.api(`/api/v1/images/${digest}/trust`)).body;
 const trail = async (server: TestServer, { digest }: TestImage) =>
   (await server.server.store.audit.list({ object: `image:${digest}` }, { cursor: null, limit: 50 })).items;
+
+/** The image's page as a person reads it. */
+async function pageOf({ server, admin }: TestServer, { digest }: TestImage): Promise<string> {
+  const login = await server.app.request('http://server/login', {
+    method: 'POST',
+    headers: { host: 'server', origin: 'http://server', 'content-type': 'application/x-www-form-urlencoded' },
+    body: new URLSearchParams({ token: admin }),
+  });
+  const headers = { host: 'server', cookie: login.headers.get('set-cookie')!.split(';')[0]! };
+  const response = await server.app.request(`http://server/images/${digest}`, { headers });
+  const seen = read(await response.text());
+  assertTame(seen);
+  return seen.text;
+}
 
 test('a key that leaves the policy flips every affected host at once, also while the registry is down; and none without a policy', async (t) => {
   const at = await site(t);
@@ -213,6 +257,7 @@ test('a registry that is down keeps the last result with its age, then nobody kn
   assert.equal(trust.provenance.since, trust.unreachableSince);
   assert.match(trust.provenance.why, /its kept proof still holds; last known trusted, on /);
   assert.equal((await host.told()).verdict, 'unverifiable');
+  assert.match(await pageOf(server, os), /Last known trusted.*Silent A place does not answer, since/);
 });
 
 test('a signature that verified and is gone is an event and a finding, and the proof still holds', async (t) => {
@@ -236,11 +281,21 @@ test('a signature that verified and is gone is an event and a finding, and the p
     'told once',
   );
   assert.match(JSON.stringify(events[0]!.before), /tag sha256-[0-9a-f]{64}\.sig/);
+  assert.match(await pageOf(server, os), /Gone The proof is kept, and no longer lies where it lay, since/);
+  assert.match(await pageOf(server, os), /signature-vanished a signature that verified is gone from docker:\/\//);
   await at.sign(os);
   server.time.now += HOUR;
   await server.settle();
   assert.deepEqual(await kinds(host), []);
-  assert.equal((await trustOf(server, os)).vanishedAt, null);
+  const returned = await trustOf(server, os);
+  assert.equal(returned.vanishedAt, null);
+  assert.deepEqual(
+    returned.events.map(({ event }: any) => event),
+    ['signature-returned', 'signature-vanished', 'trust.change'],
+  );
+  assert.match(returned.events[1].text, /is gone from docker:\/\/\S+: tag sha256-/);
+  const { proofs } = events.at(-1)!.after as { proofs: { blob: string }[] };
+  assert.ok(await server.server.store.blobs.has(proofs[0]!.blob), 'the bytes that proved it are named in the trail');
 });
 
 test('a signature on the index alone proves the member, by bytes that are kept when the tag has moved on', async (t) => {
@@ -274,6 +329,13 @@ test('a signature on the index alone proves the member, by bytes that are kept w
   assert.equal(trust.provenance.state, 'trusted');
   assert.equal(trust.policies[0].authorities[0].proofs[0].signs, signed);
   assert.equal(trust.hostPolicy.code, 'INDEX_ONLY');
+  assert.deepEqual(await kinds(host), ['image-signature-unreadable']);
+  // A host that demands no signature of what it pulls is not hindered by this one.
+  const deployment = host.deployment();
+  const booted = { ...deployment.booted!, image: { ...deployment.booted!.image!, signature: null } };
+  await host.sendFull({ deployment: { ...deployment, booted } });
+  assert.deepEqual(await kinds(host), []);
+  await host.sendFull();
   assert.deepEqual(await kinds(host), ['image-signature-unreadable']);
   assert.equal((await host.told()).verdict, 'compliant');
   await push(index([at.image('newer').digest]));
@@ -343,18 +405,7 @@ test('the image page says who signed it and with what, or the first reason why t
   await hostOn(server, at, signed, 'good-1');
   await hostOn(server, at, foreign, 'ugly-1');
   await server.settle();
-  const login = await server.server.app.request('http://server/login', {
-    method: 'POST',
-    headers: { host: 'server', origin: 'http://server', 'content-type': 'application/x-www-form-urlencoded' },
-    body: new URLSearchParams({ token: server.admin }),
-  });
-  const headers = { host: 'server', cookie: login.headers.get('set-cookie')!.split(';')[0]! };
-  const page = async ({ digest }: TestImage) => {
-    const response = await server.server.app.request(`http://server/images/${digest}`, { headers });
-    const seen = read(await response.text());
-    assertTame(seen);
-    return seen.text;
-  };
+  const page = (of: TestImage) => pageOf(server, of);
   assert.match(
     await page(signed),
     /Who signed it trusted Signed by key sha256:[0-9a-f]{64}, as the policy os demands\./,
