@@ -52,6 +52,11 @@ function check(entry: TarEntry): void {
       'PAX_TIME',
       `${entryAt(entry)}: a PAX modification time before 1970, which composefs-rs does not read`,
     );
+  if ((entry.flags & FLAG.oddNumber) !== 0)
+    throw new BackendError(
+      'HEADER_NUMBER',
+      `${entryAt(entry)}: a time or device number that is no number, which composefs-rs takes for damage`,
+    );
   if (entry.type === 'file' && ![0, 0x30, 0x37].includes(entry.typeflag))
     throw new BackendError(
       'TYPE_UNSUPPORTED',

@@ -54,6 +54,7 @@ class Unpacker {
     const clean = clamped(components(entry.name));
     const name = clean.at(-1);
     const marker = name?.startsWith(MARKER) ?? false; // of whatever type
+    checkReadable(entry);
     const type = marker ? 'file' : typeOf(entry);
     if (name === undefined) {
       if (type !== 'dir') throw new BackendError('ROOT_ENTRY', `${entryAt(entry)}: the root is not a directory`);
@@ -221,6 +222,20 @@ class Unpacker {
 /** mkdir(2) in a directory with the setgid bit takes over group and bit. */
 function madeIn(parent: Dir): DirMeta {
   return (parent.mode & 0o2000) === 0 ? PLAIN_DIR : { ...PLAIN_DIR, mode: 0o2755, gid: parent.gid };
+}
+
+/** Go's archive/tar refuses the archive at such an entry, whatever it is. */
+function checkReadable(entry: TarEntry): void {
+  if ((entry.flags & FLAG.oddForGo) !== 0)
+    throw new BackendError(
+      'PAX_UNREADABLE',
+      `${entryAt(entry)}: a PAX time or owner's name that umoci takes for damage`,
+    );
+  if ((entry.flags & FLAG.oddNumber) !== 0)
+    throw new BackendError(
+      'HEADER_NUMBER',
+      `${entryAt(entry)}: a time or device number that is no number, which umoci takes for damage`,
+    );
 }
 
 /** Go's archive/tar makes directories of v7 entries whose name ends in a slash; umoci knows seven types. */

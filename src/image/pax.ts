@@ -30,6 +30,8 @@ export type Pax = {
   newline: boolean;
   /** A modification time that composefs-rs cannot read: negative, or no number. */
   oddTime: boolean;
+  /** A record that Go's archive/tar refuses: a time that is no number, a user or group name with a NUL byte. */
+  oddForGo: boolean;
   sparse?: PaxSparse;
 };
 
@@ -59,6 +61,7 @@ export function parsePax(data: Buffer, sparsePieces: number): Pax {
     emptyXattr: false,
     newline: false,
     oddTime: false,
+    oddForGo: false,
   };
   const seen = new Map<ByteString, ByteString>();
   let at = 0;
@@ -95,7 +98,8 @@ function take(pax: Pax, key: ByteString, value: Buffer, seen: Map<ByteString, By
   if (before !== undefined) return;
   seen.set(key, text);
   if (kind === undefined) return xattr(pax, key, value);
-  if (text === '' && kind !== 'time') throw new TarError('TAR_PAX', `the PAX record ${key} is empty`);
+  if (text === '' && kind !== 'time' && kind !== 'name')
+    throw new TarError('TAR_PAX', `the PAX record ${key} is empty`);
   switch (kind) {
     case 'path':
       pax[key as 'path' | 'linkpath'] = text;
@@ -107,7 +111,11 @@ function take(pax: Pax, key: ByteString, value: Buffer, seen: Map<ByteString, By
       pax[key as 'uid' | 'gid'] = id(decimal(text, key), key);
       break;
     case 'time':
-      pax.oddTime = !/^[0-9]+(?:\.|$)/.test(text);
+      pax.oddTime ||= key === 'mtime' && !/^[0-9]+(?:\.|$)/.test(text);
+      pax.oddForGo ||= text !== '' && !/^[+-]?[0-9]{1,18}(?:\.[0-9]*)?$/.test(text);
+      break;
+    case 'name':
+      pax.oddForGo ||= text.includes('\0');
       break;
     case 'sparse':
       sparse(pax, key, text, sparsePieces);
@@ -115,13 +123,17 @@ function take(pax: Pax, key: ByteString, value: Buffer, seen: Map<ByteString, By
   }
 }
 
-const KINDS = new Map<ByteString, 'path' | 'size' | 'id' | 'time' | 'sparse'>([
+const KINDS = new Map<ByteString, 'path' | 'size' | 'id' | 'time' | 'name' | 'sparse'>([
   ['path', 'path'],
   ['linkpath', 'path'],
   ['size', 'size'],
   ['uid', 'id'],
   ['gid', 'id'],
   ['mtime', 'time'],
+  ['atime', 'time'],
+  ['ctime', 'time'],
+  ['uname', 'name'],
+  ['gname', 'name'],
   ['GNU.sparse.major', 'sparse'],
   ['GNU.sparse.minor', 'sparse'],
   ['GNU.sparse.name', 'sparse'],

@@ -18,6 +18,8 @@ export type RefusalCode =
   | 'GLOBAL_HEADER'
   | 'PAX_NEWLINE'
   | 'PAX_TIME'
+  | 'PAX_UNREADABLE'
+  | 'HEADER_NUMBER'
   | 'CAPABILITY_INVALID'
   | 'XATTR_INVALID'
   | 'PARENT_MISSING'

@@ -7,14 +7,14 @@ import { createHash, hash, type Hash } from 'node:crypto';
 import type { ByteString } from '#src/bytes.ts';
 import { PATH_BYTES_MAX, PREPARE_ROOT_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
 import { printable } from '#src/terminal.ts';
-import { parsePax, type Pax } from './pax.ts';
+import type { Pax, PaxSparse } from './pax.ts';
+import { Preface, type Extension } from './preface.ts';
 import { checkMap, gnuExtension, gnuPieces, MapReader, SparseHash, type SparseMap } from './sparse.ts';
 import { FLAG, OBJECTS, type TarEntry, type TarType } from './tarentry.ts';
 import { BLOCK, isZero, parseDevice, parseHeader, TarError, type Header } from './tarheader.ts';
 
 const EMPTY_SHA256 = hash('sha256', '');
 
-type Extension = 'pax' | 'name' | 'link' | 'global';
 type Draft = { -readonly [K in keyof TarEntry]: TarEntry[K] };
 
 export class TarReader {
@@ -27,13 +27,7 @@ export class TarReader {
   #held = 0;
   #zeroBlocks = 0;
 
-  #extension: Extension = 'pax';
-  #payload: Buffer = this.#block;
-  #payloadHeld = 0;
-
-  #pax: Pax | undefined;
-  #longName: ByteString | undefined;
-  #longLink: ByteString | undefined;
+  readonly #preface: Preface;
 
   #entry: Draft | undefined;
   #current: ByteString = '';
@@ -52,13 +46,14 @@ export class TarReader {
   constructor(layer: number, limits: ImageLimits) {
     this.#layer = layer;
     this.#limits = limits;
+    this.#preface = new Preface(limits);
   }
 
   /** Whether the stream could end here: between two entries, or after the end blocks. */
   get atBoundary(): boolean {
     // Behind the two blocks of the end nobody reads, so what fills up a record need not be whole blocks.
     if (this.#state === 'end') return this.#held === 0 || this.#zeroBlocks > 1;
-    return this.#state === 'header' && this.#held === 0 && !this.#pending;
+    return this.#state === 'header' && this.#held === 0 && !this.#preface.pending;
   }
 
   /** Whether exactly one of the two zero blocks at the end was there: composefs-rs wants both or none. */
@@ -106,10 +101,6 @@ export class TarReader {
     if (this.#block.subarray(0, this.#held).some((byte) => byte !== 0)) throw trailing();
   }
 
-  get #pending(): boolean {
-    return this.#pax !== undefined || this.#longName !== undefined || this.#longLink !== undefined;
-  }
-
   #blocks(chunk: Buffer, at: number): number {
     if (this.#held === 0 && chunk.length - at >= BLOCK) {
       this.#block512(chunk, at);
@@ -128,7 +119,8 @@ export class TarReader {
   #block512(block: Buffer, at: number): void {
     if (this.#state === 'sparse') return this.#gnuExtension(block, at);
     if (isZero(block, at)) {
-      if (this.#pending) throw new TarError('TAR_TRUNCATED', 'an extended header without an entry ends the archive');
+      if (this.#preface.pending)
+        throw new TarError('TAR_TRUNCATED', 'an extended header without an entry ends the archive');
       this.#zeroBlocks++;
       this.#state = 'end';
       return;
@@ -141,8 +133,8 @@ export class TarReader {
   #header(header: Header, block: Buffer, at: number): void {
     const extension = EXTENSIONS.get(header.typeflag);
     if (extension !== undefined) return this.#startExtension(extension, header);
-    const pax = this.#pax;
-    const name = this.#choose('name', this.#longName, pax?.path, header.name);
+    const { pax } = this.#preface;
+    const name = this.#preface.name(header);
     this.#current = name;
     const type = TYPES.get(header.typeflag) ?? 'file';
     const size = pax?.size ?? header.size;
@@ -166,19 +158,19 @@ export class TarReader {
       link: type === 'symlink' || type === 'hardlink' ? this.#linkOf(header) : '',
       capability: pax?.capability,
       device: type === 'char' || type === 'block' ? parseDevice(block, at) : undefined,
-      flags: (header.mtime ? FLAG.modified : 0) | (pax ? paxFlags(pax) : 0),
+      flags: (header.mtime ? FLAG.modified : 0) | (header.oddNumber ? FLAG.oddNumber : 0) | (pax ? paxFlags(pax) : 0),
       headerName: undefined,
       text: undefined,
     };
     this.#entry = entry;
-    this.#pax = this.#longName = this.#longLink = undefined;
+    this.#preface.clear();
     // Go reads no body here, tar-rs does, tar-core refuses: the bytes would be entries to one and content to another.
     if (type !== 'file' && size !== 0) throw new TarError('TAR_SIZE', `a ${type} with a size of ${size}`);
     this.#left = size;
     this.#padding = (BLOCK - (size % BLOCK)) % BLOCK;
     this.#sparse = this.#hash = this.#conf = undefined;
     if (header.typeflag === 0x53) return this.#startGnuSparse(entry, block, at);
-    if (pax?.sparse && (pax.sparse.map || pax.sparse.major !== undefined)) return this.#startPaxSparse(entry, pax);
+    if (pax?.sparse) return this.#startPaxSparse(entry, pax.sparse);
     this.#checkName(entry);
     this.#startBody(entry);
   }
@@ -224,14 +216,12 @@ export class TarReader {
     this.#state = this.#left === 0 ? 'header' : 'padding';
   }
 
-  #startExtension(extension: Extension, header: Header): void {
-    if (header.format === 'v7' && extension !== 'global')
-      throw new TarError('TAR_TYPE', 'an extended header in an archive of the old format, which has none');
+  #startExtension(extension: Extension | 'global', header: Header): void {
     if (header.size > this.#limits.paxBytes)
       throw new TarError('LIMIT_PAX', `an extended header of ${header.size} bytes; at most ${this.#limits.paxBytes}`);
     if (extension === 'global') {
       // What stands in it applies to no entry with any importer, but ostree-ext and umoci take the header itself for an entry.
-      if (this.#pending)
+      if (this.#preface.pending)
         throw new TarError('TAR_AMBIGUOUS', 'a global header between an extended header and its entry');
       if (this.entries.length >= this.#limits.layerEntries)
         throw new TarError('LIMIT_ENTRIES', `more than ${this.#limits.layerEntries} entries`);
@@ -240,49 +230,26 @@ export class TarReader {
       this.#state = this.#left === 0 ? 'header' : 'padding';
       return;
     }
-    const before = { pax: this.#pax, name: this.#longName, link: this.#longLink }[extension];
-    if (before !== undefined) throw new TarError('TAR_AMBIGUOUS', 'two extended headers of one kind for one entry');
-    if (header.size === 0) throw new TarError('TAR_PAX', 'an extended header without content');
-    this.#extension = extension;
-    this.#payload = Buffer.allocUnsafe(header.size);
-    this.#payloadHeld = 0;
-    this.#state = 'extension';
+    this.#preface.start(extension, header);
+    this.#state = header.size === 0 ? 'header' : 'extension';
   }
 
   #readExtension(chunk: Buffer, at: number): number {
-    const take = Math.min(this.#payload.length - this.#payloadHeld, chunk.length - at);
-    chunk.copy(this.#payload, this.#payloadHeld, at, at + take);
-    this.#payloadHeld += take;
-    if (this.#payloadHeld === this.#payload.length) {
-      const size = this.#payload.length;
-      if (this.#extension === 'pax') this.#pax = parsePax(this.#payload, this.#limits.sparsePieces);
-      else {
-        // GNU tar ends the name with one NUL.
-        const text = this.#payload.toString('latin1', 0, this.#payload[size - 1] === 0 ? size - 1 : size);
-        if (this.#extension === 'name') this.#longName = text;
-        else this.#longLink = text;
-      }
-      this.#payload = this.#block;
+    const { end, size } = this.#preface.read(chunk, at);
+    if (size !== undefined) {
       this.#left = (BLOCK - (size % BLOCK)) % BLOCK;
       this.#state = this.#left === 0 ? 'header' : 'padding';
     }
-    return at + take;
+    return end;
   }
 
   #linkOf(header: Header): ByteString {
-    const link = this.#choose('link target', this.#longLink, this.#pax?.linkpath, header.link);
+    const link = this.#preface.link(header);
     if (link === '') throw new TarError('TAR_LINK', 'a link without a target');
     if (link.length > PATH_BYTES_MAX) throw new TarError('TAR_LINK', `a link target of ${link.length} bytes`);
     if (link.includes('\0')) throw new TarError('TAR_LINK', 'a link target with a NUL byte');
     this.#hold(link.length);
     return link;
-  }
-
-  // tar-rs and Go prefer the GNU name, tar-core the PAX one.
-  #choose(what: string, gnu: ByteString | undefined, pax: ByteString | undefined, header: ByteString): ByteString {
-    if (gnu !== undefined && pax !== undefined && gnu !== pax)
-      throw new TarError('TAR_AMBIGUOUS', `the GNU and the PAX ${what} differ`);
-    return gnu ?? pax ?? header;
   }
 
   #checkName(entry: Draft): void {
@@ -323,8 +290,7 @@ export class TarReader {
     if (!more) this.#startSparseBody(this.#entry!);
   }
 
-  #startPaxSparse(entry: Draft, pax: Pax): void {
-    const sparse = pax.sparse!;
+  #startPaxSparse(entry: Draft, sparse: PaxSparse): void {
     if (entry.type !== 'file') throw new TarError('TAR_SPARSE', `a sparse ${entry.type}`);
     const major = sparse.major ?? 0;
     const v1 = major === 1 && sparse.minor === 0;
@@ -377,6 +343,7 @@ function paxFlags(pax: Pax): number {
   return (
     (pax.newline ? FLAG.paxNewline : 0) |
     (pax.oddTime ? FLAG.oddTime : 0) |
+    (pax.oddForGo ? FLAG.oddForGo : 0) |
     (pax.otherXattrs ? FLAG.otherXattrs : 0) |
     (pax.emptyXattr ? FLAG.emptyXattr : 0) |
     (pax.userXattr ? FLAG.userXattr : 0) |
@@ -392,7 +359,7 @@ function globalEntry(layer: number, header: Header): TarEntry {
 }
 
 const code = (char: string): number => char.charCodeAt(0);
-const EXTENSIONS = new Map<number, Extension>([
+const EXTENSIONS = new Map<number, Extension | 'global'>([
   [code('x'), 'pax'],
   [code('L'), 'name'],
   [code('K'), 'link'],

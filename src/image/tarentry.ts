@@ -54,6 +54,10 @@ export const FLAG = {
   foreignXattr: 256,
   /** An attribute whose name or value the kernel takes on no file. */
   badXattr: 512,
+  /** A PAX record that Go's archive/tar, and so umoci, takes for damaged. */
+  oddForGo: 1024,
+  /** A time or device number in the header that is none: umoci and composefs-rs take it for damaged. */
+  oddNumber: 2048,
 } as const;
 
 /** Prefix of ostree objects in encapsulated layers (facts: ostree-ext REPO_PREFIX). */

@@ -37,6 +37,8 @@ export type Header = {
   readonly size: number;
   /** Whether the modification time is after 1970-01-01T00:00:00Z; tar-rs, which ostree-ext reads with, takes negative as huge. */
   readonly mtime: boolean;
+  /** Whether the time, or a device number, is no number; nothing here needs them, but some importers refuse the archive. */
+  readonly oddNumber: boolean;
   /** `ustar` and `gnu` may carry extension headers; v7 may not. */
   readonly format: 'v7' | 'ustar' | 'gnu';
 };
@@ -105,8 +107,21 @@ export function parseHeader(block: Buffer, at: number): Header {
     gid: id(number(block, at + 116, 8, 'the gid'), 'gid'),
     size: number(block, at + 124, 12, 'the size'),
     mtime: isPositive(block, at + 136, 12),
+    oddNumber:
+      !isNumber(block, at + 136, 12) ||
+      (format !== 'v7' && !(isNumber(block, at + 329, 8) && isNumber(block, at + 337, 8))),
     format,
   };
+}
+
+function isNumber(block: Buffer, at: number, length: number): boolean {
+  if (block[at]! >= 0x80) return true;
+  let i = at;
+  const end = at + length;
+  while (i < end && block[i] === 0x20) i++;
+  while (i < end && block[i]! >= 0x30 && block[i]! <= 0x37) i++;
+  while (i < end && (block[i] === 0 || block[i] === 0x20)) i++;
+  return i === end;
 }
 
 /** Device numbers of a `3` or `4` entry. */
@@ -116,11 +131,12 @@ export function parseDevice(block: Buffer, at: number): string {
 
 /** @throws {TarError} TAR_NUMBER where the kernel could not hold the id: the importers would cut it, each in its way. */
 export function id(value: number, what: string): number {
-  if (value > 0xffff_ffff) throw new TarError('TAR_NUMBER', `the ${what} ${value} does not fit 32 bits`);
+  // The last one is no id to the kernel, but "leave it as it is".
+  if (value >= 0xffff_ffff) throw new TarError('TAR_NUMBER', `the ${what} ${value} is beyond what the kernel holds`);
   return value;
 }
 
-// No importer stores the time, so an odd one refuses nothing; but whether it is positive decides how ostree-ext treats
+// No importer stores the time; but whether it is positive decides how ostree-ext treats
 // hard links into the base's objects (write.rs: is_modified).
 function isPositive(block: Buffer, at: number, length: number): boolean {
   if (block[at]! >= 0x80) return true;

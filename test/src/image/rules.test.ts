@@ -395,6 +395,22 @@ describe('capabilities', () => {
   });
 });
 
+test('what one program takes for damage is refused for its backend alone', async () => {
+  const mark = (at: number) => (header: Buffer) => void header.write('zz', at, 'latin1');
+  // Each run with umoci 0.6.0, composefs-rs 0.7.0 and `ostree commit` 2022.7.
+  const cases: readonly (readonly [Member | Buffer, RefusalCode, readonly Rule[]])[] = [
+    [file('usr/x', '', { patch: mark(136) }), 'HEADER_NUMBER', ['composefs/1', 'oci']],
+    [file('usr/x', '', { patch: mark(329) }), 'HEADER_NUMBER', ['composefs/1', 'oci']],
+    [pax('usr/x', [record('atime', 'x')]), 'PAX_UNREADABLE', ['oci']],
+    [pax('usr/x', [record('mtime', '1.x')]), 'PAX_UNREADABLE', ['oci']],
+    [pax('usr/x', [record('gname', 'a\0b')]), 'PAX_UNREADABLE', ['oci']],
+  ];
+  for (const [entry, code, refusing] of cases)
+    for (const rule of ['ostree/1', 'composefs/1', 'oci'] as const)
+      if (refusing.includes(rule)) await refused([[...USR, entry]], rule, code);
+      else assert.ok((await paths([[...USR, entry]], rule)).includes('/usr/x'));
+});
+
 describe('extended attributes that the kernel does not set', () => {
   const v = (name: string, value = 'x') => record(`SCHILY.xattr.${name}`, value);
   const link = { type: '2', link: 'x' } as const;
