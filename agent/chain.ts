@@ -7,6 +7,7 @@ import { DigestJson } from '#src/manifest/json.ts';
 import type { Report } from '#src/report/report.ts';
 import { contentDigest } from '#src/report/seal.ts';
 import { Answer, Time } from '#src/wire/answer.ts';
+import type { Problem } from '#src/wire/problem.ts';
 
 const Count = z.int().min(0);
 const Range = z.strictObject({ from: Count, to: Count });
@@ -85,9 +86,22 @@ export function answered(chain: AgentChain, report: Report, answer: Answer, now:
   };
 }
 
-/** The chain after the server refused a report. It knows of it, so nothing is said of its number. */
-export function refused(chain: AgentChain, seq: number): AgentChain {
-  return { ...chain, unanswered: chain.unanswered.filter((full) => full.seq !== seq) };
+/**
+ * The chain after the server refused a report. It knows of it, so nothing is said of its number. Where the number was used before, this state is
+ * older than what the server has of this host: numbers go on from there, rather than to be refused one by one (docs/report.md 4.6).
+ */
+export function refused(chain: AgentChain, seq: number, { code, head }: Problem, now: Instant): AgentChain {
+  const unanswered = chain.unanswered.filter((full) => full.seq !== seq);
+  // At the head's own number the server can tell for certain that two reports bear it; below, it may have forgotten.
+  const named = code === 'SEQUENCE_FORKED' ? head : code === 'SEQUENCE_FORGOTTEN' && head ? head - 1 : undefined;
+  // What it names is taken no further than a lost chain would go: no server can use the numbers up.
+  const next = Math.min(named ?? 0, numberAfterLoss(now));
+  return next <= chain.seq ? { ...chain, unanswered } : { ...chain, unanswered, seq: next, accepted: null };
+}
+
+/** Where numbers go on after the chain was lost. Nobody sends a report a minute for ever: minutes since 1970 are above all that went before. */
+export function numberAfterLoss(now: Instant): number {
+  return Math.max(0, Math.floor(now / 60_000));
 }
 
 /**

@@ -21,6 +21,7 @@ import {
   givenUp,
   isDropped,
   NEW_CHAIN,
+  numberAfterLoss,
   refused,
   sealed,
   withRule,
@@ -157,7 +158,7 @@ export class Outbox {
           break;
         case 'refused':
           problems.push(posted.problem);
-          this.#keep(refused(this.#chain, waiting.seq));
+          this.#keep(refused(this.#chain, waiting.seq, posted.problem, this.#deps.clock()));
           this.#spool.setAside(waiting, 'refused');
           await this.#deps.say(
             `the server refused report ${waiting.seq}: ${posted.problem.detail} [${posted.problem.code}]`,
@@ -235,9 +236,9 @@ export class Outbox {
       if (bytes === undefined) throw new SyntaxError('absent');
       this.#chain = AgentChain.parse(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
     } catch {
-      const seq = Math.floor(this.#deps.clock() / 60_000);
+      const seq = numberAfterLoss(this.#deps.clock());
       if (bytes !== undefined) disk.rename(file, `${file}.corrupt`);
-      // No number may be used twice, and nobody sends a report a minute for ever: minutes since 1970 are above all that went before.
+      // No number may be used twice.
       this.#keep({ ...NEW_CHAIN, seq });
       await say(`${file} is lost or damaged: numbers go on from ${seq}, and the server will see a gap`);
     }

@@ -175,14 +175,18 @@ export function accept(checked: Checked, consistency: Consistency | Refused | nu
         'SEQUENCE_FORKED',
         `another report with number ${report.seq} was taken before: two hosts share this key, or an old state was restored`,
       ),
+      head: state.chain.headSeq,
       flag: 'identity-forked',
     };
   if (place.kind === 'forgotten')
-    return refuse(
-      6,
-      'SEQUENCE_FORGOTTEN',
-      `a report with number ${report.seq} was taken long before, and what is kept no longer tells whether it was this one`,
-    );
+    return {
+      ...refuse(
+        6,
+        'SEQUENCE_FORGOTTEN',
+        `a report with number ${report.seq} was taken long before, and what is kept no longer tells whether it was this one`,
+      ),
+      head: state.chain.headSeq,
+    };
   const finishedAt = parseInstant(report.finishedAt)!;
   const skewMs = clockSkew(finishedAt, arrival.receivedAt, issuedAt);
   const told = {

@@ -13,6 +13,8 @@ export type Refused = {
   readonly message: string;
   /** HTTP. */
   readonly status: number;
+  /** With check 6: number of the newest report that was taken (docs/report.md 4.6). */
+  readonly head?: number;
 };
 
 export function refuse(check: CheckNumber, code: ProblemCode, message: string): Refused {

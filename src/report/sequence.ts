@@ -1,6 +1,5 @@
 /** Check 6 (docs/report.md 3.1): where a report stands in its host's chain. Pure; runs in the transaction that stores the report. */
 import type { Instant } from '#src/clock.ts';
-import { parseInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { CHAIN_BOOTS_MAX, CHAIN_GAPS_MAX, CHAIN_RECENT_MAX } from '#src/limits.ts';
 import type { Report } from './report.ts';
@@ -68,7 +67,11 @@ export function placeReport(placed: Placed, state: ChainState): Place {
   const { seq } = placed.report;
   if (seq > chain.headSeq) return advance(placed, chain);
   const gap = chain.gaps.find(({ from, to }) => from <= seq && seq <= to);
-  if (gap !== undefined) return { kind: 'history', chain: { ...chain, gaps: closeGap(chain.gaps, gap, seq) } };
+  if (gap !== undefined)
+    return {
+      kind: 'history',
+      chain: { ...chain, gaps: closeGap(chain.gaps, gap, seq), boots: withEarlier(placed, chain) },
+    };
   const known = chain.recent.find((entry) => entry.seq === seq)?.digest ?? state.kept;
   if (known !== null) return { kind: known === placed.digest ? 'replay' : 'forked' };
   // Called a replay, other bytes would be acknowledged and kept nowhere (docs/report.md 3.1).
@@ -120,12 +123,17 @@ function closeGap(gaps: readonly Range[], gap: Range, seq: number): Range[] {
   );
 }
 
+/** The boot ids with that of a report from below the head: seen earlier than all above it, and not forgotten. */
+function withEarlier({ report }: Placed, { boots }: Chain): readonly string[] {
+  return boots.includes(report.bootId) || boots.length >= CHAIN_BOOTS_MAX ? boots : [report.bootId, ...boots];
+}
+
 /**
  * A known number whose digest is no longer kept: a repeat was sealed before the head was, so it cannot hold a challenge issued after the
- * head's receipt, nor a scan begun after the head's. The host's clock decides nothing of what came by file: files are read twice, years later.
+ * head's receipt; nor a boot id that no report had, as long as none was forgotten. The host's clock decides nothing: it may have been set back
+ * since, and a report that comes twice is no crime.
  */
-function cannotBeOld({ report, issuedAt, carried }: Placed, { last }: ChainState): boolean {
-  if (last === null) return false;
-  if (issuedAt !== null && issuedAt > last.receivedAt) return true;
-  return !carried && parseInstant(report.startedAt)! > last.startedAt;
+function cannotBeOld({ report, issuedAt }: Placed, { chain, last }: ChainState): boolean {
+  if (last !== null && issuedAt !== null && issuedAt > last.receivedAt) return true;
+  return chain.boots.length < CHAIN_BOOTS_MAX && !chain.boots.includes(report.bootId);
 }

@@ -62,11 +62,17 @@ export const Problem = z.object({
   check: z.int().min(1).max(7).optional(),
   /** With VERSION_UNSUPPORTED: report versions that the server takes, highest first. */
   accepts: z.array(z.int().min(1)).min(1).max(8).optional(),
+  /** With SEQUENCE_FORKED and SEQUENCE_FORGOTTEN: number of the newest report that the server took of this host (docs/report.md 4.6). */
+  head: z.int().min(0).optional(),
 });
 export type Problem = z.infer<typeof Problem>;
 
 /** A problem document. `detail` is for people and holds no secret. */
-export function problem(code: ProblemCode, detail: string, more: Pick<Problem, 'check' | 'accepts'> = {}): Problem {
+export function problem(
+  code: ProblemCode,
+  detail: string,
+  more: Pick<Problem, 'check' | 'accepts' | 'head'> = {},
+): Problem {
   const title = code.toLowerCase().replaceAll('_', ' ');
   return { type: `/problems/${code}`, title, status: PROBLEMS[code], detail: detail.slice(0, 4000), code, ...more };
 }

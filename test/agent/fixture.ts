@@ -77,7 +77,13 @@ export class ModelServer {
     const outcome = accept(checked, await this.#consistency(report), { ...this.state, kept });
     this.outcomes.push(outcome);
     if (outcome.kind === 'refused')
-      return { kind: 'refused', problem: problem(outcome.code, outcome.message, { check: outcome.check }) };
+      return {
+        kind: 'refused',
+        problem: problem(outcome.code, outcome.message, {
+          check: outcome.check,
+          ...(outcome.head === undefined ? {} : { head: outcome.head }),
+        }),
+      };
     if (outcome.effect !== 'replay') {
       this.taken.set(report.seq, checked.digest);
       this.reports.push(report);

@@ -5,7 +5,8 @@ import fc from 'fast-check';
 import { formatInstant } from '#src/clock.ts';
 import { sameInstead } from '#src/report/seal.ts';
 import { verifyInPool } from '#src/signing/node.ts';
-import { NEW_CHAIN } from '#agent/chain.ts';
+import { problem } from '#src/wire/problem.ts';
+import { NEW_CHAIN, refused } from '#agent/chain.ts';
 import { Outbox, type Posted } from '#agent/outbox.ts';
 import { Spool } from '#agent/spool.ts';
 import { FOLDER, full, HOST, MINUTE, ModelServer, reportAt, seeded, sha256, signer, T0 } from './fixture.ts';
@@ -236,6 +237,42 @@ test('what is refused is set aside and said, and the next one goes', async () =>
   assert.deepEqual([result.accepted, result.refused, result.waiting], [1, [no], 0]);
   assert.equal(w.disk.list(`${FOLDER}/spool/refused`).length, 1);
   assert.match(w.said.join(), /refused report 1: no \[TREE_CONTRADICTS\]/);
+});
+
+test('an agent whose state was restored is refused once, and goes on from what the server has', async () => {
+  const w = world();
+  const server = new ModelServer();
+  const outbox = await open(w);
+  await seal(outbox, 1, w.now);
+  const backup = w.disk.copy();
+  await outbox.flush((e) => server.post(e));
+  for (let i = 2; i < 10; i++) {
+    await seal(outbox, i, w.now);
+    await outbox.flush((e) => server.post(e));
+  }
+  w.disk = backup;
+  const restored = await open(w);
+  await restored.flush((e) => server.post(e)); // a repeat of the first
+  await seal(restored, 20, w.now);
+  const refused = await restored.flush((e) => server.post(e));
+  assert.deepEqual(
+    [refused.refused.map(({ code, head }) => `${code} ${head}`), restored.chain.seq],
+    [['SEQUENCE_FORKED 9'], 9],
+  );
+  await seal(restored, 21, w.now);
+  assert.equal((await restored.flush((e) => server.post(e))).accepted, 1);
+  assert.equal(server.state.chain.headSeq, 10);
+});
+
+test('of a number that the server forgot the agent goes to the one that it knows; and no server can use the numbers up', () => {
+  const now = Date.parse('2026-11-24T10:00:00Z');
+  const chain = { ...NEW_CHAIN, seq: 5 };
+  const no = (code: 'SEQUENCE_FORKED' | 'SEQUENCE_FORGOTTEN', head: number) => problem(code, 'no', { check: 6, head });
+  assert.equal(refused(chain, 5, no('SEQUENCE_FORGOTTEN', 900), now).seq, 899);
+  assert.equal(refused(chain, 5, no('SEQUENCE_FORKED', 900), now).seq, 900);
+  assert.equal(refused(chain, 5, no('SEQUENCE_FORKED', 3), now).seq, 5);
+  assert.equal(refused(chain, 5, no('SEQUENCE_FORKED', 2 ** 48 - 1), now).seq, now / 60_000);
+  assert.equal(refused(chain, 5, problem('TREE_CONTRADICTS', 'no', { check: 7, head: 900 }), now).seq, 5);
 });
 
 test('a host that waits for approval keeps its reports', async () => {

@@ -4,6 +4,7 @@ import { randomInt } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
 import { formatInstant } from '#src/clock.ts';
 import { digestOf } from '#src/digest.ts';
+import { CHAIN_BOOTS_MAX } from '#src/limits.ts';
 import type { SameReport } from '#src/report/report.ts';
 import { stateDigest } from '#src/report/seal.ts';
 import { nodeSha256 } from '#src/source/verified.ts';
@@ -79,6 +80,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   world.machines.splice(world.machines.indexOf(twin), 1);
   await twoAtOnce(world, twin, cloned);
   await takeTurns(world, twin, cloned);
+  await strays(world);
   await miscounts(world, odd);
   await rots(world, odd);
   await storm(world, 6 * HOUR);
@@ -163,6 +165,18 @@ async function takeTurns(world: World, twin: Machine, origin: Machine): Promise<
   await world.check();
 }
 
+/** Under a number that the server has forgotten, a report from a boot that no report of this host had. */
+async function strays(world: World): Promise<void> {
+  for (const machine of world.machines) {
+    const model = world.ledger.host(machine.host);
+    const forgotten = [...model.taken].find(([seq, known]) => !model.isRemembered(known, seq));
+    if (forgotten === undefined || model.boots.length >= CHAIN_BOOTS_MAX) continue;
+    const document = { ...model.full!.report, seq: forgotten[0], bootId: '0'.repeat(36), dropped: [] };
+    await world.deliver(world.nodes[0]!, await machine.seal(document), false);
+    return world.check();
+  }
+}
+
 /** A `same` that an honest agent would not count so, and one that leans on a full report that is not the last. */
 async function miscounts(world: World, machine: Machine): Promise<void> {
   const { full, head, sameCount, boots } = world.ledger.host(machine.host);
@@ -220,10 +234,10 @@ async function calmDown(world: World): Promise<void> {
     machine.wakeAt = world.now + world.below(HOUR);
   }
   await world.pass(6 * HOUR);
-  // Whoever was restored from a backup has each number refused until it is past what the server knows.
+  // Whoever was restored from a backup goes on from what the server names as its newest (report.md 4.6).
   for (const machine of world.machines)
     for (let tries = 0; machine.sealed < world.ledger.host(machine.host).head; tries++) {
-      assert.ok(tries < 200, `${machine.name} never comes past ${world.ledger.host(machine.host).head}`);
+      assert.ok(tries < 5, `${machine.name} never comes past ${world.ledger.host(machine.host).head}`);
       world.now += MINUTE;
       await machine.run();
     }

@@ -70,7 +70,6 @@ export class HostLedger {
   boots: string[] = [];
   liveAt: number | null = null;
   lastAt = 0;
-  lastStarted = '';
   readonly forks = new Map<number, Set<Digest>>();
   readonly flags = { forked: false, cloned: false, gap: false };
   /** Numbers that some taken report named as dropped. */
@@ -85,15 +84,15 @@ export class HostLedger {
   }
 
   /** What the table says must be answered. */
-  expected({ report, digest, carried }: Delivery): 'advance' | 'history' | 'replay' | 'forked' | 'forgotten' {
+  expected({ report, digest }: Delivery): 'advance' | 'history' | 'replay' | 'forked' | 'forgotten' {
     if (report.seq > this.head) return 'advance';
     const known = this.taken.get(report.seq);
     if (known === undefined) return 'history';
     if (this.isRemembered(known, report.seq)) return known.digest === digest ? 'replay' : 'forked';
-    // The digest is not kept any more: the clocks of challenge and scan decide.
+    // The digest is not kept any more: no clock of the host decides.
     const issued = issuedAt(report);
     if (issued !== null && issued > this.lastAt) return 'forked';
-    return !carried && report.startedAt > this.lastStarted ? 'forked' : 'forgotten';
+    return this.boots.length < CHAIN_BOOTS_MAX && !this.boots.includes(report.bootId) ? 'forked' : 'forgotten';
   }
 
   /** Whether the server still has the digest: fulls and history always, of `same` the newest of each day, and the last few of all. */
@@ -205,6 +204,7 @@ export class Ledger {
     };
     if (expected === 'history') {
       host.taken.set(report.seq, { ...entry, effect: 'history', order: -1 });
+      if (!host.boots.includes(report.bootId) && host.boots.length < CHAIN_BOOTS_MAX) host.boots.unshift(report.bootId);
       this.meet(carried ? 'history by file' : 'history');
       return undefined;
     }
@@ -212,7 +212,6 @@ export class Ledger {
     host.taken.set(report.seq, { ...entry, effect: 'advance', order: ++host.advances });
     host.head = report.seq;
     host.lastAt = at;
-    host.lastStarted = report.startedAt;
     this.judge(host);
     return want;
   }
@@ -226,9 +225,9 @@ export class Ledger {
     const known = host.taken.get(report.seq)!;
     this.meet(host.isRemembered(known, report.seq) ? 'forked' : 'forked, digest not kept');
     const digests = host.forks.get(report.seq) ?? new Set();
-    // What is not remembered cannot be told from another: a repeat, too, where the host's clock was set back meanwhile (report.md 3.1).
-    const isOther = known.digest !== digest || !host.isRemembered(known, report.seq);
-    if (isOther && digests.size < FORK_COPIES_MAX) digests.add(digest);
+    // Whatever the clocks of host and network do, no repeat is called a fork (report.md 3.1.2).
+    assert.notEqual(known.digest, digest, `${host.id} ${report.seq}: an honest host is called forked`);
+    if (digests.size < FORK_COPIES_MAX) digests.add(digest);
     host.forks.set(report.seq, digests);
     known.pinned ||= host.isKept(report.seq);
     host.flags.forked = true;

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { formatInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
-import { CHAIN_GAPS_MAX, CHAIN_RECENT_MAX } from '#src/limits.ts';
+import { CHAIN_BOOTS_MAX, CHAIN_GAPS_MAX, CHAIN_RECENT_MAX } from '#src/limits.ts';
 import type { Report } from '#src/report/report.ts';
 import { EMPTY_CHAIN, placeReport, type Chain, type Placed } from '#src/report/sequence.ts';
 import { full, MINUTE, same, someDigest, T0 } from './vectors.ts';
@@ -164,18 +164,22 @@ const pruned: [string, object, Partial<Placed>, string][] = [
   ['its scan and challenge are older than the head', old, { issuedAt: T0 }, 'forgotten'],
   ['its scan is older and it has no challenge', old, { issuedAt: null }, 'forgotten'],
   ['its challenge was issued after the head came', old, { issuedAt: last.receivedAt + 1 }, 'forked'],
-  ['its scan began after that of the head', young, { issuedAt: T0 }, 'forked'],
-  [
-    'its scan began later by a clock that was set back, and it comes by file',
-    young,
-    { issuedAt: null, carried: true },
-    'forgotten',
-  ],
+  ['its scan began later, by a clock that was set back since', young, { issuedAt: T0 }, 'forgotten'],
+  ['no report of this host had its boot id', { ...old, bootId: B }, { issuedAt: T0 }, 'forked'],
   ['it comes by file with a younger challenge', old, { issuedAt: last.receivedAt + 1, carried: true }, 'forked'],
 ];
 for (const [name, change, more, kind] of pruned)
   test(`a known number whose bytes are gone is ${kind} if ${name}`, () =>
     assert.equal(place(placed(sameReport({ seq: 7, ...change }), someDigest(50), more)).kind, kind));
+
+test('a boot id that may have been forgotten proves no fork', () => {
+  const boots = Array.from({ length: CHAIN_BOOTS_MAX }, (_, i) => `${i}`.repeat(36));
+  const late = placed(sameReport({ seq: 7, ...old, bootId: B }), someDigest(50), { issuedAt: T0 });
+  assert.equal(place(late, { boots }).kind, 'forgotten');
+  // Nor that of a report that came late into its gap: its repeat is known by it.
+  const history = place(placed(sameReport({ seq: 4, bootId: B })));
+  assert.deepEqual(history.kind === 'history' && history.chain.boots, [B, A]);
+});
 
 test('boot ids A, B, A are clones; a new boot id alone is a reboot', () => {
   const reboot = place(placed(sameReport({ seq: 11, count: 3, bootId: B })));
