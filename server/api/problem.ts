@@ -109,7 +109,6 @@ function respond(context: Context, document: Document, { check, accepts, head, f
       ...(check === undefined ? {} : { check }),
       ...(accepts === undefined ? {} : { accepts }),
       ...(head === undefined ? {} : { head }),
-      ...(head === undefined ? {} : { head }),
       ...(faults === undefined || faults.length === 0 ? {} : { errors: faults }),
     }),
     document.status as 400,
