@@ -18,9 +18,8 @@ import { assess, byLooking, type Assessed } from '#server/trust/assess.ts';
 import type { LookResult, RegistryTerms } from '#server/trust/look.ts';
 import { placesOf } from '#server/trust/places.ts';
 import { recordCase, type RecordedCase } from '#server/trust/recorded.ts';
-import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
+import { readNamed, readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { program, runProgram } from './commander.ts';
-import { readOperand } from './connection.ts';
 import { list } from './image.ts';
 import { writeJson, writeOut } from './output.ts';
 
@@ -104,10 +103,10 @@ export function verifyOptions(command: Command): Command {
 }
 
 async function verify(text: string, options: VerifyOptions, io: Io): Promise<Exit> {
-  const setup = await setupOf(options);
-  const deny = options.deny === undefined ? [] : await denyOf(options.deny);
   let sought: Sought;
   try {
+    const setup = await setupOf(options);
+    const deny = options.deny === undefined ? [] : await denyOf(options.deny);
     sought = await seek(text, options, { setup, deny }, io);
   } catch (error) {
     if (!(error instanceof BootproofError) || error instanceof UsageError) throw error;
@@ -235,6 +234,12 @@ export function nameOf(text: string): string {
 export async function setupOf(options: VerifyOptions): Promise<TrustSetup> {
   const { key, policy = [], certificateIdentity: subject, certificateOidcIssuer: issuer } = options;
   const isKeyless = subject !== undefined || issuer !== undefined;
+  for (const [name, value] of [
+    ['--certificate-identity', subject],
+    ['--certificate-oidc-issuer', issuer],
+    ...(options.attestation ?? []).map((type) => ['--attestation', type] as const),
+  ] as const)
+    if (value === '') throw new UsageError(`image verify: ${name} is empty`);
   const ways = [key !== undefined, isKeyless, policy.length > 0].filter(Boolean).length;
   if (ways !== 1)
     throw new UsageError(
@@ -276,7 +281,7 @@ async function authorityOf(options: VerifyOptions, root: string): Promise<Author
   if (hashAlgorithm === undefined)
     throw new UsageError(`--signature-digest ${signatureDigest}: expected one of ${HASH_ALGORITHMS.join(', ')}`);
   if (key !== undefined) {
-    const pem = (await readOperand(key, TRUST_ROOT_BYTES_MAX)).toString('utf8');
+    const pem = (await readNamed(key, TRUST_ROOT_BYTES_MAX, 'KEY_FILE', 'key')).toString('utf8');
     readKey(pem);
     return {
       kind: 'key',
@@ -299,7 +304,7 @@ async function authorityOf(options: VerifyOptions, root: string): Promise<Author
 }
 
 export async function denyOf(file: string): Promise<readonly DenyEntry[]> {
-  const text = (await readOperand(file, YAML_BYTES_MAX)).toString('utf8');
+  const text = (await readNamed(file, YAML_BYTES_MAX, 'IMAGE_POLICY_FILE', 'deny list')).toString('utf8');
   return parseImagePolicy([{ file, text }]).deny;
 }
 

@@ -24,7 +24,7 @@ export type TrustSetup = {
 };
 
 export class TrustSetupError extends BootproofError<
-  'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE' | 'TRUST_ROOT_NAME' | 'TUF_REPOSITORY'
+  'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE' | 'TRUST_ROOT_NAME' | 'KEY_FILE' | 'TUF_REPOSITORY'
 > {}
 
 /** @throws {DocumentError | TrustRootError} with file and place */
@@ -144,10 +144,11 @@ async function filesOf(path: string): Promise<string[]> {
   }
 }
 
-async function readNamed(
+/** A file that a command line names, at most `max` bytes of it. @throws {TrustSetupError} with the code */
+export async function readNamed(
   file: string,
   max: number,
-  code: 'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE',
+  code: 'IMAGE_POLICY_FILE' | 'TRUST_ROOT_FILE' | 'KEY_FILE',
   what: string,
 ): Promise<Buffer> {
   try {

@@ -140,8 +140,39 @@ test('what cannot be had or told is 2, never 1, and JSON says why', async () => 
   assert.deepEqual([rootless.exit, JSON.parse(rootless.out).code], [2, 'NO_TRUST_ROOT']);
 });
 
+test('what an image is to be held against and cannot be read is 2 as well, in the same document', async (t) => {
+  const at = folder(t);
+  const file = join(at, 'a.txt');
+  writeFileSync(file, 'x: [');
+  const keyless = ['--certificate-identity', 'x', '--certificate-oidc-issuer', 'y'];
+  const key = ['--key', join(vectors, 'keys/p256.pub')];
+  for (const [args, code] of [
+    [['--key', join(at, 'nowhere')], 'KEY_FILE'],
+    [['--key', file], 'KEY_SYNTAX'],
+    [[...keyless, '--trusted-root', join(at, 'nowhere')], 'TRUST_ROOT_FILE'],
+    [[...keyless, '--trusted-root', file], 'TRUST_ROOT_SYNTAX'],
+    [['--policy', join(at, 'nowhere')], 'IMAGE_POLICY_FILE'],
+    [['--policy', file], 'DOCUMENT_SYNTAX'],
+    [[...key, '--deny', join(at, 'nowhere')], 'IMAGE_POLICY_FILE'],
+    [[...key, '--deny', file], 'DOCUMENT_SYNTAX'],
+    [[...key, '--as', 'os:1'], 'REFERENCE_SHORT_NAME'],
+  ] as const) {
+    const { exit, out } = await run(['verify', layout(SIGNED), ...args, '--json']);
+    const { status, code: told, image: of, checked } = JSON.parse(out);
+    assert.deepEqual([exit, status, told, of, checked], [2, 'unverifiable', code, SIGNED.digest, []]);
+    await assert.rejects(run(['verify', layout(SIGNED), ...args]), { code });
+  }
+});
+
 for (const [what, args] of [
   ['nobody named', []],
+  ['an empty identity', ['--certificate-identity', '', '--certificate-oidc-issuer', 'x']],
+  ['an empty predicate type', ['--key', 'x', '--attestation', '']],
+  ['a mirror that is none', ['--key', join(vectors, 'keys/p256.pub'), '--mirror', 'x']],
+  [
+    'a repository for signatures that is none',
+    ['--key', join(vectors, 'keys/p256.pub'), '--signature-repository', 'x'],
+  ],
   ['two ways', ['--key', 'x', '--policy', 'y']],
   ['one side of an identity', ['--certificate-identity', 'x']],
   ['a digest algorithm that is none', ['--key', join(vectors, 'keys/p256.pub'), '--signature-digest', 'md5']],
