@@ -15,8 +15,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CAP_NET_RAW } from '#demo/pack.ts';
-import { setCapability } from '#demo/capability.ts';
+import { CAP_NET_RAW } from '../../demo/pack.ts';
+import { setCapability } from '../../demo/capability.ts';
 import { bootproof, ok, run, scratch, vectors } from './tools.ts';
 
 const IMAGES = ['01-base', '17-hardlinks', '27-suid', '28-xattrs', '29-etc', '38-odd-names'];

@@ -5,14 +5,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { isDigest } from '#src/digest.ts';
-import { BootproofError } from '#src/error.ts';
-import { bundleFile } from '#src/trust/bundle.ts';
-import { isMaterial } from '#src/trust/material.ts';
-import type { Authority, What } from '#src/trust/requirement.ts';
-import { fileTarget, imageTarget } from '#src/trust/target.ts';
-import { readTrustRoot } from '#src/trust/trustroot.ts';
-import { verifySignature } from '#src/trust/verify.ts';
+import { isDigest } from '../../src/digest.ts';
+import { BootproofError } from '../../src/error.ts';
+import { bundleFile } from '../../src/trust/bundle.ts';
+import { isMaterial } from '../../src/trust/material.ts';
+import type { Authority, What } from '../../src/trust/requirement.ts';
+import { fileTarget, imageTarget } from '../../src/trust/target.ts';
+import { readTrustRoot } from '../../src/trust/trustroot.ts';
+import { verifySignature } from '../../src/trust/verify.ts';
 
 const PUBLIC_GOOD = join(import.meta.dirname, '../vectors/conformance/trusted_root.public-good.json');
 const USAGE = 64;

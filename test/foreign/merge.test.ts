@@ -7,8 +7,8 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFil
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BackendError, deploy, type Rule } from '#src/image/backend.ts';
-import { image, sha256, tar, type Member } from '#test/src/image/archive.ts';
+import { BackendError, deploy, type Rule } from '../../src/image/backend.ts';
+import { image, sha256, tar, type Member } from '../src/image/archive.ts';
 import { ok, run, scratch } from './tools.ts';
 
 const names = fc.constantFrom('a', 'b', 'dd', '.e', '-c', '!z');

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { observe } from '#agent/observe.ts';
+import { observe } from '../../agent/observe.ts';
 import { bootproof, ok, run, vectors } from './tools.ts';
 
 const LAYOUT = join(vectors, '01-base/image');

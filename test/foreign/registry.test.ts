@@ -65,7 +65,7 @@ test('docker-registry, oci-archive and layout give one manifest', async (t) => {
 
 test('our loopback registry is one to skopeo too', async (t) => {
   const folder = scratch(t);
-  const { serveRegistry } = await import('#demo/registry.ts');
+  const { serveRegistry } = await import('../../demo/registry.ts');
   const registry = await serveRegistry(join(folder, 'ours'), 0);
   t.after(() => registry.close());
   // skopeo must not block this process, which serves it.
