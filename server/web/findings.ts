@@ -147,7 +147,10 @@ async function groupPage(c: Context, { store, clock }: WebServices): Promise<Res
           detail?.change !== undefined &&
           html`<section class="sheet">
             <header><h2>On the first of these hosts</h2></header>
-            <div class="pad"><pre class="block">${JSON.stringify(detail.change, null, 2)}</pre></div>
+            <div class="pad">
+              <pre class="block" tabindex="0" role="region" aria-label="The change as JSON">
+${JSON.stringify(detail.change, null, 2)}</pre>
+            </div>
           </section>`
         }
       </aside>
