@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import { digestOf, type Digest } from '#src/digest.ts';
 import { problemOf } from '#src/document/shape.ts';
 import { DocumentError, readYaml, type Place, type Problem, type YamlDocument } from '#src/document/yaml.ts';
+import { canonicalText } from './canonical.ts';
 import { isAbout, NO_HOST, type HostFacts, type HostSelector } from './host.ts';
 import type { Effect, Severity, Weight } from './judgement.ts';
 import type { Glob } from './paths.ts';
@@ -176,46 +177,6 @@ export function parsePolicy(
     accounts: joined(accounts, base?.accounts ?? []),
   };
   return { ...policy, digest: digestOf(canonicalText(policy)) };
-}
-
-/** The text whose digest names a policy: JSON in fixed key order, rules in their order (docs/policy.md, section 8). */
-export function canonicalText(policy: Omit<Policy, 'digest'>): string {
-  // What was added to the format later stands only where it is used: else every policy would get another digest.
-  const said = ({ id, effect, severity, verdict, reason, controls, hosts, except }: RuleBase) => ({
-    id,
-    ...(hosts === undefined ? {} : { hosts: plain(hosts) }),
-    ...(except === undefined ? {} : { except: plain(except) }),
-    effect,
-    ...(effect === 'forbidden' ? { severity, verdict } : {}),
-    reason,
-    controls,
-  });
-  const { name, description, freshness: f } = policy;
-  return JSON.stringify({
-    format: POLICY_FORMAT,
-    name,
-    description,
-    freshness: [f.reportEvery, f.lateAfter, f.silentAfter, f.behindTagAfter, f.imageAgeMax],
-    ...(policy.freshnessFor.length === 0 ? {} : { freshnessFor: plain(policy.freshnessFor) }),
-    ...(policy.accounts.length === 0
-      ? {}
-      : { accounts: policy.accounts.map((rule) => ({ ...said(rule), when: plain(rule.when) })) }),
-    files: policy.files.map((rule) => ({ ...said(rule), paths: rule.paths.map(plain), when: plain(rule.when) })),
-    state: policy.state.map((rule) => ({ ...said(rule), on: rule.on, when: plain(rule.when) })),
-  });
-}
-
-/** Conditions in the order of their names; a glob is its source. */
-function plain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(plain);
-  if (typeof value !== 'object' || value === null) return value;
-  if ('source' in value) return value.source;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, item]) => item !== undefined)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, item]) => [key, plain(item)]),
-  );
 }
 
 function baseOf(

@@ -82,6 +82,26 @@ export function reachesInto(glob: Glob, folder: ByteString): boolean {
   return glob.alternatives.some(({ head }) => head.startsWith(folder) || folder.startsWith(head));
 }
 
+/**
+ * Paths that a glob names, made up: one for each way through its braces, with a name that nobody gives for each star. For who wants to see
+ * what a rule is about.
+ */
+export function witnessOf({ alternatives, kind }: Glob): ByteString[] {
+  return alternatives.map(({ literal, parts }) => {
+    if (literal !== undefined) return literal;
+    const named = parts.map((part) => (part === DEEP ? 'q7x' : part.map(witnessUnit).join('')));
+    return kind === 'text' ? named.join('') : named.join('/');
+  });
+}
+
+function witnessUnit(unit: Unit): string {
+  if (typeof unit === 'number') return String.fromCharCode(unit);
+  if (unit === STAR) return 'q7x';
+  if (unit === ANY) return 'q';
+  const code = unit.has.findIndex((has, at) => has !== unit.negated && at > 0x20 && at < 0x7f && at !== SLASH);
+  return code < 0 ? 'q' : String.fromCharCode(code);
+}
+
 /** The texts that braces stand for. Escapes and sets are left as they are. */
 function expand(text: string, source: string): string[] {
   const open = nextOf(text, 0, '{}', source);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { canonicalText, parsePolicy } from '#src/policy/document.ts';
+import { canonicalText } from '#src/policy/canonical.ts';
+import { parsePolicy } from '#src/policy/document.ts';
 import { POLICY_FORMAT } from '#src/policy/schema.ts';
 import { nearest } from '#src/document/spelling.ts';
 import { DocumentError } from '#src/document/yaml.ts';
