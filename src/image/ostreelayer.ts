@@ -89,6 +89,11 @@ class Importer {
         'PAX_NEWLINE',
         `${entryAt(entry)}: a PAX value (often an xattr) with a newline byte, which ostree-ext cannot read`,
       );
+    if ((entry.flags & FLAG.paxKey) !== 0)
+      throw new BackendError(
+        'NOT_UTF8',
+        `${entryAt(entry)}: the key of a PAX record (often an xattr's name) is not UTF-8`,
+      );
     if (path.length === 0 && !name.startsWith('.'))
       throw new BackendError('ROOT_ENTRY', `${entryAt(entry)}: a root entry that is spelled as an absolute path`);
     if (entry.type === 'global')

@@ -2,7 +2,7 @@
  * PAX extended header records (POSIX.1-2001, pax "Extended Header"): `length key=value\n`. Values are bytes. Only what changes
  * the tree is kept.
  */
-import type { ByteString } from '#src/bytes.ts';
+import { toUtf8, type ByteString } from '#src/bytes.ts';
 import { NAME_BYTES_MAX, XATTR_BYTES_MAX } from '#src/limits.ts';
 import { printable } from '#src/terminal.ts';
 import { id, TarError } from './tarheader.ts';
@@ -32,6 +32,8 @@ export type Pax = {
   oddTime: boolean;
   /** A record that Go's archive/tar refuses: a time that is no number, a user or group name with a NUL byte. */
   oddForGo: boolean;
+  /** A key that is not UTF-8: ostree-ext refuses it. */
+  oddKey: boolean;
   sparse?: PaxSparse;
 };
 
@@ -62,6 +64,7 @@ export function parsePax(data: Buffer, sparsePieces: number): Pax {
     newline: false,
     oddTime: false,
     oddForGo: false,
+    oddKey: false,
   };
   const seen = new Map<ByteString, ByteString>();
   let at = 0;
@@ -77,6 +80,7 @@ export function parsePax(data: Buffer, sparsePieces: number): Pax {
     if (equals <= at + 1 || equals >= end) throw new TarError('TAR_PAX', 'a PAX record is not of the form key=value');
     const key = data.toString('latin1', at + 1, equals);
     if (key.includes('\0')) throw new TarError('TAR_PAX', 'the key of a PAX record has a NUL byte');
+    pax.oddKey ||= toUtf8(key) === undefined;
     const value = data.subarray(equals + 1, end - 1);
     if (value.includes(0x0a)) pax.newline = true;
     take(pax, key, value, seen, sparsePieces);

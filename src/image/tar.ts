@@ -344,6 +344,7 @@ function paxFlags(pax: Pax): number {
     (pax.newline ? FLAG.paxNewline : 0) |
     (pax.oddTime ? FLAG.oddTime : 0) |
     (pax.oddForGo ? FLAG.oddForGo : 0) |
+    (pax.oddKey ? FLAG.paxKey : 0) |
     (pax.otherXattrs ? FLAG.otherXattrs : 0) |
     (pax.emptyXattr ? FLAG.emptyXattr : 0) |
     (pax.userXattr ? FLAG.userXattr : 0) |

@@ -58,6 +58,8 @@ export const FLAG = {
   oddForGo: 1024,
   /** A time or device number in the header that is none: umoci and composefs-rs take it for damaged. */
   oddNumber: 2048,
+  /** A PAX key that is not UTF-8. */
+  paxKey: 4096,
 } as const;
 
 /** Prefix of ostree objects in encapsulated layers (facts: ostree-ext REPO_PREFIX). */
