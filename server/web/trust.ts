@@ -99,14 +99,14 @@ function rootHtml({ name, sha256, from, since, refresh, endsNext, setAside, need
       ${
         since !== null &&
         html`<dt>This one since</dt>
-          <dd>${timeHtml(since)}, ${agoHtml(since, now)}</dd>`
+          <dd>${timeHtml(since)}, ${agoHtml(since, now)} ago</dd>`
       }
       ${
         refresh !== null
           ? html`<dt>Kept up by</dt>
               <dd>
                 <code>${refresh.mirror}</code>, last
-                ${refresh.refreshedAt === null ? 'never' : agoHtml(refresh.refreshedAt, now)}${
+                ${refresh.refreshedAt === null ? 'never' : html`${agoHtml(refresh.refreshedAt, now)} ago`}${
                   refresh.expires !== null &&
                   html`; it vouches ${refresh.expires < now ? 'no longer, its word ended' : 'until'}
                   ${timeHtml(refresh.expires)}`

@@ -44,7 +44,8 @@ export function readTrustRootDocument(
   }
   const { sigstoreKeys } = spec;
   if (sigstoreKeys === undefined) {
-    const why = 'nothing is fetched by TUF here; import the trusted_root.json under this name';
+    const why =
+      'nothing is fetched because a document says so; give the trusted_root.json under this name, or let the server keep it up (--tuf)';
     return { kind: 'absent', name, unsupported: { field: fieldOf(['spec', ways[0]!]), why } };
   }
   const path = ['spec', 'sigstoreKeys'];

@@ -1,11 +1,17 @@
 /** `bootproof images trust` and `bootproof deny` against a real server. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { images } from '#cli/supply.ts';
-import { deny } from '#cli/trust.ts';
+import { deny, trust } from '#cli/trust.ts';
 import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { keyPolicy } from '#demo/sign.ts';
+import { trustSetup } from '#server/trust/setup.ts';
 import { serverFor, type TestServer } from '#test/server/fleet.ts';
-import { hostOn, KEY, OTHER, site } from '#test/server/trust/site.ts';
+import { hostOn, KEY, OTHER, REPOSITORY, site } from '#test/server/trust/site.ts';
+import { tufRepository } from '#test/server/trust/tufrepository.ts';
+import { vectors } from '#test/src/trust/cases.ts';
 import { rejectsCode } from '#test/throws.ts';
 
 type Main = (args: readonly string[], io: Io) => Promise<Exit>;
@@ -52,4 +58,39 @@ test('images trust tells the proof, or the first reason, and exits as CI needs i
   assert.equal((await run(server, images, 'trust', good.digest)).exit, 0);
   for (const wrong of [[], ['--key', 'a', '--image', 'b'], ['--log', 'a']])
     await rejectsCode(() => run(server, deny, 'add', '--reason', 'x', ...wrong), UsageError, 'USAGE');
+});
+
+test('trust tells by what a server judges, and each root with its age; a missing or failing one is exit 1', async (t) => {
+  const at = await site(t);
+  const repository = await tufRepository(t);
+  const keyless = (root: string) => ({
+    keyless: { identities: [{ issuer: 'https://issuer.example', subject: 'builder' }], trustRootRef: root },
+  });
+  const text = keyPolicy('os', `${at.registry}/${REPOSITORY}*`, [KEY], [keyless('ours'), keyless('theirs')]);
+  const bytes = readFileSync(join(vectors, 'trust/trusted_root.json'));
+  const roots = [{ name: 'ours', bytes }];
+  const setup = trustSetup({ policies: [{ file: 'os.yaml', text }], roots });
+  const refresh = { name: 'ours', mirror: repository.url, initial: repository.root };
+  const server = await serverFor(t, { ...at.options(setup), rootRefreshes: [refresh] });
+  await server.settle();
+  const failing = await run(server, trust, 'roots');
+  assert.equal(failing.exit, 1);
+  assert.match(failing.out, /^ours +file +2026-11-24 12:00:00Z +- +\S+ \S+ +[0-9a-f]{12} +os$/m);
+  assert.match(failing.out, /^theirs +missing +- +never +- +- +os$/m);
+  assert.match(
+    failing.out,
+    /^ours: not refreshed since 2026-11-24 12:00:00Z, the last one stays: .* \[TUF_REFRESH\]$/m,
+  );
+  repository.publish(bytes);
+  await run(server, trust, 'refresh', 'ours');
+  await server.settle();
+  const all = await run(server, trust);
+  assert.match(all.out, /^ours +tuf +\S+ \S+ +2026-11-24 12:00:00Z/m);
+  assert.match(all.out, /^os +127\.0\.0\.1:\d+\/team\/os\*$/m);
+  assert.match(all.out, /^note +os\.yaml:\d+: .* \[OPEN_END\]$/m);
+  assert.equal(JSON.parse((await run(server, trust, 'roots', '--json')).out).roots.length, 2);
+  await assert.rejects(run(server, trust, 'refresh', 'theirs'), { code: 'TRUST_ROOT_NOT_KEPT_UP' });
+
+  const none = await serverFor(t);
+  assert.deepEqual(await run(none, trust), { exit: 0, out: '' });
 });

@@ -9,6 +9,7 @@ import { readRootRefreshes, trustSetup, TrustSetupError } from '#server/trust/se
 import { caseOf, NOW, vectors } from '#test/src/trust/cases.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { enrol, folder, HOUR, image, serverFor, type TestHost, type TestServer } from '../fleet.ts';
+import { pageText } from './site.ts';
 import { tufRepository, type TufRepository } from './tufrepository.ts';
 
 const CASE = caseOf('v-bundle-keyless-rekor2');
@@ -179,6 +180,23 @@ test('without being allowed nothing is asked; a file is what counts until the re
   repository.down = false;
   await later(down.server);
   assert.equal(await stateOf(down.host), 'rejected');
+});
+
+test('the page tells policies and roots, with age, failure and what is missing', async (t) => {
+  const repository = await tufRepository(t);
+  const { server } = await start(t, { refreshes: [refreshOf(repository)], roots: [GOOD] });
+  const page = () => pageText(server, '/trust');
+  const failing = await page();
+  assert.match(failing, /1 image policy; an image that none is about is unsigned\. Nothing is denied\./);
+  assert.match(failing, /test From a file that the server was given SHA-256 sha256:[0-9a-f]{64} This one since/);
+  assert.match(failing, /last never Not refreshed since .* TUF_REFRESH .*\. The last one stays\. Ends next/);
+  repository.publish(GOOD, { expires: '2026-11-26T00:00:00Z' });
+  await later(server);
+  assert.match(await page(), /From its TUF repository .* it vouches until 26 Nov 2026/);
+  await later(server, 30 * HOUR);
+  assert.match(await page(), /it vouches no longer, its word ended 26 Nov 2026/);
+  const none = await serverFor(t);
+  assert.match(await pageText(none, '/trust'), /No image policy is configured/);
 });
 
 test('a root that policies ask for and nobody brought is listed as missing', async (t) => {

@@ -8,6 +8,7 @@ import { keyPolicy, makeKey, signInto, type SigningKey } from '#demo/sign.ts';
 import type { StartOptions } from '#server/start.ts';
 import { assessHere } from '#server/trust/assesshere.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
+import { assertTame, read } from '#test/server/web/page.ts';
 import { enrol, folder, image, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
 
 export const REPOSITORY = 'team/os';
@@ -66,4 +67,18 @@ export async function hostOn(server: TestServer, at: Site, of: TestImage, name: 
   host.compareWith(of);
   await host.sendFull();
   return host;
+}
+
+/** A page as a person who is signed in reads it. */
+export async function pageText({ server, admin }: TestServer, path: string): Promise<string> {
+  const login = await server.app.request('http://server/login', {
+    method: 'POST',
+    headers: { host: 'server', origin: 'http://server', 'content-type': 'application/x-www-form-urlencoded' },
+    body: new URLSearchParams({ token: admin }),
+  });
+  const headers = { host: 'server', cookie: login.headers.get('set-cookie')!.split(';')[0]! };
+  const response = await server.app.request(`http://server${path}`, { headers });
+  const seen = read(await response.text());
+  assertTame(seen);
+  return seen.text;
 }

@@ -7,9 +7,8 @@ import { keyPolicy, makeKey, signatureImage, signatureOf, signInto } from '#demo
 import { digestOf } from '#src/digest.ts';
 import { SIGNATURES_KEPT_BYTES_MAX } from '#src/limits.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
-import { assertTame, read } from '#test/server/web/page.ts';
 import { folder, HOUR, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
-import { hostOn, KEY, OTHER, REPOSITORY, site, type Site } from './site.ts';
+import { hostOn, KEY, OTHER, pageText, REPOSITORY, site, type Site } from './site.ts';
 
 const kinds = async (host: TestHost) =>
   (await host.findings()).filter(({ kind }) => kind === 'provenance').map(({ rule }) => rule);
@@ -124,19 +123,7 @@ const trustOf = async (server: TestServer, { digest }: TestImage) =>
 const trail = async (server: TestServer, { digest }: TestImage) =>
   (await server.server.store.audit.list({ object: `image:${digest}` }, { cursor: null, limit: 50 })).items;
 
-/** The image's page as a person reads it. */
-async function pageOf({ server, admin }: TestServer, { digest }: TestImage): Promise<string> {
-  const login = await server.app.request('http://server/login', {
-    method: 'POST',
-    headers: { host: 'server', origin: 'http://server', 'content-type': 'application/x-www-form-urlencoded' },
-    body: new URLSearchParams({ token: admin }),
-  });
-  const headers = { host: 'server', cookie: login.headers.get('set-cookie')!.split(';')[0]! };
-  const response = await server.app.request(`http://server/images/${digest}`, { headers });
-  const seen = read(await response.text());
-  assertTame(seen);
-  return seen.text;
-}
+const pageOf = (server: TestServer, { digest }: TestImage) => pageText(server, `/images/${digest}`);
 
 test('a key that leaves the policy flips every affected host at once, also while the registry is down; and none without a policy', async (t) => {
   const at = await site(t);
