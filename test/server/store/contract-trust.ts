@@ -101,6 +101,45 @@ export function trusts(suite: Suite): void {
     );
   });
 
+  suite('every write to results, notes and denials is news to all, and nothing else is', async (url, t) => {
+    const [a, b] = [await opened(t, url), await opened(t, url)];
+    assert.equal(await a.trust.version(), '');
+    const seen = new Set(['']);
+    const isNews = async (act: () => Promise<unknown>, news = true) => {
+      await act();
+      const version = await b.trust.version();
+      assert.equal(!seen.has(version), news);
+      seen.add(version);
+    };
+    const then = { event: null, jobs: [] };
+    await isNews(() => a.trust.put(trust(), ADMIN, []));
+    await isNews(() => a.trust.put(trust({ revision: 7 }), ADMIN, []), false);
+    await isNews(() => a.trust.setNote('root/a', { sha256: 'x' }, ADMIN, then));
+    await isNews(() => a.denials.put('d1', { reason: 'lost' }, ADMIN, []));
+    await isNews(() => a.denials.remove('d1', ADMIN, []));
+    await isNews(() => a.denials.remove('d1', ADMIN, []), false);
+    await isNews(() => a.settings.create('other', new Uint8Array(1)), false);
+    // All who write meet at one row: none of them is lost.
+    const names = Array.from({ length: 8 }, (_, index) => `root/${index}`);
+    await Promise.all(names.map((name, index) => [a, b][index % 2]!.trust.setNote(name, index, ADMIN, then)));
+    assert.deepEqual(await Promise.all(names.map((name) => b.trust.note(name))), [...names.keys()]);
+  });
+
+  suite('a note stands with what happened and the work that it asks for, or not at all', async (url, t) => {
+    const store = await opened(t, url);
+    const job = { kind: 'trust-all', dedupeKey: 'trust-all', runAt: T0, payload: {} };
+    assert.equal(await store.trust.note('root/a'), undefined);
+    const event = { action: 'trust-root.use', object: 'trust-root:a', before: null, after: { sha256: 'Ü' } };
+    await store.trust.setNote('root/a', { sha256: 'Ü' }, ADMIN, { event, jobs: [job] });
+    assert.deepEqual(await store.trust.note('root/a'), { sha256: 'Ü' });
+    assert.equal((await store.jobs.lag(T0)).find(({ kind }) => kind === 'trust-all')?.waiting, 1);
+    const trail = await store.audit.list({ object: 'trust-root:a' }, { cursor: null, limit: 10 });
+    assert.deepEqual(
+      trail.items.map(({ action, after }) => [action, after]),
+      [['trust-root.use', { sha256: 'Ü' }]],
+    );
+  });
+
   suite('a store of schema 1 is brought up, with what it holds', async (url, t) => {
     const { engine, store } = await openedEngine(t, url);
     await admit(store, 1);
