@@ -2,7 +2,7 @@
 import { formatInstant, type Clock } from '#src/clock.ts';
 import { ANSWER_BYTES_MAX } from '#src/limits.ts';
 import { REPORT_VERSIONS } from '#src/report/report.ts';
-import type { Signer, Verify } from '#src/signing/ed25519.ts';
+import { fingerprintOf, parsePublicKey, type Signer, type Verify } from '#src/signing/ed25519.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
 import {
   EnrolAnswer,
@@ -115,12 +115,41 @@ export async function enrolOffline(
     host,
     url: null,
     serverKey: null,
+    serverFingerprint: token?.serverFingerprint ?? null,
     publicKey: key.publicKey,
     enrolledAt: formatInstant(deps.clock()),
     challenge: null,
     manifestBearer: null,
   });
   return { host, body };
+}
+
+/**
+ * Takes the answer to a request that went by file (docs/report.md 6.8): the server's key is pinned by it, where no token named one before. The
+ * same answer again changes nothing. `pinned`: a token named that server.
+ * @throws {EnrolError} for an answer to another host, or by another server; {IdentityError} NOT_ENROLLED.
+ */
+export async function takeAnswer(
+  deps: Pick<EnrolDeps, 'disk' | 'verify'>,
+  about: { readonly folder: string; readonly answer: EnrolAnswer },
+): Promise<{ readonly enrolment: Enrolment; readonly pinned: boolean }> {
+  const { folder, answer } = about;
+  const identity = readIdentity(deps.disk, folder);
+  if (identity === undefined)
+    throw new IdentityError(
+      'NOT_ENROLLED',
+      `this host has asked for nothing yet: 'bootproof agent enroll --offline' does`,
+    );
+  const known = identity.serverKey === null ? null : fingerprintOf(parsePublicKey(identity.serverKey));
+  const fingerprint = known ?? identity.serverFingerprint ?? null;
+  const { enrolment, serverKey } = await openEnrolment(
+    answer,
+    { serverFingerprint: fingerprint, publicKey: parsePublicKey(identity.publicKey), nonce: null },
+    deps.verify,
+  );
+  const { host, challenge, manifestBearer } = enrolment;
+  saveIdentity(deps.disk, folder, { ...identity, host, serverKey, challenge, manifestBearer });
+  return { enrolment, pinned: fingerprint !== null };
 }
 
 /**

@@ -19,13 +19,19 @@ export const IDENTITY_FILE = 'identity.json';
 export const Identity = z.strictObject({
   version: z.literal(1),
   host: HostId,
-  /** The server's address at enrolment; settings go before it. Null for a host without a network. */
+  /** The server's address at enrolment; settings go before it. Null for a host that was enrolled by file. */
   url: z.string().nullable(),
-  /** The server's public key, pinned; null where the host was enrolled by file without a token. */
+  /** The server's public key, pinned; null where the host was enrolled by file and the answer was not brought yet. */
   serverKey: z
     .string()
     .regex(/^[0-9a-f]{64}$/)
     .nullable(),
+  /** What a token named of the server whose answer is waited for; null without one. */
+  serverFingerprint: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .nullable()
+    .optional(),
   publicKey: z.string().regex(/^[0-9a-f]{64}$/),
   enrolledAt: Time,
   /** What enrolment gave for the first report. */

@@ -13,15 +13,23 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
   },
   enroll: {
     about: "make this host's key, and have the server take it",
-    load: async () => (await import('./commands.ts')).enrollCommand,
+    load: async () => (await import('./enrolcommand.ts')).enrollCommand,
   },
   run: {
     about: 'look at the host once, or every so often, and report to the server',
-    load: async () => (await import('./commands.ts')).runCommand,
+    load: async () => (await import('./runcommand.ts')).runCommand,
+  },
+  report: {
+    about: 'the same without a network: the report goes to a file',
+    load: async () => (await import('./runcommand.ts')).reportCommand,
+  },
+  import: {
+    about: 'take in what the server wrote to files: the answer to an enrolment, manifests',
+    load: async () => (await import('./importcommand.ts')).importCommand,
   },
   status: {
     about: 'who this host is to its server, and what waits',
-    load: async () => (await import('./commands.ts')).statusCommand,
+    load: async () => (await import('./statuscommand.ts')).statusCommand,
   },
 };
 

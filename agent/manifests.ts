@@ -9,17 +9,22 @@ import type { ExpectedTree } from '#src/drift/compare.ts';
 import type { Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { HEADERS_BYTES_MAX, MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
-import { TREES, type TreeName } from '#src/manifest/entry.ts';
+import type { TreeName } from '#src/manifest/entry.ts';
 import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
-import { envelopeFromJson, verifyEnvelope } from '#src/signing/dsse.ts';
+import { envelopeFromJson, verifyEnvelope, type EnvelopeJson } from '#src/signing/dsse.ts';
 import type { PublicKey, Verify } from '#src/signing/ed25519.ts';
+import { textsOf, type ManifestFileReader, type TextSink } from '#src/wire/manifestfile.ts';
 import { ManifestsAnswer } from '#src/wire/manifests.ts';
 import { manifestsPath, manifestTextPath, type TextPart } from '#src/wire/paths.ts';
 import { save, type Disk } from './disk.ts';
 import { PostError, problemOf, type Response, type Server } from './post.ts';
 
-/** MANIFEST_UNAVAILABLE: the server has none for this host now, or what came was not what it signed. */
-export class ManifestError extends BootproofError<'MANIFEST_UNAVAILABLE'> {}
+/** MANIFEST_UNAVAILABLE: the server has none for this host now. MANIFEST_FOREIGN: what came by file is not what this host's server signed. */
+export class ManifestError extends BootproofError<'MANIFEST_UNAVAILABLE' | 'MANIFEST_FOREIGN'> {}
+
+/** Why a host that was enrolled by file compares with nothing. */
+export const NO_SERVER_KEY =
+  "the server's answer to the enrolment by file was not brought here yet, so nothing says which manifests are its own: 'bootproof agent import ANSWER'";
 
 /** Why there is no manifest to compare with, in words; the report goes out without one. */
 export type NoManifest = { readonly kind: 'none'; readonly why: string };
@@ -36,6 +41,9 @@ export type ManifestDeps = {
   readonly bearer: string | null;
   readonly serverKey: PublicKey;
 };
+
+/** `end(false)`: it came in part, and goes. */
+type DiskSink = TextSink & { end(isWhole?: boolean): void };
 
 /** How long kept headers are used without asking: new rules are rare, and a host that nothing fits asks at once. */
 const KEPT_MS = 24 * 3600 * 1000;
@@ -58,7 +66,7 @@ export class Manifests {
    * even where headers were kept.
    */
   async headers(digest: string, backend: string, fresh: boolean): Promise<Headers | NoManifest> {
-    const name = `headers-${hash('sha256', `${backend} ${digest}`, 'hex')}.json`;
+    const name = headersName(digest, backend);
     const kept = await this.#kept(name, digest);
     if (kept !== undefined && !fresh && this.#deps.clock() - kept.at < KEPT_MS) return kept.headers;
     const asked = await this.#ask(name, digest, backend);
@@ -73,18 +81,98 @@ export class Manifests {
     return { kind: 'expected', trees: { usr, etc: { ...etc, main: [...etc.main].join('') } } };
   }
 
+  /**
+   * Takes in manifests that came by file (docs/report.md 8.5), whole or not at all: then `headers` and `manifest` find them like fetched ones.
+   * What is kept of images that are neither in it nor among `needed` is forgotten.
+   * @throws {ManifestError} MANIFEST_FOREIGN; whatever `read` throws.
+   */
+  async takeFile(
+    read: (reader: ManifestFileReader) => Promise<void>,
+    needed: readonly string[],
+  ): Promise<{ readonly image: Digest; readonly rules: readonly string[] }> {
+    const { clock, disk } = this.#deps;
+    let envelopes: readonly EnvelopeJson[] = [];
+    let headers: readonly ManifestHeader[] = [];
+    const missing = new Set<Digest>();
+    let open: DiskSink | undefined;
+    const reader: ManifestFileReader = {
+      headers: async (given) => {
+        const opened = await this.#verified(given);
+        if (opened === undefined)
+          throw new ManifestError(
+            'MANIFEST_FOREIGN',
+            "these manifests are not signed by the key of this host's server",
+          );
+        if (opened.some(({ image }) => image !== opened[0]!.image))
+          throw new ManifestError('MANIFEST_FOREIGN', 'these manifests are of several images: one file is for one');
+        [envelopes, headers] = [given, opened];
+        for (const { digest } of textsOf(opened)) missing.add(digest);
+      },
+      text: (digest) => {
+        if (!missing.delete(digest))
+          throw new ManifestError('MANIFEST_FOREIGN', `no signed header names the text ${digest}, or it stands twice`);
+        return (open = this.#textSink(digest));
+      },
+    };
+    try {
+      await read(reader);
+    } catch (error) {
+      open?.end(false);
+      throw error;
+    }
+    if (missing.size > 0)
+      throw new ManifestError(
+        'MANIFEST_FOREIGN',
+        `${missing.size} of the texts that the signed headers name are not in the file`,
+      );
+    const { image, config, index } = headers[0]!;
+    const names = [image, config, ...(index === null ? [] : [index])];
+    for (const backend of BACKENDS_TOLD) {
+      const own = envelopes.filter((_, at) => isOf(headers[at]!, backend));
+      if (own.length === 0) continue;
+      const bytes = new TextEncoder().encode(JSON.stringify({ at: clock(), answer: { headers: own } }));
+      for (const digest of names) save(disk, this.#folder, headersName(digest, backend), bytes);
+    }
+    await this.prune([...needed, ...names], ...BACKENDS_TOLD);
+    return { image, rules: headers.map(({ rule }) => rule) };
+  }
+
+  /** A text's way to the disk; it gets its name only if it is what its digest says. */
+  #textSink(digest: Digest): DiskSink {
+    const { disk } = this.#deps;
+    const fresh = `${this.#folder}/.new-text`;
+    disk.unlink(fresh);
+    const writer = disk.writer(fresh, 0o600);
+    const sum = createHash('sha256');
+    let ended = false;
+    return {
+      write: (piece) => {
+        sum.update(piece);
+        writer.write(piece);
+      },
+      end: (isWhole = true) => {
+        if (ended) return;
+        ended = true;
+        writer.end();
+        if (isWhole && `sha256:${sum.digest('hex')}` === digest)
+          return disk.rename(fresh, `${this.#folder}/${textName(digest)}`);
+        disk.unlink(fresh);
+        if (isWhole) throw new ManifestError('MANIFEST_FOREIGN', `a text is not what its digest ${digest} says`);
+      },
+    };
+  }
+
   /** Forgets what no image on this host needs: `digests` are those of booted, staged and rollback. */
-  async prune(digests: readonly string[], backend: string): Promise<void> {
+  async prune(digests: readonly string[], ...backends: readonly string[]): Promise<void> {
     const { disk } = this.#deps;
     const needed = new Set<string>();
-    for (const digest of digests) {
-      const name = `headers-${hash('sha256', `${backend} ${digest}`, 'hex')}.json`;
-      needed.add(name);
-      const kept = await this.#kept(name, digest);
-      for (const { trees } of kept?.headers.headers ?? [])
-        for (const tree of TREES)
-          for (const text of [trees[tree].main.full, trees[tree].extra]) needed.add(textName(text));
-    }
+    for (const digest of digests)
+      for (const backend of backends) {
+        const name = headersName(digest, backend);
+        needed.add(name);
+        const kept = await this.#kept(name, digest);
+        for (const text of textsOf(kept?.headers.headers ?? [])) needed.add(textName(text.digest));
+      }
     for (const name of disk.list(this.#folder)) if (!needed.has(name)) disk.unlink(`${this.#folder}/${name}`);
   }
 
@@ -119,10 +207,10 @@ export class Manifests {
     }
   }
 
-  /** Headers that the pinned key signed and that are for this very digest; undefined if any is not. */
-  async #opened(answer: ManifestsAnswer, digest: string): Promise<Headers | undefined> {
+  /** Headers that the pinned key signed; undefined if any is not. */
+  async #verified(envelopes: readonly EnvelopeJson[]): Promise<ManifestHeader[] | undefined> {
     const headers: ManifestHeader[] = [];
-    for (const json of answer.headers) {
+    for (const json of envelopes) {
       try {
         const envelope = envelopeFromJson(json, MANIFEST_HEADER_TYPE, HEADERS_BYTES_MAX);
         if (!(await verifyEnvelope(envelope, this.#deps.serverKey, this.#deps.verify))) return undefined;
@@ -131,8 +219,14 @@ export class Manifests {
         return undefined; // not the form of a header, whoever signed it
       }
     }
-    // A digest from an old host may lack its algorithm (facts of bootc): bare hex names the same thing.
-    const wanted = /^[0-9a-f]{64}$/.test(digest) ? `sha256:${digest}` : digest;
+    return headers;
+  }
+
+  /** Headers that the pinned key signed and that are for this very digest; undefined if any is not. */
+  async #opened(answer: ManifestsAnswer, digest: string): Promise<Headers | undefined> {
+    const headers = await this.#verified(answer.headers);
+    if (headers === undefined) return undefined;
+    const wanted = whole(digest);
     const fits = headers.every(({ image, config, index }) => [image, config, index].includes(wanted as Digest));
     return fits ? { kind: 'headers', headers } : undefined;
   }
@@ -209,6 +303,17 @@ export class Manifests {
 }
 
 const none = (why: string): NoManifest => ({ kind: 'none', why });
+/** A digest from an old host may lack its algorithm (facts of bootc): bare hex names the same thing. */
+const whole = (digest: string): string => (/^[0-9a-f]{64}$/.test(digest) ? `sha256:${digest}` : digest);
+const headersName = (digest: string, backend: string): string =>
+  `headers-${hash('sha256', `${backend} ${whole(digest)}`, 'hex')}.json`;
+/** What a host may tell of its backend, and which headers it is given then. */
+const BACKENDS_TOLD = ['ostree', 'composefs', 'unknown'] as const;
+const isOf = ({ rule }: ManifestHeader, backend: (typeof BACKENDS_TOLD)[number]): boolean => {
+  // What stands before the slash (docs/manifest.md, rule 4); src/image would bring half the server with it.
+  const [of] = rule.split('/');
+  return backend === 'unknown' ? of !== 'oci' : of === backend;
+};
 const textName = (digest: Digest): string => `text-${digest.slice('sha256:'.length)}`;
 
 function digestOfPieces(pieces: Iterable<Uint8Array>): string {

@@ -13,7 +13,7 @@ import { EXIT, type Exit } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig } from './config.ts';
 import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
-import { Manifests, type Expected } from './manifests.ts';
+import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
 import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
@@ -203,8 +203,7 @@ async function findManifest(
 ): Promise<Found | { readonly none: string }> {
   const digest = state.booted?.image?.digest;
   if (digest === null || digest === undefined) return { none: 'the host does not tell which image it booted' };
-  if (identity.serverKey === null)
-    return { none: 'this host was enrolled without a server that could sign a manifest' };
+  if (identity.serverKey === null) return { none: NO_SERVER_KEY };
   const { answer } = outbox.chain;
   const manifests = new Manifests(
     {
@@ -219,8 +218,9 @@ async function findManifest(
   );
   const found = await manifests.headers(digest, state.backend, answer?.want === 'full');
   if (found.kind === 'none') return { none: found.why };
+  // What came by file may be for an image that this host is still to get.
   const images = [state.booted, state.staged, state.rollback].flatMap((entry) => entry?.image?.digest ?? []);
-  await manifests.prune(images, state.backend);
+  if (deps.server !== null) await manifests.prune(images, state.backend);
   return {
     headers: found.headers,
     load: async (header) => {

@@ -46,7 +46,7 @@ ${image}  --all                  list every path that came or went with its fold
   --json                 one JSON document on standard output
   --workers N            threads that read and hash (default: 2, or 1 on a single core)
 
-Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 4) are compared here; of
+Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 3) are compared here; of
 them neither size nor digest is shown.
 
 Exit codes: 0 as the image says, 1 a difference was seen, 2 none was seen but something could not be told (a path that
@@ -161,6 +161,6 @@ async function expectedOf(
   if (main !== undefined) return openManifest(main, extra);
   if (url === undefined) return built;
   // What talks to a server is a good part of the agent; a scan without one does not need it.
-  const { expectedByServer } = await import('./commands.ts');
+  const { expectedByServer } = await import('./expected.ts');
   return expectedByServer({ url, state: text('state'), root, image: text('digest') }, io);
 }

@@ -3,11 +3,12 @@ import type { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
-import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
+import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
+import { exportManifests } from './carry.ts';
 import { readOperand } from './connection.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
-import { printFacts, printTable } from './table.ts';
+import { printFacts } from './table.ts';
 import { showTrust } from './trust.ts';
 
 type Image = z.infer<typeof schemas.Image>;
@@ -18,15 +19,19 @@ type Source = z.infer<typeof schemas.Source>;
 /** `bootproof images [DIGEST]`. */
 export function images(args: readonly string[], io: Io): Promise<Exit> {
   return client('images', 'Images that hosts named, and whether their manifest is there.', args, io, (command, add) => {
-    limitOption(add<{ limit: string; state?: string }>(command.argument('[digest]'), showImages)).option(
+    limitOption(add<{ limit?: string; state?: string }>(command.argument('[digest]'), showImages)).option(
       '--state <words>',
       'pending, building, ready, failed',
     );
+    add<{ out?: string }>(
+      command.command('export <digest>').description('write its manifests to a file, for hosts without a network'),
+      exportManifests,
+    ).option('--out <file>', 'the file that `bootproof agent import` takes there');
     add(command.command('trust <digest>').description('who signed it, and why that counts or not'), showTrust);
   });
 }
 
-const showImages: Action<{ readonly limit: string; readonly state?: string }> = async (
+const showImages: Action<{ readonly limit?: string; readonly state?: string }> = async (
   connection,
   options,
   [digest],
@@ -54,29 +59,29 @@ const showImages: Action<{ readonly limit: string; readonly state?: string }> = 
     return image.state === 'ready' ? EXIT.ok : EXIT.unknown;
   }
   wordsOption('--state', options.state, ['pending', 'building', 'ready', 'failed']);
-  const items = await connection.list<Image>('/api/v1/images', { state: options.state }, limitOf(options));
-  if (options.json === true) await writeJson({ images: items }, io);
-  else if (items.length === 0) await io.stderr.write('no host has named an image\n');
-  else
-    await printTable(
-      ['IMAGE', 'STATE', 'BOOTED', 'STAGED', 'ROLLBACK', 'WHERE FROM, OR WHY NOT'],
-      items.map(({ digest, state, hosts, reasons, repositories, claims }) => [
-        digest,
-        state,
-        String(hosts?.booted ?? 0),
-        String(hosts?.staged ?? 0),
-        String(hosts?.rollback ?? 0),
-        reasons[0] === undefined ? (repositories[0] ?? claims[0] ?? '-') : `${reasons[0].code}: ${reasons[0].text}`,
-      ]),
-      io,
-    );
+  const listed = await connection.list<Image>('/api/v1/images', { state: options.state }, limitOf(options));
+  await tellList(listed, IMAGES, options, io);
   return EXIT.ok;
+};
+
+const IMAGES: Shown<Image> = {
+  name: 'images',
+  empty: 'no host has named an image',
+  head: ['IMAGE', 'STATE', 'BOOTED', 'STAGED', 'ROLLBACK', 'WHERE FROM, OR WHY NOT'],
+  row: ({ digest, state, hosts, reasons, repositories, claims }) => [
+    digest,
+    state,
+    String(hosts?.booted ?? 0),
+    String(hosts?.staged ?? 0),
+    String(hosts?.rollback ?? 0),
+    reasons[0] === undefined ? (repositories[0] ?? claims[0] ?? '-') : `${reasons[0].code}: ${reasons[0].text}`,
+  ],
 };
 
 /** `bootproof tokens`. */
 export function tokens(args: readonly string[], io: Io): Promise<Exit> {
   return client('tokens', 'Enrolment tokens.', args, io, (command, add) => {
-    limitOption(add<{ limit: string }>(command, listTokens));
+    limitOption(add<{ limit?: string }>(command, listTokens));
     add<TokenOptions>(command.command('create').description('make a token; its text is shown this once'), createToken)
       .option('--group <name>', 'host group of what enrols with it')
       .option('--label <key=value>', 'label of what enrols with it (repeatable)', list)
@@ -89,26 +94,25 @@ export function tokens(args: readonly string[], io: Io): Promise<Exit> {
   });
 }
 
-const listTokens: Action<{ readonly limit: string }> = async (connection, options, _operands, io) => {
-  const items = await connection.list<Token>('/api/v1/tokens', {}, limitOf(options));
-  if (options.json === true) await writeJson({ tokens: items }, io);
-  else if (items.length === 0) await io.stderr.write('no token\n');
-  else
-    await printTable(
-      ['TOKEN', 'USABLE', 'USED', 'EXPIRES', 'GROUP', 'LABELS'],
-      items.map(({ id, usable, uses, maxUses, expiresAt, group, labels }) => [
-        id,
-        usable ? 'yes' : 'no',
-        `${uses}/${maxUses ?? 'any'}`,
-        timeText(expiresAt),
-        group ?? '-',
-        Object.entries(labels)
-          .map(([key, value]) => `${key}=${value}`)
-          .join(' ') || '-',
-      ]),
-      io,
-    );
+const listTokens: Action<{ readonly limit?: string }> = async (connection, options, _operands, io) => {
+  await tellList(await connection.list<Token>('/api/v1/tokens', {}, limitOf(options)), TOKENS, options, io);
   return EXIT.ok;
+};
+
+const TOKENS: Shown<Token> = {
+  name: 'tokens',
+  empty: 'no token',
+  head: ['TOKEN', 'USABLE', 'USED', 'EXPIRES', 'GROUP', 'LABELS'],
+  row: ({ id, usable, uses, maxUses, expiresAt, group, labels }) => [
+    id,
+    usable ? 'yes' : 'no',
+    `${uses}/${maxUses ?? 'any'}`,
+    timeText(expiresAt),
+    group ?? '-',
+    Object.entries(labels)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(' ') || '-',
+  ],
 };
 
 type TokenOptions = {
@@ -156,19 +160,19 @@ const revokeToken: Action<unknown> = async (connection, options, [id = ''], io) 
   return EXIT.ok;
 };
 
+const SOURCES: Shown<Source> = {
+  name: 'sources',
+  empty: 'no source is allowed: no image can be fetched',
+  head: ['SOURCE', 'ALLOWED', 'BY'],
+  row: ({ pattern, createdAt, createdBy }) => [pattern, timeText(createdAt), createdBy],
+};
+
 /** `bootproof sources`. */
 export function sources(args: readonly string[], io: Io): Promise<Exit> {
   return client('sources', 'Repositories that the server may fetch images from.', args, io, (command, add) => {
     add(command, async (connection, options, _operands, out) => {
       const { items } = await connection.ask<{ items: Source[] }>('GET', '/api/v1/sources');
-      if (options.json === true) await writeJson({ sources: items }, out);
-      else if (items.length === 0) await out.stderr.write('no source is allowed: no image can be fetched\n');
-      else
-        await printTable(
-          ['SOURCE', 'ALLOWED', 'BY'],
-          items.map(({ pattern, createdAt, createdBy }) => [pattern, timeText(createdAt), createdBy]),
-          out,
-        );
+      await tellList({ items, more: false }, SOURCES, options, out);
       return EXIT.ok;
     });
     add<{ readonly plainHttp?: boolean }>(

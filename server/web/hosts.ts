@@ -157,8 +157,10 @@ function firstRun(baseUrl: string): Html {
       <h2>Two commands</h2>
       <p>Here, for a token that enrols one host:</p>
       <div class="cmd"><code>bootproof tokens create --server ${baseUrl}</code></div>
-      <p>On the host, with the token that it printed:</p>
-      <div class="cmd"><code>bootproof agent enroll --server ${baseUrl} --token bp1.…</code></div>
+      <p>On the host, as root, with the token that it printed:</p>
+      <div class="cmd">
+        <code>BOOTPROOF_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}</code>
+      </div>
     </div>
   </section>`;
 }

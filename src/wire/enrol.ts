@@ -160,12 +160,13 @@ export async function sealEnrolment(enrolment: Enrolment, server: Signer): Promi
 }
 
 /**
- * The agent's side: takes the answer only from the server whose key the token pins, and only to this very request.
+ * The agent's side: takes the answer only from the server whose key the token pins, and only to this very request. Without a token
+ * (`serverFingerprint` null, by file alone) whoever carries the answer vouches for the server.
  * @throws {EnrolError} ENROL_ANSWER, ENROL_SERVER_KEY.
  */
 export async function openEnrolment(
   answer: EnrolAnswer,
-  asked: { readonly serverFingerprint: string; readonly publicKey: PublicKey; readonly nonce: string | null },
+  asked: { readonly serverFingerprint: string | null; readonly publicKey: PublicKey; readonly nonce: string | null },
   verify: Verify,
 ): Promise<{ readonly enrolment: Enrolment; readonly serverKey: PublicKey }> {
   const { envelope, value: enrolment } = open(answer.enrolment, ENROLMENT_TYPE, Enrolment, 'ENROL_ANSWER');
@@ -175,7 +176,7 @@ export async function openEnrolment(
   } catch (cause) {
     throw new EnrolError('ENROL_SERVER_KEY', "the server's key is not one that Bootproof takes", { cause });
   }
-  if (fingerprintOf(serverKey) !== asked.serverFingerprint)
+  if (asked.serverFingerprint !== null && fingerprintOf(serverKey) !== asked.serverFingerprint)
     throw new EnrolError(
       'ENROL_SERVER_KEY',
       `this is not the server that gave out the token: its key is ${fingerprintOf(serverKey)}, the token says ${asked.serverFingerprint}. Check the address; someone may stand between`,

@@ -129,7 +129,8 @@ test('by file from end to end: a request to approve, and reports to import', asy
   assert.equal((await agent('enroll', '--offline', '--out', request, ...where)).exit, EXIT.ok);
   const body = EnrolBody.parse(JSON.parse(readFileSync(request, 'utf8')));
   const opened = await openEnrolRequest(body, verifyInPool);
-  for (let i = 0; i < 2; i++) assert.equal((await agent('run', '--out', out, ...booted, ...where)).exit, EXIT.unknown);
+  for (let i = 0; i < 2; i++)
+    assert.equal((await agent('report', '--out', out, ...booted, ...where)).exit, EXIT.unknown);
   const lines = readFileSync(out, 'utf8').split('\n').slice(0, -1);
   assert.equal(lines.length, 2);
   for (const line of lines) {
@@ -208,13 +209,13 @@ test('to begin anew is one option, and a new host', async () => {
 test('reports that cannot be handed over are refused before one is sealed, and the digest may stand bare', async () => {
   const { home, where } = host();
   assert.equal((await agent('enroll', '--offline', '--out', join(home, 'request'), ...where)).exit, EXIT.ok);
-  await rejectsCode(() => agent('run', '--out', join(home, 'no/x'), ...booted, ...where), UsageError, 'USAGE');
+  await rejectsCode(() => agent('report', '--out', join(home, 'no/x'), ...booted, ...where), UsageError, 'USAGE');
   const { out } = await agent('status', '--json', ...where);
   const { lastReport, waiting } = JSON.parse(out) as Record<string, unknown>;
   assert.deepEqual([lastReport, waiting], [0, 0]);
   const bare = ['--backend', 'ostree', '--image', someDigest(3).slice('sha256:'.length)];
   const file = join(home, 'reports');
-  await agent('run', '--out', file, ...bare, ...where);
+  await agent('report', '--out', file, ...bare, ...where);
   const report = openReport(readFileSync(file).subarray(0, -1));
   assert.ok(report.kind === 'opened');
   assert.ok(JSON.stringify(report.value).includes(someDigest(3)));
@@ -236,14 +237,18 @@ const wrong: string[][] = [
   ['enroll', '--offline'],
   ['enroll', '--token', vector.token],
   ['run', '--exclude', '/usr/bin'],
-  ['run', '--every', '1s', '--out', 'x'],
+  ['run', '--out', 'x'],
+  ['report'],
+  ['report', '--every', '1s', '--out', 'x'],
+  ['import'],
+  ['import', '/nowhere/x'],
   ['run', '--backend', 'zfs'],
   ['run', '--image', 'foo'],
   ['run', '--image', 'oci:/srv/image'],
   ['run', '--image', `sha256:${'A'.repeat(64)}`],
   ['run', '--image', `sha512:${'a'.repeat(128)}`],
-  ['run', '--out', '/nowhere/x'],
-  ['run', '--out', '/dev/full'],
+  ['report', '--out', '/nowhere/x'],
+  ['report', '--out', '/dev/full'],
   ['enroll', '--offline', '--out', '/nowhere/x'],
   ['run', 'extra'],
   ['status', '--every', '1s'],
@@ -257,9 +262,10 @@ for (const args of wrong)
   });
 
 test('each has a help that names its options', async () => {
-  for (const name of ['enroll', 'run', 'status']) {
+  for (const name of ['enroll', 'run', 'report', 'import', 'status']) {
     const { exit, out } = await agent(name, '--help');
     assert.equal(exit, EXIT.ok);
     assert.match(out, /--state DIR/);
+    assert.match(out, /\nExit codes: 0 .*64 wrong use, 70 our own fault/s);
   }
 });
