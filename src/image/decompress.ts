@@ -134,7 +134,10 @@ async function* unzstd(input: Input, firstEnd: FirstEnd): AsyncGenerator<Buffer>
 
 const isSkippable = (magic: number): boolean => (magic & 0xffff_fff0) >>> 0 === 0x184d_2a50;
 
-/** Finds the end of the first frame that is not skippable by walking its blocks (RFC 8878, 3.1.1), without decoding them. */
+/**
+ * Finds the end of the first frame by walking its blocks (RFC 8878, 3.1.1), without decoding them. A skippable one is a frame, too:
+ * composefs-rs stops behind it.
+ */
 class FirstFrame {
   done = false;
   #need: 'magic' | 'skip' | 'descriptor' | 'block' = 'magic';
@@ -168,7 +171,8 @@ class FirstFrame {
     if (this.#need === 'magic') this.#need = isSkippable(value) ? 'skip' : 'descriptor';
     else if (this.#need === 'skip') {
       this.#jump = value;
-      this.#need = 'magic';
+      this.#last = true;
+      this.done = value === 0;
     } else if (this.#need === 'descriptor') {
       const single = (value & 0x20) !== 0;
       const contentSize = [single ? 1 : 0, 2, 4, 8][value >> 6]!;
