@@ -8,6 +8,11 @@ export function buildApp(services: ApiServices): Hono {
   const app = new Hono();
   // The API first: a report passes nothing that is there for pages.
   app.route('/', apiApp(services));
+  // Pages read as the API does: what ended a moment ago is over in every list and count.
+  app.use(async (_c, next) => {
+    await services.lapses.settled();
+    await next();
+  });
   app.route('/', webApp(services));
   return app;
 }

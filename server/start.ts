@@ -21,6 +21,7 @@ import { Load, Shares } from '#server/ingest/quota.ts';
 import { Refusals } from '#server/ingest/refusals.ts';
 import { Lapses } from '#server/decisions/lapse.ts';
 import { lapseChore, waiverWork } from '#server/jobs/lapse.ts';
+import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
@@ -118,6 +119,8 @@ const REVERIFY_MS = 24 * 3_600_000;
 const REFRESH_ROOTS_MS = 24 * 3_600_000;
 /** How soon what another process found out or took in is taken in here. */
 const WATCH_MS = 500;
+/** Previews that nobody applied go after a quarter of an hour, and soon after is soon enough. */
+const SWEEP_MS = 60_000;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
@@ -158,7 +161,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       ],
       jobsEveryMs,
     );
-    const judgements = new Lane(deps, [rejudgeWork(judging), policyWork(judging), waiverWork(judging)], jobsEveryMs);
+    const judgements = new Lane(
+      deps,
+      [rejudgeWork(judging), policyWork(judging), waiverWork(judging), bulkWork({ ...deps, wake: () => {} })],
+      jobsEveryMs,
+    );
     const lapses = new Lapses({ ...judging, log });
     const trusting = {
       ...judging,
@@ -218,6 +225,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     chores.start([
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
+      bulkChore(deps, SWEEP_MS),
       policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
       trustChore(trusting, WATCH_MS),
     ]);

@@ -1,8 +1,10 @@
 /** The API as one application: agents' routes first, then health, then people's routes behind the admin token. */
 import { bodyLimit } from 'hono/body-limit';
 import { API_BODY_BYTES_MAX, POLICY_BODY_BYTES_MAX } from '#src/limits.ts';
+import { FIRST_ADMIN } from '#server/access/principal.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { agentRoutes, takeReport } from './agents.ts';
+import { bulkRoutes } from './bulk.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
@@ -12,6 +14,8 @@ import { newApi, type Api } from './route.ts';
 import { tokenRoutes } from './tokens.ts';
 import { policyRoutes } from './policies.ts';
 import { trustRoutes } from './trust.ts';
+import { viewRoutes } from './views.ts';
+import { waiverRoutes } from './waivers.ts';
 import type { ApiServices } from './services.ts';
 
 /** Reports from files, by a person's hand (PROTOCOL 4). */
@@ -35,8 +39,11 @@ export function apiApp(services: ApiServices): Api {
     const token = bearerOf(c.req.header('authorization'));
     if (token === undefined || !(await services.access.isAdmin(token)))
       throw new ApiError('UNAUTHENTICATED', 'the admin token is asked for: Authorization: Bearer bp_admin_…');
-    c.set('actor', 'admin');
+    c.set('actor', FIRST_ADMIN.id);
+    c.set('principal', FIRST_ADMIN);
     c.header('Cache-Control', 'no-store');
+    // What ended a moment ago is over in every list and count before anything is read or decided.
+    await services.lapses.settled();
     await next();
   });
   api.post(CARRIED, (c) => takeReport(c, services, true));
@@ -49,6 +56,9 @@ export function apiApp(services: ApiServices): Api {
   tokenRoutes(api, services);
   trustRoutes(api, services);
   policyRoutes(api, services);
+  waiverRoutes(api, services);
+  bulkRoutes(api, services);
+  viewRoutes(api, services);
   api.all('/api/*', () => {
     throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
   });

@@ -2,12 +2,24 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
+import { FILTER_FLAGS, type FilterTerm } from '#src/finding/filter.ts';
+import { TREES } from '#src/manifest/entry.ts';
 import { JUDGEMENT_KINDS, SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
+import {
+  acknowledge,
+  assign,
+  comment,
+  groupOf,
+  timelineOf,
+  unacknowledge,
+  type Outcome as Decided,
+} from '#server/decisions/findings.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import type { FindingGroup, FindingWithGroup, Severity as SeverityNumber } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
+import { etagOf, IF_MATCH, instantOf, lineOf, Moment, Note, Q, readRevision, whoOf } from './deciding.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
-import { adminRoute, json, type Api } from './route.ts';
+import { adminRoute, body, json, type Api } from './route.ts';
 import { Finding, Group } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
@@ -15,7 +27,7 @@ type Located = FindingWithGroup & { readonly hostName: string; readonly silentAf
 
 /** A finding as the API tells it at `now`: on a host that fell silent, what is open is stale. */
 export function findingJson(finding: Located, now: Instant): z.infer<typeof Finding> {
-  const { group, status, severity } = finding;
+  const { group, severity } = finding;
   const { reason, controls, verdict: _, ...detail } = (finding.detail ?? {}) as Partial<FindingDetail>;
   return {
     host: { id: finding.hostId, name: finding.hostName },
@@ -25,22 +37,51 @@ export function findingJson(finding: Located, now: Instant): z.infer<typeof Find
     subject: group.subject,
     what: whatOf(group),
     severity: SEVERITIES[severity],
-    status: status !== 'resolved' && now >= finding.silentAfter ? 'stale' : status,
+    status: statusAt(finding, now),
     firstSeen: formatInstant(finding.firstSeen),
     openedAt: formatInstant(finding.openedAt),
     resolvedAt: finding.resolvedAt === null ? null : formatInstant(finding.resolvedAt),
     reopened: finding.reopened,
+    ...decidedJson(finding, now),
     reason: reason ?? null,
     controls: [...(controls ?? [])],
     detail,
   };
 }
 
+/** What people decided about it, as of now: what is over is told as over, whether or not a job has been at the row. */
+function decidedJson(finding: Located, now: Instant) {
+  const { disposition, until, ack, returned, waiverId, flappingUntil, reopened, status } = finding;
+  const isOver = until !== null && until <= now && disposition !== 'none';
+  const over =
+    disposition === 'waived'
+      ? { how: 'waiver_expired' as const, what: waiverId ?? '', at: until ?? now }
+      : { how: 'acknowledgement_over' as const, what: ack?.by ?? '', at: until ?? now };
+  const back = isOver ? over : returned;
+  return {
+    disposition: isOver ? ('none' as const) : disposition,
+    waiver: waiverId,
+    until: isOver || until === null ? null : formatInstant(until),
+    acknowledged:
+      isOver || ack === null ? null : { ...ack, at: formatInstant(ack.at), until: formatInstant(ack.until) },
+    returned: back === null ? null : { ...back, at: formatInstant(back.at) },
+    regressed: reopened > 0 && status !== 'resolved',
+    flapping: flappingUntil !== null && flappingUntil > now,
+  };
+}
+
+/** The status as of now. */
+function statusAt({ status, until, silentAfter }: Located, now: Instant): z.infer<typeof Finding>['status'] {
+  if (status === 'resolved') return status;
+  if (now >= silentAfter) return 'stale';
+  return until !== null && until <= now ? 'open' : status;
+}
+
 function whatOf({ kind, subject, signature }: Pick<FindingGroup, 'kind' | 'subject' | 'signature'>): string {
   return describe({ kind: kind as JudgementKind, subject, signature: String(signature) });
 }
 
-export function groupJson(group: FindingGroup): z.infer<typeof Group> {
+export function groupJson(group: FindingGroup, now: Instant): z.infer<typeof Group> {
   return {
     id: group.id,
     rule: group.rule,
@@ -52,6 +93,11 @@ export function groupJson(group: FindingGroup): z.infer<typeof Group> {
     open: group.isOpen,
     firstSeen: formatInstant(group.firstSeen),
     lastNewAt: formatInstant(group.lastNewAt),
+    status: group.status,
+    assignee: group.assignee,
+    revision: group.revision,
+    regressed: group.hosts.reopened > 0,
+    flapping: group.flappingUntil > now,
     hosts: { ...group.hosts },
   };
 }
@@ -66,8 +112,15 @@ const GroupParam = z.object({
     .openapi({ param: { name: 'id', in: 'path' } }),
 });
 
+const TABS = ['open', 'acknowledged', 'waived', 'resolved'] as const;
+
 const GroupQuery = z.strictObject({
-  status: z.enum(['open', 'all']).optional(),
+  q: Q,
+  tab: z.enum(TABS).optional(),
+  status: z
+    .enum(['open', 'all'])
+    .optional()
+    .openapi({ description: '`open`: present on some host, whatever people decided.' }),
   severity: queryList(SEVERITIES),
   rule: z.string().max(100).optional(),
   kind: z.enum(JUDGEMENT_KINDS).optional(),
@@ -115,6 +168,7 @@ const groupHosts = adminRoute({
 });
 
 const FindingQuery = z.strictObject({
+  q: Q,
   severity: queryList(SEVERITIES),
   status: queryList(['open', 'acknowledged', 'waived']),
   limit: LIMIT,
@@ -136,11 +190,137 @@ const listFindings = adminRoute({
   },
 });
 
-export function findingRoutes(api: Api, { store, clock }: ApiServices): void {
+const groupFacets = adminRoute({
+  method: 'get',
+  path: '/api/v1/groups/facets',
+  operationId: 'groupFacets',
+  tags: ['findings'],
+  request: { query: z.strictObject({ q: Q }) },
+  responses: {
+    200: json(
+      z.object({
+        tabs: z.record(z.enum(TABS), Total),
+        severity: z.record(z.string(), Total),
+        is: z.record(z.string(), Total),
+        tree: z.record(z.string(), Total),
+      }),
+      'How many groups each further word would leave; each number is the length of that list.',
+    ),
+  },
+});
+
+const groupTimeline = adminRoute({
+  method: 'get',
+  path: '/api/v1/groups/{id}/timeline',
+  operationId: 'groupTimeline',
+  tags: ['findings'],
+  request: { params: GroupParam, query: z.strictObject({ limit: LIMIT }) },
+  responses: {
+    200: json(
+      z.object({
+        items: z.array(
+          z.object({
+            kind: z.enum(['decision', 'opened', 'reopened', 'resolved']),
+            at: z.string(),
+            hosts: z.int().optional(),
+            actor: z.string().optional(),
+            action: z.string().optional(),
+            note: z.string().nullable().optional(),
+            before: z.unknown().optional(),
+            after: z.unknown().optional(),
+          }),
+        ),
+      }),
+      'What machines showed, by the minute, and what people decided, newest first.',
+    ),
+  },
+});
+
+const Outcome = z
+  .object({ changed: z.int(), skipped: z.array(z.object({ reason: z.string(), count: z.int() })) })
+  .openapi('Outcome', { description: 'How many findings changed; why the others did not.' });
+const outcomeJson = ({ changed, skipped }: Decided): z.infer<typeof Outcome> => ({ changed, skipped: [...skipped] });
+
+const AckBody = z.strictObject({
+  until: Moment.nullable().default(null).openapi({ description: 'At most 30 days; null: a week.' }),
+  note: Note.nullable().default(null),
+});
+const UnackBody = z.strictObject({ note: Note.nullable().default(null) });
+const FindingParam = z.object({
+  id: z
+    .string()
+    .max(64)
+    .openapi({ param: { name: 'id', in: 'path' } }),
+  group: z
+    .string()
+    .max(80)
+    .openapi({ param: { name: 'group', in: 'path' } }),
+});
+
+const decision = <const Path extends string, const Params extends z.ZodObject, const Schema extends z.ZodType>(
+  path: Path,
+  operationId: string,
+  params: Params,
+  schema: Schema,
+) =>
+  adminRoute({
+    method: 'post',
+    path,
+    operationId,
+    tags: ['findings'],
+    request: { params, body: body(schema) },
+    responses: { 200: json(Outcome, 'What became of it.') },
+  });
+const ackGroup = decision('/api/v1/groups/{id}/acknowledge', 'acknowledgeGroup', GroupParam, AckBody);
+const unackGroup = decision('/api/v1/groups/{id}/unacknowledge', 'unacknowledgeGroup', GroupParam, UnackBody);
+const ackFinding = decision(
+  '/api/v1/hosts/{id}/findings/{group}/acknowledge',
+  'acknowledgeFinding',
+  FindingParam,
+  AckBody,
+);
+const unackFinding = decision(
+  '/api/v1/hosts/{id}/findings/{group}/unacknowledge',
+  'unacknowledgeFinding',
+  FindingParam,
+  UnackBody,
+);
+
+const assignGroup = adminRoute({
+  method: 'post',
+  path: '/api/v1/groups/{id}/assign',
+  operationId: 'assignGroup',
+  tags: ['findings'],
+  request: {
+    params: GroupParam,
+    headers: IF_MATCH,
+    body: body(
+      z.strictObject({ assignee: z.string().min(1).max(200).nullable(), note: Note.nullable().default(null) }),
+    ),
+  },
+  responses: { 200: json(Group, 'Assigned.') },
+});
+
+const commentGroup = adminRoute({
+  method: 'post',
+  path: '/api/v1/groups/{id}/comments',
+  operationId: 'commentGroup',
+  tags: ['findings'],
+  request: { params: GroupParam, body: body(z.strictObject({ text: Note })) },
+  responses: { 201: json(z.object({ done: z.boolean() }), 'Kept, for good.') },
+});
+
+export function findingRoutes(api: Api, services: ApiServices): void {
+  const { store, clock } = services;
+
   api.openapi(listGroups, async (c) => {
     const query = c.req.valid('query');
-    const { status, severity, rule, kind, subject, sort = 'severity' } = query;
+    const { q, tab, status, severity, rule, kind, subject, sort = 'severity' } = query;
     const filter = {
+      line: await lineOf(q, store),
+      scope: whoOf(c).groups,
+      now: clock(),
+      ...(tab === undefined ? {} : { tab }),
       ...numbers(severity),
       ...(status === undefined ? {} : { status }),
       ...(rule === undefined ? {} : { rule }),
@@ -153,18 +333,84 @@ export function findingRoutes(api: Api, { store, clock }: ApiServices): void {
       cursor: parseCursor(query.cursor, bound, GroupCursor),
     });
     const total = totalJson(await store.read.countGroups(filter, COUNT_MAX));
-    return c.json({ items: page.items.map(groupJson), next: printCursor(page, bound), total }, 200);
+    return c.json(
+      { items: page.items.map((group) => groupJson(group, clock())), next: printCursor(page, bound), total },
+      200,
+    );
+  });
+
+  api.openapi(groupFacets, async (c) => {
+    const { q } = c.req.valid('query');
+    const base = { line: await lineOf(q, store), scope: whoOf(c).groups, now: clock() };
+    const count = async (more: object) => totalJson(await store.read.countGroups({ ...base, ...more }, COUNT_MAX));
+    const term = (field: 'is' | 'tree', value: string) => ({
+      line: [...base.line, { field, negated: false, values: [value] } as FilterTerm],
+    });
+    const tabs = await Promise.all(TABS.map(async (tab) => [tab, await count({ tab })] as const));
+    const severity = await Promise.all(
+      SEVERITIES.map(async (word, rank) => [word, await count({ severities: [rank] })] as const),
+    );
+    const flags = await Promise.all(FILTER_FLAGS.map(async (flag) => [flag, await count(term('is', flag))] as const));
+    const trees = await Promise.all(TREES.map(async (tree) => [tree, await count(term('tree', tree))] as const));
+    return c.json(
+      {
+        tabs: Object.fromEntries(tabs) as Record<(typeof TABS)[number], (typeof tabs)[0][1]>,
+        severity: Object.fromEntries(severity),
+        is: Object.fromEntries(flags),
+        tree: Object.fromEntries(trees),
+      },
+      200,
+    );
   });
 
   api.openapi(getGroup, async (c) => {
-    const group = await store.findings.group(c.req.valid('param').id);
-    if (group === undefined) throw new ApiError('FINDING_UNKNOWN', 'there is no such group of findings');
-    return c.json(groupJson(group), 200);
+    const group = await groupOf(c.req.valid('param').id, whoOf(c), services);
+    c.header('ETag', etagOf(group.revision));
+    return c.json(groupJson(group, clock()), 200);
+  });
+
+  api.openapi(groupTimeline, async (c) => {
+    const { id } = await groupOf(c.req.valid('param').id, whoOf(c), services);
+    const items = await timelineOf(id, c.req.valid('query').limit, services);
+    return c.json({ items: items.map((item) => ({ ...item, at: formatInstant(item.at) })) }, 200);
+  });
+
+  api.openapi(ackGroup, async (c) => {
+    const { until, note } = c.req.valid('json');
+    const terms = { until: until === null ? null : instantOf(until), note };
+    return c.json(outcomeJson(await acknowledge({ groupId: c.req.valid('param').id }, terms, whoOf(c), services)), 200);
+  });
+  api.openapi(unackGroup, async (c) => {
+    const { note } = c.req.valid('json');
+    return c.json(
+      outcomeJson(await unacknowledge({ groupId: c.req.valid('param').id }, note, whoOf(c), services)),
+      200,
+    );
+  });
+  api.openapi(ackFinding, async (c) => {
+    const { until, note } = c.req.valid('json');
+    const { id: hostId, group: groupId } = c.req.valid('param');
+    const terms = { until: until === null ? null : instantOf(until), note };
+    return c.json(outcomeJson(await acknowledge({ hostId, groupId }, terms, whoOf(c), services)), 200);
+  });
+  api.openapi(unackFinding, async (c) => {
+    const { id: hostId, group: groupId } = c.req.valid('param');
+    const { note } = c.req.valid('json');
+    return c.json(outcomeJson(await unacknowledge({ hostId, groupId }, note, whoOf(c), services)), 200);
+  });
+  api.openapi(assignGroup, async (c) => {
+    const revision = readRevision(c.req.valid('header')['if-match']);
+    const group = await assign(c.req.valid('param').id, { ...c.req.valid('json'), revision }, whoOf(c), services);
+    c.header('ETag', etagOf(group.revision));
+    return c.json(groupJson(group, clock()), 200);
+  });
+  api.openapi(commentGroup, async (c) => {
+    await comment(c.req.valid('param').id, c.req.valid('json').text, whoOf(c), services);
+    return c.json({ done: true }, 201);
   });
 
   api.openapi(groupHosts, async (c) => {
-    const group = await store.findings.group(c.req.valid('param').id);
-    if (group === undefined) throw new ApiError('FINDING_UNKNOWN', 'there is no such group of findings');
+    const group = await groupOf(c.req.valid('param').id, whoOf(c), services);
     const query = c.req.valid('query');
     const bound = boundTo(`groups/${group.id}/hosts`, query);
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ hostId: z.string() }));
@@ -175,8 +421,21 @@ export function findingRoutes(api: Api, { store, clock }: ApiServices): void {
 
   api.openapi(listFindings, async (c) => {
     const query = c.req.valid('query');
-    const { severity, status } = query;
-    const filter = { ...numbers(severity), ...(status === undefined ? {} : { statuses: status }) };
+    const { q, severity, status } = query;
+    const line = await lineOf(q, store);
+    if (line.some((term) => term.field === 'status' && (term.values as readonly string[]).includes('resolved')))
+      throw new ApiError(
+        'QUERY_INVALID',
+        'q: findings that are present are listed here; what is resolved is a tab of groups',
+        [{ parameter: 'q', detail: 'status:resolved is for groups' }],
+      );
+    const filter = {
+      line,
+      scope: whoOf(c).groups,
+      now: clock(),
+      ...numbers(severity),
+      ...(status === undefined ? {} : { statuses: status }),
+    };
     const bound = boundTo('findings', query);
     const page = await store.read.findings(filter, {
       limit: query.limit,

@@ -34,6 +34,25 @@ const API_PROBLEMS = {
   POLICY_MANAGED: 409,
   POLICY_CONFLICT: 409,
   CONFLICT: 409,
+  // Decisions.
+  FORBIDDEN: 403,
+  PRECONDITION_REQUIRED: 428,
+  STALE_DECISION: 412,
+  UNTIL_INVALID: 422,
+  WAIVER_UNKNOWN: 404,
+  WAIVER_STATE: 409,
+  WAIVER_OWN: 403,
+  WAIVER_ROLE: 403,
+  WAIVER_LIFE: 422,
+  WAIVER_SELECTOR: 422,
+  WAIVER_EMPTY: 422,
+  BULK_UNKNOWN: 404,
+  BULK_TOO_WIDE: 422,
+  BULK_OVER: 409,
+  VIEW_UNKNOWN: 404,
+  FILTER_SYNTAX: 400,
+  FILTER_FIELD: 400,
+  FILTER_VALUE: 400,
 } as const;
 type ApiCode = keyof typeof API_PROBLEMS;
 
@@ -60,6 +79,8 @@ type Extras = {
   readonly head?: number;
   readonly faults?: readonly Fault[];
   readonly retryAfter?: number;
+  /** What stands now, where somebody decided on what was before. */
+  readonly current?: { readonly revision: number };
 };
 
 /** The response to anything that was thrown. What is no refusal of ours is our own fault: logged whole, told in one word. */
@@ -101,7 +122,11 @@ function httpProblem(error: HTTPException): Document {
   return apiProblem('BODY_SYNTAX', 'the request cannot be read');
 }
 
-function respond(context: Context, document: Document, { check, accepts, head, faults, retryAfter }: Extras): Response {
+function respond(
+  context: Context,
+  document: Document,
+  { check, accepts, head, faults, retryAfter, current }: Extras,
+): Response {
   const wait = document.status === 503 || document.status === 429;
   return context.body(
     JSON.stringify({
@@ -109,12 +134,14 @@ function respond(context: Context, document: Document, { check, accepts, head, f
       ...(check === undefined ? {} : { check }),
       ...(accepts === undefined ? {} : { accepts }),
       ...(head === undefined ? {} : { head }),
+      ...(current === undefined ? {} : { current }),
       ...(faults === undefined || faults.length === 0 ? {} : { errors: faults }),
     }),
     document.status as 400,
     {
       'Content-Type': PROBLEM_MEDIA_TYPE,
       ...(wait ? { 'Retry-After': String(retryAfter ?? RETRY_AFTER_SECONDS) } : {}),
+      ...(current === undefined ? {} : { ETag: `"${current.revision}"` }),
       ...(document.status === 401 ? { 'WWW-Authenticate': 'Bearer realm="bootproof"' } : {}),
     },
   );

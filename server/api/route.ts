@@ -2,11 +2,13 @@
 import { createRoute, OpenAPIHono, type RouteConfig } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { z } from 'zod';
+import type { Principal } from '#server/access/principal.ts';
 import type { Act } from '#server/store/records.ts';
 import { ApiError, type Fault } from './problem.ts';
 import { Problem } from './schemas.ts';
 
-export type Env = { Variables: { actor: string } };
+/** `actor` is the principal's id. */
+export type Env = { Variables: { actor: string; principal: Principal } };
 export type Api = OpenAPIHono<Env>;
 
 export function newApi(): Api {

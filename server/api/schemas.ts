@@ -136,7 +136,16 @@ export const Group = z
     open: z.boolean(),
     firstSeen: Time,
     lastNewAt: Time,
-    hosts: z.object({ open: Count, acknowledged: Count, waived: Count, ever: Count }),
+    status: z
+      .enum(['open', 'acknowledged', 'waived', 'resolved'])
+      .openapi({ description: 'The first of these that it is on some host: the tab in which it is listed.' }),
+    assignee: z.string().nullable(),
+    revision: Count.openapi({ description: 'Of its assignment; If-Match names it.' }),
+    regressed: z.boolean().openapi({ description: 'On some host it is back after it was resolved.' }),
+    flapping: z.boolean().openapi({ description: 'On some host it opened and ended four times within a day.' }),
+    hosts: z
+      .object({ open: Count, acknowledged: Count, waived: Count, ever: Count, reopened: Count })
+      .openapi({ description: 'Where a filter names hosts: of those alone.' }),
   })
   .openapi('FindingGroup', { description: 'The same finding on many hosts.' });
 
@@ -154,6 +163,28 @@ export const Finding = z
     openedAt: Time,
     resolvedAt: TimeOrNull,
     reopened: Count,
+    disposition: z
+      .enum(['none', 'acknowledged', 'waived'])
+      .openapi({ description: 'What people decided; on a silent host the status is stale all the same.' }),
+    waiver: z.string().nullable().openapi({ description: 'The waiver that covers it, or the last one that did.' }),
+    until: TimeOrNull.openapi({ description: 'When the waiver or acknowledgement ends.' }),
+    acknowledged: z.object({ by: z.string(), at: Time, until: Time, note: z.string().nullable() }).nullable(),
+    returned: z
+      .object({
+        how: z.enum([
+          'waiver_expired',
+          'waiver_revoked',
+          'waiver_changed',
+          'acknowledgement_over',
+          'acknowledgement_withdrawn',
+        ]),
+        what: z.string(),
+        at: Time,
+      })
+      .nullable()
+      .openapi({ description: 'Why it is open again that people had decided about.' }),
+    regressed: z.boolean(),
+    flapping: z.boolean(),
     reason: z.string().nullable(),
     controls: z.array(z.string()),
     detail: z.unknown(),

@@ -168,7 +168,7 @@ export async function carryOn(id: string, deps: BulkDeps, limit = Infinity, sign
   if (bulk === undefined) throw new DecisionError('BULK_UNKNOWN', 'there is no such act');
   if (bulk.state !== 'applying') return bulk;
   const plan = await planOf(bulk, deps);
-  for (let done = 0; done < limit; ) {
+  for (let done = 0; done < limit;) {
     if (signal?.aborted === true) break;
     const by = { actor: bulk.actor, at: bulk.appliedAt ?? clock() };
     const looked = await store.bulks.step(id, Math.min(BULK_CHUNK, limit - done), plan, by);

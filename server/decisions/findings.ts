@@ -186,13 +186,16 @@ export async function assign(
   deps: FindingDeps,
 ): Promise<FindingGroup> {
   mustBe(who, 'assign findings', 'operator', 'reviewer', 'admin');
-  const before = await groupOf(groupId, who, deps);
-  if (!(await deps.store.findings.assign(groupId, revision, assignee, actOf(who, deps.clock(), note))))
+  await groupOf(groupId, who, deps);
+  const done = await deps.store.findings.assign(groupId, revision, assignee, actOf(who, deps.clock(), note));
+  const now = await groupOf(groupId, who, deps);
+  if (!done)
     throw new DecisionError(
       'STALE_DECISION',
-      `it was assigned to ${before.assignee ?? 'nobody'} meanwhile; look again and decide on that`,
+      `it was assigned to ${now.assignee ?? 'nobody'} meanwhile; look again and decide on that`,
+      { revision: now.revision },
     );
-  return groupOf(groupId, who, deps);
+  return now;
 }
 
 /** A remark on a group, for good: the trail is not edited. */

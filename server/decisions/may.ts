@@ -22,7 +22,15 @@ export class DecisionError extends BootproofError<
   | 'BULK_TOO_WIDE'
   /** The preview is over, was applied already, or cannot be taken back any more. */
   | 'BULK_OVER'
-> {}
+> {
+  /** What stands now, of a decision about something older. */
+  readonly current: { readonly revision: number } | undefined;
+
+  constructor(code: DecisionError['code'], message: string, current?: { readonly revision: number }) {
+    super(code, message);
+    this.current = current;
+  }
+}
 
 /** @throws {DecisionError} FORBIDDEN unless the asker has one of these roles. */
 export function mustBe(who: Principal, what: string, ...roles: readonly Role[]): void {

@@ -231,6 +231,7 @@ function expectRevision(waiver: Waiver, revision: number): void {
   throw new DecisionError(
     'STALE_DECISION',
     `${waiver.id} was changed meanwhile (it is at revision ${waiver.revision}, you read ${revision}); look again and decide on that`,
+    { revision: waiver.revision },
   );
 }
 

@@ -1,0 +1,342 @@
+/** Waivers from the request to their end, through the real store, intake and API, on both engines (docs/findings.md 3). */
+import assert from 'node:assert/strict';
+import { WaiverError } from '#src/finding/waiver.ts';
+import {
+  changeWaiver,
+  decideWaiver,
+  previewWaiver,
+  requestWaiver,
+  termsOf,
+  type WaiverDraft,
+} from '#server/decisions/waivers.ts';
+import { DecisionError } from '#server/decisions/may.ts';
+import { viewOf } from '#server/standing.ts';
+import { rejectsCode } from '#test/throws.ts';
+import { HOUR, T0, type TestServer } from '../fleet.ts';
+import { ALICE, BOB, DAY, deciding, fleet, groupAt, hostAs, ODD, odd, onBoth, person, shows } from './people.ts';
+
+const draft = (more: Partial<WaiverDraft> = {}): WaiverDraft => ({
+  kind: 'accepted_risk',
+  title: 'odd stays',
+  justification: 'The vendor mends it next week.',
+  compensating: null,
+  ticket: null,
+  selector: { subject: { exact: ODD }, content: 'pinned' },
+  ceiling: null,
+  startsAt: null,
+  expiresAt: T0 + 14 * DAY,
+  ...more,
+});
+
+async function approved(server: TestServer, more: Partial<WaiverDraft> = {}) {
+  const deps = deciding(server);
+  const waiver = await requestWaiver(draft(more), ALICE, deps);
+  return { deps, ...(await decideWaiver(waiver.id, 1, { kind: 'approve', note: 'agreed' }, BOB, deps)) };
+}
+
+/** Hosts by verdict, those that some have. */
+const verdicts = async (server: TestServer) =>
+  Object.fromEntries(Object.entries((await server.api('/api/v1/verdicts')).body).filter(([, count]) => count !== 0));
+const statuses = async (server: TestServer, q = '') =>
+  (await server.api(`/api/v1/findings?limit=200&q=${encodeURIComponent(q)}`)).body.items.map(
+    ({ host, status }: { host: { name: string }; status: string }) => `${host.name} ${status}`,
+  );
+
+onBoth(
+  'asked for by one, approved by another: the hosts follow in the same breath, and the waiver is told',
+  async (server) => {
+    const [a] = await fleet(server);
+    const deps = deciding(server);
+    assert.equal((await a.told()).verdict, 'drifted');
+    const waiver = await requestWaiver(draft(), ALICE, deps);
+    assert.deepEqual([waiver.id, waiver.ceiling, waiver.decision], ['W-1', 'high', 'requested']);
+    assert.equal((await a.told()).verdict, 'drifted', 'a request has no effect');
+    await rejectsCode(
+      () => decideWaiver('W-1', 1, { kind: 'approve', note: null }, ALICE, deps),
+      WaiverError,
+      'WAIVER_OWN',
+    );
+    await rejectsCode(
+      () => decideWaiver('W-1', 9, { kind: 'approve', note: null }, BOB, deps),
+      DecisionError,
+      'STALE_DECISION',
+    );
+    const acted = await decideWaiver('W-1', 1, { kind: 'approve', note: 'agreed' }, BOB, deps);
+    assert.deepEqual([acted.hosts, acted.pending, acted.waiver.alone], [2, false, false]);
+    const told = await a.told();
+    assert.match(told.sentence, /^compliant \(.*1 waived/);
+    assert.deepEqual([told.findings.waived, told.findings.open.high, told.integrity.state], [1, 0, 'intact']);
+    assert.deepEqual(await verdicts(server), { compliant: 3 });
+    const group = await groupAt(server);
+    assert.deepEqual(
+      [group.status, group.hosts],
+      ['waived', { open: 0, acknowledged: 0, waived: 2, ever: 2, reopened: 0 }],
+    );
+    const detail = (await server.api('/api/v1/waivers/W-1')).body;
+    assert.deepEqual([detail.state, detail.covers], ['active', { findings: 2, hosts: 2 }]);
+    const trail = (await server.api('/api/v1/waivers/W-1/history')).body.items;
+    assert.deepEqual(
+      trail.map(({ actor, action }: { actor: string; action: string }) => `${actor} ${action}`),
+      ['bob waiver.approve', 'alice waiver.request'],
+    );
+    assert.deepEqual(
+      [trail[0].note, trail[0].before.decision, trail[0].after.decision],
+      ['agreed', 'requested', 'approved'],
+    );
+  },
+);
+
+onBoth('holds for findings that come later, and for no other content', async (server) => {
+  const [, b, c] = await fleet(server);
+  await approved(server);
+  await shows(c, odd());
+  assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 waived', 'web-3 waived']);
+  assert.equal((await c.told()).verdict, 'compliant');
+  await shows(b, odd('another'));
+  assert.equal((await b.told()).verdict, 'drifted');
+  assert.deepEqual(
+    (await b.findings()).map(({ status }) => status),
+    ['open'],
+  );
+});
+
+onBoth('past its end it has no effect, though no job has run: verdicts, lists, counts, findings', async (server) => {
+  const [a] = await fleet(server);
+  const { waiver } = await approved(server, { expiresAt: T0 + 10 * 60_000 });
+  const { store } = server.server;
+  const later = waiver.expiresAt;
+  // The server's own clock stands still: nothing is brought after, only the reader is later.
+  for (const [now, verdict] of [
+    [later - 1, 'compliant'],
+    [later, 'drifted'],
+  ] as const) {
+    const host = (await store.hosts.get(a.id))!;
+    const view = viewOf(host, now);
+    assert.deepEqual([view.verdict, view.since === later], [verdict, verdict === 'drifted']);
+    const counted: Record<string, number> = Object.fromEntries(
+      (await store.read.verdicts(now)).map(({ verdict, count }) => [verdict, count]),
+    );
+    assert.deepEqual({ ...counted }, verdict === 'compliant' ? { compliant: 3 } : { compliant: 1, drifted: 2 });
+    for (const sort of ['name', 'attention'] as const)
+      for (const each of ['compliant', 'drifted']) {
+        const filter = { now, verdicts: [each] };
+        const page = await store.read.hosts(filter, sort, { cursor: null, limit: 10 });
+        assert.equal(page.items.length, counted[each] ?? 0, `${each} by ${sort}`);
+        assert.deepEqual(await store.read.countHosts(filter, 10), { count: counted[each] ?? 0, exact: true });
+      }
+    const seen: string[] = [];
+    for (let cursor = null as Parameters<typeof store.read.hosts>[2]['cursor']; ;) {
+      const page = await store.read.hosts({ now }, 'attention', { cursor, limit: 1 });
+      seen.push(...page.items.map(({ name }) => name));
+      cursor = page.next;
+      if (cursor === null) break;
+    }
+    assert.deepEqual([...seen].sort(), ['web-1', 'web-2', 'web-3']);
+    if (verdict === 'drifted') assert.equal(seen[2], 'web-3', 'what drifted needs attention first');
+  }
+  // A person reads: rows and counters are brought after before the answer.
+  server.time.now = later + 1;
+  assert.deepEqual(await verdicts(server), { compliant: 1, drifted: 2 });
+  const group = await groupAt(server);
+  assert.deepEqual([group.status, group.hosts.open, group.hosts.waived], ['open', 2, 0]);
+  const [finding] = (await server.api(`/api/v1/hosts/${a.id}/findings`)).body.items;
+  assert.deepEqual([finding.status, finding.returned.how, finding.returned.what], ['open', 'waiver_expired', 'W-1']);
+  assert.equal((await server.api('/api/v1/waivers/W-1')).body.state, 'expired');
+  await server.settle();
+  const told = await a.told();
+  assert.deepEqual([told.verdict, told.since], ['drifted', new Date(later).toISOString()]);
+  const trail = (await server.api('/api/v1/waivers/W-1/history')).body.items;
+  assert.equal(trail.filter(({ action }: { action: string }) => action === 'waiver.expire').length, 1);
+});
+
+onBoth(
+  'revoked: what it covered is open at once; a report judged under the old list cannot bring it back',
+  async (server) => {
+    const [a] = await fleet(server);
+    const { deps, waiver } = await approved(server);
+    const { store } = server.server;
+    const old = await deps.waivers.reaching((await store.hosts.get(a.id))!, null);
+    await decideWaiver('W-1', waiver.revision, { kind: 'revoke', reason: 'mended' }, BOB, deps);
+    assert.deepEqual(await verdicts(server), { compliant: 1, drifted: 2 });
+    const [finding] = (await server.api(`/api/v1/hosts/${a.id}/findings`)).body.items;
+    assert.deepEqual([finding.status, finding.returned.how], ['open', 'waiver_revoked']);
+    const host = (await store.hosts.get(a.id))!;
+    const groupId = finding.group;
+    const late = { groupId, to: { kind: 'waived', waiverId: 'W-1', until: waiver.expiresAt } } as const;
+    const [result] = await store.intake([
+      { hostId: a.id, expectRevision: host.revision, at: T0, disposals: [late], waiverStamp: old.stamp },
+    ]);
+    assert.equal(result?.kind, 'conflict');
+  },
+);
+
+onBoth(
+  'resolved and back again: a waiver that still holds comes back with it, an acknowledgement does not',
+  async (server) => {
+    const [a, b] = await fleet(server);
+    const { id } = await groupAt(server);
+    await server.api(`/api/v1/hosts/${b.id}/findings/${id}/acknowledge`, { method: 'POST', body: {} });
+    await approved(server, { selector: { subject: { exact: ODD }, content: 'pinned', hosts: { ids: [a.id] } } });
+    assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 acknowledged']);
+    for (const host of [a, b]) await shows(host);
+    assert.deepEqual(await statuses(server), []);
+    for (const host of [a, b]) await shows(host, odd());
+    assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 open']);
+    assert.equal((await groupAt(server)).regressed, true);
+  },
+);
+
+onBoth('above its ceiling, on other hosts and before its day it covers nothing', async (server) => {
+  const [a, b] = await fleet(server);
+  await approved(server, { ceiling: 'medium' });
+  assert.deepEqual((await statuses(server)).sort(), ['web-1 open', 'web-2 open']);
+  await server.server.store.hosts.setGroup(a.id, 'lab', { actor: 'admin', at: T0 });
+  await approved(server, { selector: { subject: { exact: ODD }, content: 'pinned', hosts: { groups: ['lab'] } } });
+  assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 open']);
+  const { waiver } = await approved(server, { startsAt: T0 + HOUR });
+  assert.deepEqual((await server.api(`/api/v1/waivers/${waiver.id}`)).body.state, 'approved');
+  assert.deepEqual((await statuses(server, `host:${b.id}`)).sort(), ['web-2 open']);
+  server.time.now = T0 + HOUR;
+  await b.sendSame();
+  await server.settle();
+  assert.deepEqual(await statuses(server, 'host:web-2'), ['web-2 waived']);
+});
+
+onBoth('an approver reaches no further than their host groups', async (server) => {
+  const [a] = await fleet(server);
+  const deps = deciding(server);
+  await server.server.store.hosts.setGroup(a.id, 'lab', { actor: 'admin', at: T0 });
+  await requestWaiver(draft(), ALICE, deps);
+  await decideWaiver('W-1', 1, { kind: 'approve', note: null }, person('carol', { groups: ['lab'] }), deps);
+  assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 open']);
+});
+
+onBoth('an extension keeps the date that was asked for, and is decided like the waiver itself', async (server) => {
+  await fleet(server);
+  const { deps, waiver } = await approved(server);
+  const later = T0 + 80 * DAY;
+  const asked = await decideWaiver(
+    'W-1',
+    waiver.revision,
+    { kind: 'extend', expiresAt: later, note: 'vendor is late' },
+    ALICE,
+    deps,
+  );
+  assert.deepEqual([asked.waiver.expiresAt, asked.waiver.extension?.expiresAt], [waiver.expiresAt, later]);
+  await rejectsCode(
+    () => decideWaiver('W-1', asked.waiver.revision, { kind: 'approve', note: null }, ALICE, deps),
+    WaiverError,
+    'WAIVER_OWN',
+  );
+  const done = await decideWaiver('W-1', asked.waiver.revision, { kind: 'approve', note: null }, BOB, deps);
+  assert.deepEqual(
+    [done.waiver.expiresAt, done.waiver.extension, done.waiver.requestedAt],
+    [later, null, waiver.requestedAt],
+  );
+  const until = (await server.api('/api/v1/findings')).body.items.map((finding: { until: string }) => finding.until);
+  assert.deepEqual(until, [new Date(later).toISOString(), new Date(later).toISOString()]);
+  await rejectsCode(
+    () =>
+      decideWaiver(
+        'W-1',
+        done.waiver.revision,
+        { kind: 'extend', expiresAt: T0 + 120 * DAY, note: 'more' },
+        ALICE,
+        deps,
+      ),
+    WaiverError,
+    'WAIVER_LIFE',
+  );
+});
+
+onBoth('a change clears nothing that it leaves out, and what was decided on stays', async (server) => {
+  await fleet(server);
+  const deps = deciding(server);
+  const before = await requestWaiver(draft({ ticket: 'OPS-1', compensating: 'watched' }), ALICE, deps);
+  const after = await changeWaiver('W-1', 1, { title: 'odd stays a while' }, ALICE, deps);
+  assert.deepEqual(after, { ...before, title: 'odd stays a while', revision: 2 });
+  await decideWaiver('W-1', 2, { kind: 'approve', note: null }, BOB, deps);
+  await rejectsCode(() => changeWaiver('W-1', 3, { expiresAt: T0 + DAY }, ALICE, deps), WaiverError, 'WAIVER_STATE');
+  const told = await server.api('/api/v1/waivers/W-1');
+  assert.equal(told.headers.get('etag'), '"3"');
+});
+
+onBoth('a preview says what would change, and warns', async (server) => {
+  const hosts = await fleet(server);
+  await shows(hosts[1], odd(), odd('y', '/usr/bin/other'));
+  const deps = deciding(server);
+  const terms = await termsOf(draft(), ALICE, deps);
+  const found = await previewWaiver(terms, ALICE, deps);
+  assert.deepEqual([found.findings, found.hosts, found.groups, found.compliant, found.complete], [2, 2, 1, 1, true]);
+  assert.equal(found.text, 'matches 2 open findings on 2 hosts, 1 group; would change 1 host to compliant');
+  assert.deepEqual(
+    found.warnings.map(({ code }) => code),
+    ['MANY_HOSTS'],
+  );
+  await approved(server);
+  assert.deepEqual(await verdicts(server), { compliant: 2, drifted: 1 }, 'as foretold');
+});
+
+const REFUSED: readonly [string, Partial<WaiverDraft>, string][] = [
+  ['an end in the past', { expiresAt: T0 - 1 }, 'WAIVER_LIFE'],
+  ['a high finding for 91 days', { expiresAt: T0 + 91 * DAY }, 'WAIVER_LIFE'],
+  ['a critical one for 31 days', { ceiling: 'critical', expiresAt: T0 + 31 * DAY }, 'WAIVER_LIFE'],
+  ['a beginning next year', { startsAt: T0 + 100 * DAY, expiresAt: T0 + 110 * DAY }, 'WAIVER_LIFE'],
+  ['nothing to pin', { selector: { subject: { exact: '/usr/bin/none' }, content: 'pinned' } }, 'WAIVER_EMPTY'],
+  ['everything', { selector: { content: 'any' } }, 'WAIVER_SELECTOR'],
+  ['a glob that is none', { selector: { subject: { glob: '/usr/[' }, content: 'any' } }, 'WAIVER_SELECTOR'],
+];
+onBoth('refuses what no waiver may be', async (server) => {
+  await fleet(server);
+  const deps = deciding(server);
+  for (const [name, more, code] of REFUSED)
+    await assert.rejects(
+      () => requestWaiver(draft(more), ALICE, deps),
+      (error) => (error as { code?: string }).code === code,
+      name,
+    );
+  const operator = person('oscar', { roles: ['operator'] });
+  const any = draft({ selector: { subject: { exact: ODD }, content: 'any' } });
+  await rejectsCode(() => requestWaiver(any, operator, deps), DecisionError, 'FORBIDDEN');
+  await rejectsCode(
+    () => requestWaiver(draft(), person('vera', { roles: ['auditor'] }), deps),
+    DecisionError,
+    'FORBIDDEN',
+  );
+  assert.deepEqual((await server.api('/api/v1/waivers')).body.items, []);
+});
+
+onBoth('over HTTP: If-Match is asked for, one person needs single-person mode, and that is shown', async (server) => {
+  await hostAs(server, 'web-9').then((host) => shows(host, odd()));
+  const body = {
+    kind: 'mitigated',
+    title: 'odd',
+    justification: 'because',
+    selector: { subject: { exact: ODD } },
+    expiresAt: '2026-12-01',
+  };
+  const preview = await server.api('/api/v1/waivers/preview', { method: 'POST', body });
+  assert.equal(preview.body.text, 'matches 1 open finding on 1 host, 1 group; would change 1 host to compliant');
+  const made = await server.api('/api/v1/waivers', { method: 'POST', body });
+  assert.deepEqual([made.status, made.body.expiresAt], [201, '2026-12-02T00:00:00.000Z']);
+  const approve = (ifMatch?: string) =>
+    server.server.app.request('/api/v1/waivers/W-1/approve', {
+      method: 'POST',
+      body: '{}',
+      headers: {
+        authorization: `Bearer ${server.admin}`,
+        'content-type': 'application/json',
+        ...(ifMatch === undefined ? {} : { 'if-match': ifMatch }),
+      },
+    });
+  assert.equal((await approve()).status, 428);
+  const stale = await approve('"7"');
+  assert.deepEqual([stale.status, stale.headers.get('etag')], [412, '"1"']);
+  assert.equal((await approve('"1"')).status, 403);
+  await server.api('/api/v1/settings/waivers', { method: 'PUT', body: { singlePerson: true } });
+  const done = await approve('"1"');
+  assert.equal(done.status, 200);
+  assert.equal(((await done.json()) as { waiver: { alone: boolean } }).waiver.alone, true);
+  const unknown = await server.api('/api/v1/waivers', { method: 'POST', body: { ...body, forEver: true } });
+  assert.deepEqual([unknown.status, unknown.body.errors[0].pointer], [400, '/forEver']);
+});
