@@ -1,5 +1,5 @@
 /** The server under load for bench/intake.ts, in a process of its own: SQLite or PostgreSQL, one synthetic image of 60,000 paths. */
-import { readPolicy } from '#server/serve.ts';
+import { policySource } from '#server/serve.ts';
 import { startServer } from '#server/start.ts';
 import { builderOf, image, SOURCE } from '#test/server/fleet.ts';
 import { treeOfPaths } from './intaketree.ts';
@@ -7,7 +7,7 @@ import { treeOfPaths } from './intaketree.ts';
 const os = image('bench', treeOfPaths());
 const server = await startServer({
   storeUrl: process.argv[2]!,
-  policy: await readPolicy(undefined),
+  policy: await policySource(undefined),
   listen: { host: '127.0.0.1', port: 0 },
   sources: [{ reference: SOURCE }],
   build: builderOf([os]),

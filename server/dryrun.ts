@@ -11,13 +11,15 @@ import { evaluate, type Evaluation, type Evidence } from '#src/policy/evaluate.t
 import type { Judgement, Severity } from '#src/policy/judgement.ts';
 import type { Deps } from '#server/deps.ts';
 import { decideOn, type Reaching } from '#server/exempt.ts';
-import { evidenceOf, findingsAfter, type JudgeDeps } from '#server/ingest/judge.ts';
+import { evidenceOf, findingsAfter, type JudgeDeps, type Provenances } from '#server/ingest/judge.ts';
+import type { KnownImages } from '#server/ingest/known.ts';
 import { lastFull, occasionOf } from '#server/ingest/rejudge.ts';
 import { standingFrom } from '#server/standing.ts';
 import type { FindingWithGroup, Host } from '#server/store/records.ts';
 import type { HostCursor, Store } from '#server/store/store.ts';
 
-export type DryRunDeps = Omit<JudgeDeps, 'store' | 'policies'> & Pick<Deps, 'clock'> & { readonly store: Store };
+export type DryRunDeps = Pick<JudgeDeps, 'waivers'> &
+  Pick<Deps, 'clock'> & { readonly store: Store; readonly images: KnownImages; readonly trust: Provenances };
 
 /** One rule and what it would find more, or no longer. Counts are findings: one a host and thing. */
 export type RuleChange = {

@@ -1,7 +1,7 @@
 /** A server in this process: store, keys, intake, jobs, HTTP, wired from what is handed in; and its orderly end. */
 import { randomBytes } from 'node:crypto';
 import type { Server } from 'node:http';
-import { arch } from 'node:os';
+import { arch, availableParallelism } from 'node:os';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '#src/clock.ts';
@@ -15,7 +15,11 @@ import { allowSource, sourcePattern } from '#server/decisions/sources.ts';
 import { Answers } from '#server/ingest/answers.ts';
 import { Batch } from '#server/ingest/batch.ts';
 import { Enrolments } from '#server/ingest/enrol.ts';
+import { Examiner, LocalLooker, type Looker, type LookerDeps, type Lookups } from '#server/ingest/examiner.ts';
+import { HostReads } from '#server/ingest/hostreads.ts';
+import { JudgePool } from '#server/ingest/judgepool.ts';
 import { KnownImages } from '#server/ingest/known.ts';
+import { NotedImages } from '#server/ingest/noted.ts';
 import { Pipeline } from '#server/ingest/pipeline.ts';
 import { Load, Shares } from '#server/ingest/quota.ts';
 import { Refusals } from '#server/ingest/refusals.ts';
@@ -38,7 +42,7 @@ import { KnownTrust, trustAllJob } from '#server/trust/known.ts';
 import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
-import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND } from '#src/limits.ts';
+import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND, JUDGE_THREADS_MAX, KNOWN_TEXT_BYTES_MAX } from '#src/limits.ts';
 import { VERSION } from '#src/version.ts';
 import { buildApp } from './app.ts';
 import type { Deps, Log } from './deps.ts';
@@ -129,12 +133,15 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
   const store = await openStore(options.storeUrl);
   let listening: Listening | undefined;
+  let examiner: Examiner | undefined;
   try {
     const keys = await serverKeys(store, random);
     const deps = { store, keys, clock, random, log, verify: verifyInPool };
     const access = new Access(deps);
     const batch = new Batch(store);
-    const images = new KnownImages(store);
+    const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
+    const noted = new NotedImages(store);
+    const hosts = new HostReads(store);
     const basis = await Basis.open(options.trust ?? null, options.rootRefreshes ?? [], store, {
       actor: 'configuration',
       at: clock(),
@@ -145,10 +152,35 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const policies = await openPolicies(options.policy, deps);
     const answers = new Answers(deps, (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery);
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
-    const pipeline = new Pipeline({ ...deps, batch, images, trust, waivers, answers, refusals, shares, policies });
+    const lookups: Lookups = {
+      admit: async (id) => {
+        const host = await hosts.get(id);
+        return { host, wait: host === undefined ? 0 : shares.wait(id, clock()) };
+      },
+      provenances: trust,
+    };
+    const looking = { ...deps, lookups, images, ticketKeys: keys.tickets };
+    examiner = new Examiner('kind' in options.policy ? inThreads(looking) : new LocalLooker(looking), {
+      store,
+      waivers,
+      policies,
+    });
+    const pipeline = new Pipeline({
+      ...deps,
+      batch,
+      hosts,
+      examiner,
+      images,
+      noted,
+      trust,
+      answers,
+      refusals,
+      shares,
+      policies,
+    });
     const enrolments = new Enrolments({ ...deps, policies });
 
-    const judging = { store, clock, batch, images, trust, waivers, policies };
+    const judging = { store, clock, batch, examiner, images, trust, waivers, policies };
     const builds = new Lane(
       deps,
       [
@@ -198,7 +230,9 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       basis,
       batch,
       enrolments,
+      examiner,
       images,
+      noted,
       trust,
       waivers,
       lapses,
@@ -245,14 +279,25 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
         await Promise.all([builds.close(), judgements.close(), trusts.close(), roots.close()]);
         await batch.drain();
         await refusals.close();
+        await examiner?.close();
         await store.close();
       },
     };
   } catch (error) {
     if (listening !== undefined) await closeHttp(listening.server);
+    await examiner?.close();
     await store.close();
     throw error;
   }
+}
+
+/** In threads beside the event loop, which read the policy that counts from the store. */
+function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 'store' | 'log'>): Looker {
+  const policy = async (n: number) => (await store.policies.get(n))!.documents;
+  return new JudgePool(
+    { store, lookups, log, policy, ticketKeys: ticketKeys.keys },
+    { threads: Math.min(JUDGE_THREADS_MAX, availableParallelism()), textBytes: KNOWN_TEXT_BYTES_MAX },
+  );
 }
 
 function registryOf({ registry = {} }: StartOptions) {

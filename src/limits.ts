@@ -199,6 +199,24 @@ export const INTAKE_PENDING_MAX = 4096;
 /** Bytes of reports under way at once in a server process, decoded: eight of the largest, thousands of usual ones. */
 export const INTAKE_BYTES_MAX = 96 * 1024 * 1024;
 
+/** A report that is read and judged on the event loop, bytes of its envelope: a `same` has about 1,100, one that names dropped ranges more. */
+export const SAME_BYTES_MAX = 8 * 1024;
+
+/** Threads that judge full reports: beyond, the one process that commits is what they wait for. */
+export const JUDGE_THREADS_MAX = 4;
+
+/** Full reports in one such thread at once: while one waits for the store or its commit, the next is read. Each may be 8 MiB, parsed some times that. */
+export const JUDGE_AT_ONCE = 4;
+
+/** Full reports that wait for a thread; with the usual 100 lines of drift they are some seconds of work. */
+export const JUDGE_WAITING_MAX = 256;
+
+/** When a host whose full report found no place comes again. */
+export const JUDGE_RETRY_SECONDS = 15;
+
+/** Heap of such a thread, MB: its share of the manifest texts, and four of the largest reports with what they are compared with. */
+export const JUDGE_HEAP_MB = 1024;
+
 /** Bodies of people's requests: forms and small JSON documents. */
 export const API_BODY_BYTES_MAX = 64 * 1024;
 

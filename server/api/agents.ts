@@ -2,12 +2,13 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { Context } from 'hono';
-import { BodyError, readBody } from '#server/ingest/body.ts';
-import { ReportError } from '#server/ingest/pipeline.ts';
+import { BodyError, isSmall, readBody } from '#server/ingest/body.ts';
+import type { Hold } from '#server/ingest/quota.ts';
+import { ReportError } from '#server/ingest/reporterror.ts';
 import { decodeBlob, headerOf } from '#server/ingest/known.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
-import { ENROLMENT_BYTES_MAX, REPORT_BYTES_MAX } from '#src/limits.ts';
+import { ENROLMENT_BYTES_MAX, REPORT_BYTES_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
 import { TREES, type TreeName } from '#src/manifest/entry.ts';
 import { envelopeBytesMax } from '#src/signing/dsse.ts';
 import { EnrolBody, NonceRequest } from '#src/wire/enrol.ts';
@@ -41,21 +42,28 @@ export function agentRoutes(app: Api, services: ApiServices): void {
 
 /** Takes one report, and gives back the answer once it is durable. */
 export async function takeReport(c: Context, { load, pipeline }: ApiServices, carried = false): Promise<Response> {
-  if (!load.enter()) throw new ReportError('OVERLOADED', 'too many reports are under way; send it again');
-  let held = 0;
+  const small = isSmall(c.req.raw, SAME_BYTES_MAX);
+  const hold = load.open(!small);
+  if (hold === undefined) throw overloaded();
   try {
-    const bytes = await readEnvelope(c.req.raw);
-    held = bytes.length;
-    load.hold(held);
+    const bytes = await readEnvelope(c.req.raw, small ? undefined : hold);
+    if (!hold.begin()) throw overloaded();
     return c.body(await pipeline.take(bytes, carried), 200, JSON_TYPE);
   } finally {
-    load.leave(held);
+    hold.end();
   }
 }
 
-async function readEnvelope(request: Request): Promise<Uint8Array> {
+function overloaded(): ReportError {
+  return new ReportError('OVERLOADED', 'too many reports are under way; send it again');
+}
+
+async function readEnvelope(request: Request, hold: Hold | undefined): Promise<Uint8Array> {
+  const came = (bytes: number): void => {
+    if (!hold!.add(bytes)) throw overloaded();
+  };
   try {
-    return await readBody(request, envelopeBytesMax(REPORT_BYTES_MAX));
+    return await readBody(request, envelopeBytesMax(REPORT_BYTES_MAX), hold && came);
   } catch (error) {
     // report.md check 1, found before the bytes were decoded
     if (error instanceof BodyError && error.code === 'BODY_TOO_LARGE')
@@ -106,7 +114,7 @@ async function sendHeaders(c: Context, services: ApiServices): Promise<Response>
       // A host that asks before its first report: it booted this, so it is built (PROTOCOL 2.7), within the host's share.
       if (
         reader === null ||
-        !(await services.images.note(reader, [{ reported: digest, claim: null }], services.clock()))
+        !(await services.noted.note(reader, [{ reported: digest, claim: null }], services.clock()))
       )
         throw new ApiError('MANIFEST_UNKNOWN', 'no host has named this image');
     }

@@ -14,27 +14,39 @@ export class BodyError extends BootproofError<
 const gunzipAsync = promisify(gunzip);
 const zstdAsync = promisify(zstdDecompress);
 
+const encodingOf = ({ headers }: Request): string =>
+  (headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
+
+/** Whether a body says of itself that it is no larger than `max`, so that nothing has to be counted while it comes. */
+export function isSmall(request: Request, max: number): boolean {
+  const declared = request.headers.get('content-length');
+  return declared !== null && Number(declared) <= max && encodingOf(request) === 'identity';
+}
+
 /**
- * The decoded body, at most `max` bytes.
+ * The decoded body, at most `max` bytes. `came` is told of bytes as they are held; it may throw.
  * @throws {BodyError} BODY_TOO_LARGE before more than `max` bytes were held, ENCODING_UNSUPPORTED, BODY_SYNTAX, BODY_MISSING.
  */
-export async function readBody(request: Request, max: number): Promise<Uint8Array> {
-  const encoding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
+export async function readBody(request: Request, max: number, came?: (bytes: number) => void): Promise<Uint8Array> {
+  const encoding = encodingOf(request);
   if (encoding !== 'identity' && encoding !== 'gzip' && encoding !== 'zstd')
     throw new BodyError(
       'ENCODING_UNSUPPORTED',
       'send the body plain, or with Content-Encoding: gzip or zstd, and only one of them',
     );
-  const sent = await readSent(request, max);
+  const sent = await readSent(request, max, came);
   if (sent.length === 0) throw new BodyError('BODY_MISSING', 'the request has no body');
-  return encoding === 'identity' ? sent : inflate(encoding, sent, max);
+  if (encoding === 'identity') return sent;
+  const bytes = await inflate(encoding, sent, max);
+  came?.(bytes.length);
+  return bytes;
 }
 
-async function readSent(request: Request, max: number): Promise<Uint8Array> {
+async function readSent(request: Request, max: number, came?: (bytes: number) => void): Promise<Uint8Array> {
   const declared = request.headers.get('content-length');
+  if (declared !== null && !(Number(declared) <= max)) throw tooLarge(max);
   // Node's parser ends a body at its declared length, so a small declared length is a bound, and reading at once is fast.
-  if (declared !== null) {
-    if (!(Number(declared) <= max)) throw tooLarge(max);
+  if (declared !== null && came === undefined) {
     const bytes = new Uint8Array(await request.arrayBuffer());
     if (bytes.length > max) throw tooLarge(max);
     return bytes;
@@ -45,6 +57,7 @@ async function readSent(request: Request, max: number): Promise<Uint8Array> {
   for await (const chunk of request.body) {
     length += chunk.length;
     if (length > max) throw tooLarge(max);
+    came?.(chunk.length);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, length);

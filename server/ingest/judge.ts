@@ -11,8 +11,16 @@ import { comparisonText } from '#src/drift/redact.ts';
 import { groupOf } from '#src/finding/group.ts';
 import { advance, type Cause, type Held } from '#src/finding/lifecycle.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
-import { TREES, treeOf } from '#src/manifest/entry.ts';
-import { evaluate, type Evidence, type ManifestState, type Seen, type Untold } from '#src/policy/evaluate.ts';
+import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
+import type { Policy } from '#src/policy/document.ts';
+import {
+  evaluate,
+  type Evaluation,
+  type Evidence,
+  type ManifestState,
+  type Seen,
+  type Untold,
+} from '#src/policy/evaluate.ts';
 import {
   SEVERITIES,
   type Detail,
@@ -37,8 +45,7 @@ import { hostFactsOf } from '#server/hostfacts.ts';
 import type { Policies } from '#server/policies.ts';
 import { decideOn, standingBy, standingOf, type KnownWaivers, type Standing } from '#server/exempt.ts';
 import { standingFrom } from '#server/standing.ts';
-import type { KnownTrust } from '#server/trust/known.ts';
-import { onHost } from '#server/trust/provenance.ts';
+import { onHost, type ProvenanceFacts } from '#server/trust/provenance.ts';
 import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -102,22 +109,24 @@ export type JudgingPolicies = Pick<Policies, 'current' | 'version'>;
 
 export type JudgeDeps = {
   readonly store: Pick<Store, 'findings'>;
-  readonly images: KnownImages;
-  readonly trust: KnownTrust;
   readonly waivers: KnownWaivers;
   readonly policies: JudgingPolicies;
+};
+
+/** Who built the image that a host names. */
+export type Provenances = { of(reported: string | null): Promise<{ readonly facts: ProvenanceFacts }> };
+
+/** What of the occasion the evidence is made of. */
+export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live'> & {
+  readonly host: Pick<Host, 'labels' | 'group'>;
 };
 
 /** What a report and the server's knowledge give to judge, whatever the policy; with what else its judgement needs. */
 export async function evidenceOf(
   examined: Examined,
-  occasion: Occasion,
-  deps: Pick<JudgeDeps, 'images' | 'trust'>,
-): Promise<{
-  readonly evidence: Evidence;
-  readonly basis: Basis;
-  readonly signed: Awaited<ReturnType<KnownTrust['of']>>['facts'];
-}> {
+  occasion: Circumstances,
+  deps: { readonly images: KnownImages; readonly trust: Provenances },
+): Promise<{ readonly evidence: Evidence; readonly basis: Basis; readonly signed: ProvenanceFacts }> {
   const { report, contents, consistency, known } = examined;
   const basis = await basisOf(examined, deps.images);
   const { facts: signed } = await deps.trust.of(report.deployment.booted?.image?.digest ?? null);
@@ -144,14 +153,44 @@ export async function evidenceOf(
   return { evidence, basis, signed };
 }
 
-export async function judge(examined: Examined, occasion: Occasion, deps: JudgeDeps): Promise<Judged> {
+/** A report under a policy, before it is held against what was found on the host before. Plain data: it may come from another thread. */
+export type Evaluated = Pick<Evaluation, 'judgements' | 'facts' | 'seen'> & {
+  readonly signed: ProvenanceFacts;
+  readonly rule: string | null;
+  readonly drift: Host['standing']['drift'];
+  readonly booted: string | null;
+  /** Trees that were read, but for their capabilities. */
+  readonly blind: readonly TreeName[];
+};
+
+export async function evaluateReport(
+  examined: Examined,
+  occasion: Circumstances,
+  policy: Policy,
+  deps: Parameters<typeof evidenceOf>[2],
+): Promise<Evaluated> {
   const { report } = examined;
-  const { host, at } = occasion;
-  const { current: policy, version } = deps.policies;
   const { evidence, basis, signed } = await evidenceOf(examined, occasion, deps);
   const { judgements, facts, seen } = evaluate(evidence, policy);
+  return {
+    judgements,
+    facts,
+    seen,
+    signed,
+    rule: basis.rule,
+    drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
+    booted: report.deployment.booted?.image?.digest ?? null,
+    blind: TREES.filter((tree) => isBlind(report, tree)),
+  };
+}
+
+/** `policies`: those that it was evaluated under. */
+export async function judge(evaluated: Evaluated, occasion: Occasion, deps: JudgeDeps): Promise<Judged> {
+  const { judgements, facts, seen, signed, rule, drift } = evaluated;
+  const { host, at } = occasion;
+  const { current: policy, version } = deps.policies;
   const present = await deps.store.findings.present(host.id);
-  const changes = advance(present.map(heldOf), judgements, seenWithout(report, seen, present), occasion.cause);
+  const changes = advance(present.map(heldOf), judgements, seenWithout(evaluated, seen, present), occasion.cause);
   const findings: FindingChange[] = [
     ...changes.opened.map(({ judgement }) => presentChange(judgement)),
     ...changes.reopened.map(({ judgement }) => presentChange(judgement)),
@@ -159,7 +198,7 @@ export async function judge(examined: Examined, occasion: Occasion, deps: JudgeD
     ...rerated(changes.rerated, judgements),
   ];
   const gone = new Set(changes.resolved.map(({ held }) => held.group));
-  const reaching = await deps.waivers.reaching(host, report.deployment.booted?.image?.digest ?? null);
+  const reaching = await deps.waivers.reaching(host, evaluated.booted);
   const decided = await decideOn(findingsAfter(present, gone, judgements), reaching);
   const standing = standingFrom(host, {
     facts,
@@ -170,10 +209,10 @@ export async function judge(examined: Examined, occasion: Occasion, deps: JudgeD
     policy: policy.digest,
     policyVersion: version?.n ?? null,
     skewMs: occasion.skewMs,
-    drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
+    drift,
     at,
   });
-  return { findings, standing, rule: basis.rule, disposals: decided.disposals, waiverStamp: reaching.stamp };
+  return { findings, standing, rule, disposals: decided.disposals, waiverStamp: reaching.stamp };
 }
 
 /** What keeps a report without drift from saying that the host is its image (docs/report.md 3.4). */
@@ -190,13 +229,13 @@ function isBlind({ trees }: FullReport, tree: 'usr' | 'etc'): boolean {
 }
 
 /** Who does not look at capabilities cannot say that one is gone: what was found of them stands. */
-function seenWithout(report: FullReport, seen: Seen, present: readonly FindingWithGroup[]): Seen {
+function seenWithout({ blind }: Evaluated, seen: Seen, present: readonly FindingWithGroup[]): Seen {
   const capabilities = present.flatMap(({ group, detail }) => {
     const { change } = detail as FindingDetail;
     return change?.change === 'modified' && change.attributes.includes('capability') ? [group.subject] : [];
   });
   const tree = (name: 'usr' | 'etc') =>
-    isBlind(report, name)
+    blind.includes(name)
       ? { ...seen.trees[name], holes: [...seen.trees[name].holes, ...capabilities] }
       : seen.trees[name];
   return { ...seen, trees: { usr: tree('usr'), etc: tree('etc') } };

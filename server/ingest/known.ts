@@ -4,19 +4,12 @@
  */
 import { promisify } from 'node:util';
 import { gunzip, zstdDecompress } from 'node:zlib';
-import type { Instant } from '#src/clock.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { compareTexts } from '#src/drift/compare.ts';
 import type { Drift } from '#src/drift/drift.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { BACKENDS, rulesOf } from '#src/image/backend.ts';
-import {
-  HOST_IMAGES_BURST,
-  HOST_IMAGES_PER_SECOND,
-  KNOWN_IMAGES_MAX,
-  KNOWN_TEXT_BYTES_MAX,
-  MANIFEST_TEXT_BYTES_MAX,
-} from '#src/limits.ts';
+import { KNOWN_IMAGES_MAX, MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 import { MANIFEST_HEADER_TYPE, ManifestHeader, type TreeTexts } from '#src/manifest/header.ts';
 import type { ManifestState } from '#src/policy/evaluate.ts';
@@ -25,7 +18,6 @@ import { parseEnvelope } from '#src/signing/dsse.ts';
 import type { Blob, Image, Manifest } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { Lru } from '#server/lru.ts';
-import { Shares } from './quota.ts';
 
 const gunzipAsync = promisify(gunzip);
 const zstdAsync = promisify(zstdDecompress);
@@ -50,18 +42,24 @@ export type Known =
 
 const RULE_ORDER: readonly string[] = BACKENDS.flatMap((backend) => rulesOf(backend));
 
+/** What is read of images. */
+export type ImageReads = {
+  readonly images: Pick<Store['images'], 'find' | 'manifests'>;
+  readonly blobs: Pick<Store['blobs'], 'get'>;
+};
+
 export class KnownImages {
-  readonly #store: Pick<Store, 'images' | 'blobs'>;
+  readonly #store: ImageReads;
   /** By whatever a host calls it. */
   readonly #ready = new Lru<string, ReadyImage>(KNOWN_IMAGES_MAX);
-  readonly #texts = new Lru<string, string>(KNOWN_TEXT_BYTES_MAX);
+  readonly #texts: Lru<string, string>;
   readonly #making = new Map<string, Promise<string>>();
   readonly #variants = new Lru<string, ReadonlyMap<string, Drift>>(KNOWN_IMAGES_MAX);
-  readonly #noted = new Lru<string, true>(KNOWN_IMAGES_MAX * 10);
-  readonly #shares = new Shares({ burst: HOST_IMAGES_BURST, perSecond: HOST_IMAGES_PER_SECOND });
 
-  constructor(store: Pick<Store, 'images' | 'blobs'>) {
+  /** `textBytes`: manifest texts that are kept at hand. */
+  constructor(store: ImageReads, textBytes: number) {
     this.#store = store;
+    this.#texts = new Lru(textBytes);
   }
 
   /** What stands behind a digest as a host spells it; null where the host told none. */
@@ -77,22 +75,6 @@ export class KnownImages {
     const loaded = await this.#load(image);
     this.#ready.set(reported, loaded);
     return { kind: 'ready', image: loaded };
-  }
-
-  /**
-   * Notes images that a host names, so that they are built. Before the report that names them is committed: a repeat costs nothing,
-   * an image never built would. False where the host has named more new ones than a host has: those wait for its next report.
-   */
-  async note(
-    hostId: string,
-    seen: readonly { readonly reported: string; readonly claim: string | null }[],
-    now: Instant,
-  ): Promise<boolean> {
-    const unknown = seen.filter(({ reported, claim }) => this.#noted.get(`${reported} ${claim}`) === undefined);
-    const allowed = unknown.filter(() => this.#shares.take(hostId, now) === 0);
-    if (allowed.length > 0) await this.#store.images.note(allowed, now);
-    for (const { reported, claim } of allowed) this.#noted.set(`${reported} ${claim}`, true);
-    return allowed.length === unknown.length;
   }
 
   /**

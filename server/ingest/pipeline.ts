@@ -1,69 +1,44 @@
 /**
  * A report's way into the store: bytes → checks 1 to 5 → its place in the chain → judgement → group commit → answer. Nothing is
- * acknowledged that is not committed; a write that met another one is decided again on what stands then (docs/report.md 3).
+ * acknowledged that is not committed; a write that met another one is decided again on what stands then (docs/report.md 3). What takes
+ * long is done by the examiner; a `same`, which is small and cheap, never waits for it.
  */
+import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { parseInstant, type Instant } from '#src/clock.ts';
-import { BootproofError } from '#src/error.ts';
-import { INTAKE_ATTEMPTS_MAX } from '#src/limits.ts';
-import { freshnessOf, type Freshness as Terms } from '#src/policy/document.ts';
-import {
-  accept,
-  checkReport,
-  openReport,
-  type Accepted,
-  type Checked,
-  type HostState,
-  type Opened,
-} from '#src/report/accept.ts';
-import { refuse, type CheckNumber, type Refused } from '#src/report/refusal.ts';
-import { REPORT_VERSIONS, type FullReport, type SameReport } from '#src/report/report.ts';
-import { stateDigest } from '#src/report/seal.ts';
-import { parsePublicKey } from '#src/signing/ed25519.ts';
-import type { ProblemCode } from '#src/wire/problem.ts';
+import { INTAKE_ATTEMPTS_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
+import { freshnessOf } from '#src/policy/document.ts';
+import { accept, checkReport, openReport, type Accepted, type Arrival, type HostState } from '#src/report/accept.ts';
+import { refuse, type Refused } from '#src/report/refusal.ts';
+import type { FullReport, SameReport } from '#src/report/report.ts';
 import type { Deps } from '#server/deps.ts';
-import type { KnownWaivers } from '#server/exempt.ts';
 import { hostFactsOf } from '#server/hostfacts.ts';
 import { toldOf } from '#server/standing.ts';
 import { trustJob, type KnownTrust } from '#server/trust/known.ts';
-import type { Chain, Freshness, Host, NewJob, ReportFacts, ReportKind } from '#server/store/records.ts';
+import type { Chain, Host, NewJob, ReportKind } from '#server/store/records.ts';
 import type { HostWrite } from '#server/store/store.ts';
 import type { Answers, Want } from './answers.ts';
 import type { Batch } from './batch.ts';
-import { HostReads } from './hostreads.ts';
-import { examine, isSkewed, judge, type Doubts, type Examined, type JudgingPolicies } from './judge.ts';
+import { advanced, asOf, doubtsAfter, doubtsOf, imagesOf, seenIn, wantOf } from './effects.ts';
+import { recordOf, type Brief, type Examination, type Examiner, type Opened } from './examiner.ts';
+import type { HostReads } from './hostreads.ts';
+import { isSkewed, type JudgingPolicies } from './judge.ts';
 import type { KnownImages } from './known.ts';
-import { lastFull, rejudgeJob } from './rejudge.ts';
+import type { NotedImages } from './noted.ts';
+import { lastExamination, rejudgeJob } from './rejudge.ts';
 import type { Shares } from './quota.ts';
 import type { Refusals } from './refusals.ts';
+import { ReportError } from './reporterror.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
-/** A report that was not taken: what the host is told. */
-export class ReportError extends BootproofError<ProblemCode> {
-  readonly check: CheckNumber | undefined;
-  readonly accepts: readonly number[] | undefined;
-  readonly retryAfter: number | undefined;
-  readonly head: number | undefined;
-
-  constructor(
-    code: ProblemCode,
-    message: string,
-    more: { check?: CheckNumber; retryAfter?: number; head?: number | undefined } = {},
-  ) {
-    super(code, message);
-    this.check = more.check;
-    this.accepts = code === 'VERSION_UNSUPPORTED' ? REPORT_VERSIONS : undefined;
-    this.retryAfter = more.retryAfter;
-    this.head = more.head;
-  }
-}
-
 export type PipelineDeps = Deps & {
   readonly batch: Batch;
+  readonly hosts: HostReads;
+  readonly examiner: Examiner;
   readonly images: KnownImages;
+  readonly noted: NotedImages;
   readonly trust: KnownTrust;
-  readonly waivers: KnownWaivers;
   readonly answers: Answers;
   readonly refusals: Refusals;
   readonly shares: Shares;
@@ -72,11 +47,9 @@ export type PipelineDeps = Deps & {
 
 export class Pipeline {
   readonly #deps: PipelineDeps;
-  readonly #hosts: HostReads;
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
-    this.#hosts = new HostReads(deps.store);
   }
 
   /**
@@ -85,53 +58,59 @@ export class Pipeline {
    * @throws {ReportError} with the check that refused it; {StoreError} where the store cannot say.
    */
   async take(bytes: Uint8Array, carried = false): Promise<string> {
-    const { clock, refusals, shares } = this.#deps;
-    const receivedAt = clock();
-    const opened = openReport(bytes, sha256);
-    if (opened.kind === 'refused') throw this.#refused('', opened, receivedAt);
-    const host = await this.#hosts.get(opened.host);
-    const record = host && {
-      publicKey: parsePublicKey(host.publicKey),
-      state: host.state,
-      intervalMs: host.freshness.interval,
-    };
-    const checked = await checkReport(
-      opened,
-      record,
-      { receivedAt, carried },
-      { verify: this.#deps.verify, ticketKeys: this.#deps.keys.tickets },
-    );
-    if (checked.kind === 'refused') throw this.#refused(host?.id ?? '', checked, receivedAt);
-    // Only now it is known whose reports these are: before the signature a stranger could use up another host's share.
-    const wait = shares.take(opened.host, receivedAt);
-    if (wait > 0)
-      throw new ReportError('RATE_LIMITED', `more reports of this host than a host makes; come back in ${wait} s`, {
-        retryAfter: wait,
-      });
-    const outcome = await this.#place(opened, bytes, checked, host!);
-    if (outcome.kind === 'answered') return outcome.text;
-    refusals.count({ hostId: opened.host, code: outcome.code, at: receivedAt, detail: outcome.message });
-    throw new ReportError(outcome.code, outcome.message, { check: outcome.check, head: outcome.head });
+    const { clock, shares, examiner } = this.#deps;
+    const arrival = { receivedAt: clock(), carried };
+    const opened =
+      (bytes.length <= SAME_BYTES_MAX ? await this.#openSame(bytes, arrival) : undefined) ??
+      (await examiner.open(bytes, arrival));
+    if (opened.kind === 'limited') throw limited(opened.seconds);
+    if (opened.kind === 'refused') {
+      const { hostId, refused } = opened;
+      // What its key signed is its own, also where it is malformed: it costs of its share what other reports do.
+      if (refused.check > 4) shares.take(hostId, arrival.receivedAt);
+      throw this.#refused(hostId, refused, arrival.receivedAt);
+    }
+    const taken: Taken = { bytes, brief: opened.brief, held: opened.held };
+    try {
+      const { host: id } = opened.brief.checked.report;
+      // Only now it is known whose reports these are: before the signature a stranger could use up another host's share.
+      const wait = shares.take(id, arrival.receivedAt);
+      if (wait > 0) throw limited(wait);
+      const outcome = await this.#place(taken, id);
+      if (outcome.kind === 'answered') return outcome.text;
+      throw this.#refused(id, outcome, arrival.receivedAt);
+    } finally {
+      taken.held?.close();
+    }
   }
 
-  #refused(hostId: string, { code, message, check }: Refused, at: Instant): ReportError {
+  /** A small report on the spot, if it is a `same`. */
+  async #openSame(bytes: Uint8Array, arrival: Arrival): Promise<Opened<null> | undefined> {
+    const { hosts, shares, verify, keys } = this.#deps;
+    const opened = openReport(bytes, sha256);
+    if (opened.kind === 'refused') return { kind: 'refused', hostId: '', refused: opened };
+    if (!('kind' in opened.value) || opened.value.kind !== 'same') return undefined;
+    const host = await hosts.get(opened.host);
+    const wait = host === undefined ? 0 : shares.wait(host.id, arrival.receivedAt);
+    if (wait > 0) return { kind: 'limited', seconds: wait };
+    const checked = await checkReport(opened, host && recordOf(host), arrival, { verify, ticketKeys: keys.tickets });
+    if (checked.kind === 'refused') return { kind: 'refused', hostId: host?.id ?? '', refused: checked };
+    return { kind: 'examined', brief: { checked, consistency: null, manifest: 'none', facts: null }, held: null };
+  }
+
+  #refused(hostId: string, { code, message, check, head }: Refused, at: Instant): ReportError {
     this.#deps.refusals.count({ hostId, code, at, detail: message });
-    return new ReportError(code, message, { check });
+    return new ReportError(code, message, { check, head });
   }
 
   /** Checks 6 and 7, and the commit: again on the host as it then stands, where another write came between. */
-  async #place(opened: Opened, bytes: Uint8Array, checked: Checked, host: Host): Promise<Answered | Refused> {
-    const { report } = checked;
-    const examined = report.kind === 'full' ? await examine(report, this.#deps.images) : null;
-    const taken: Taken = { opened, bytes, checked, examined };
-    let current = host;
+  async #place(taken: Taken, hostId: string): Promise<Answered | Refused> {
     for (let attempt = 0; attempt < INTAKE_ATTEMPTS_MAX; attempt++) {
-      const outcome = await this.#attempt(taken, current);
+      const host = await this.#deps.hosts.get(hostId);
+      if (host === undefined) return refuse(3, 'HOST_UNKNOWN', `no host ${hostId} is enrolled here`);
+      if (host.state !== 'active') return refuse(3, 'HOST_RETIRED', `host ${hostId} was retired`);
+      const outcome = await this.#attempt(taken, host);
       if (outcome.kind !== 'conflict') return outcome;
-      const again = await this.#deps.store.hosts.get(host.id);
-      if (again === undefined) return refuse(3, 'HOST_UNKNOWN', `no host ${host.id} is enrolled here`);
-      if (again.state !== 'active') return refuse(3, 'HOST_RETIRED', `host ${host.id} was retired`);
-      current = again;
     }
     throw new ReportError('OVERLOADED', 'this host is written to by too many at once; send it again', {
       retryAfter: 5,
@@ -139,7 +118,7 @@ export class Pipeline {
   }
 
   async #attempt(taken: Taken, host: Host): Promise<Answered | Refused | Conflict> {
-    const { checked, examined } = taken;
+    const { checked, consistency } = taken.brief;
     const { report } = checked;
     const known =
       report.seq > host.chain.headSeq ? undefined : await this.#deps.store.reports.head(host.id, report.seq);
@@ -150,7 +129,6 @@ export class Pipeline {
       last: host.last,
       full: host.facts && { trees: host.facts.trees, state: host.facts.state },
     };
-    const consistency = examined === null ? null : examined.kind === 'refused' ? examined : examined.consistency;
     const outcome = accept(checked, consistency, state);
     if (outcome.kind === 'refused') {
       if (outcome.flag === undefined) return outcome;
@@ -159,20 +137,13 @@ export class Pipeline {
     }
     if (outcome.effect === 'replay') {
       if (known?.digest === checked.digest) return { kind: 'answered', text: known.answer };
-      const text = this.#deps.answers.text(host, {
-        seq: report.seq,
-        effect: 'replay',
-        want: await this.#want(host, 'same'),
-      });
-      return { kind: 'answered', text };
+      const want = await this.#want(host, 'same');
+      return { kind: 'answered', text: this.#deps.answers.text(host, { seq: report.seq, effect: 'replay', want }) };
     }
     const flags = doubtsAfter(doubts, outcome, checked);
     if (outcome.effect === 'history') {
-      const answer = this.#deps.answers.text(host, {
-        seq: report.seq,
-        effect: 'history',
-        want: await this.#want(host, outcome.want),
-      });
+      const want = await this.#want(host, outcome.want);
+      const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'history', want });
       return this.#commit(taken, host, 'history', answer, { chain: { ...outcome.chain, flags } });
     }
     return report.kind === 'same'
@@ -188,36 +159,45 @@ export class Pipeline {
     outcome: Accepted,
     flags: Chain['flags'],
   ): Promise<Answered | Conflict> {
+    const { policies, trust, answers } = this.#deps;
     const at = asOf(outcome, host);
-    const write = this.#advance(taken, host, outcome, flags);
+    const write = advanced(taken.brief.checked, outcome, flags, this.#termsOf(host));
     const heard = host.freshness.silenceNoted && outcome.fresh;
     const doubted = (['forked', 'cloned', 'gap'] as const).some(
       (name) => (flags[name] === undefined) !== (host.chain.flags[name] === undefined),
     );
     const told = toldOf(host);
-    const stale =
-      told?.policy !== this.#deps.policies.current.digest ||
-      !(await this.#deps.trust.isCurrent(host.images.booted, told.stamp));
-    const skew = isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
-    const judged = heard || doubted || stale || skew ? await this.#rejudge(host, outcome, flags, at) : {};
+    const stale = told?.policy !== policies.current.digest || !(await trust.isCurrent(host.images.booted, told.stamp));
+    const news = heard || doubted || isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
+    const judged = news || stale ? await this.#rejudge(host, outcome, { flags, at, news }) : {};
     const want = await this.#want(host, outcome.want === 'full' || flags.gap !== undefined ? 'full' : 'same');
-    const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'advance', want });
+    const answer = answers.text(host, { seq: report.seq, effect: 'advance', want });
     return this.#commit(taken, host, 'same', answer, { ...write, ...judged, at });
   }
 
-  /** What the last full report says under what is doubted now. */
-  async #rejudge(host: Host, outcome: Accepted, flags: Chain['flags'], at: Instant): Promise<Partial<HostWrite>> {
-    const examined = await lastFull(host, this.#deps);
-    if (examined === undefined) return {};
-    const occasion = {
+  /** What the last full report says under what is doubted now. `news`: something that this very report says asks for it. */
+  async #rejudge(
+    host: Host,
+    outcome: Accepted,
+    { flags, at, news }: { readonly flags: Chain['flags']; readonly at: Instant; readonly news: boolean },
+  ): Promise<Partial<HostWrite>> {
+    let last: Examination | undefined;
+    try {
+      last = await lastExamination(host, this.#deps, false);
+    } catch (error) {
+      // Who was only judged by something older waits for the job that judges all of those anew.
+      if (!news && error instanceof ReportError) return {};
+      throw error;
+    }
+    if (last === undefined) return {};
+    return last.judge({
       host,
-      doubts: doubtsOf(flags, outcome),
+      doubts: doubtsOf(flags, outcome.gap),
       skewMs: outcome.skewMs,
       live: outcome.fresh,
       at,
       cause: { kind: 'report', imageChanged: false },
-    } as const;
-    return judge(examined, occasion, this.#deps);
+    });
   }
 
   async #full(
@@ -227,29 +207,35 @@ export class Pipeline {
     outcome: Accepted,
     flags: Chain['flags'],
   ): Promise<Answered | Conflict> {
-    const examined = taken.examined as Examined;
-    const { images: known, store } = this.#deps;
+    const { noted, answers, examiner } = this.#deps;
+    const { checked, manifest, facts } = taken.brief;
     const at = asOf(outcome, host);
-    await known.note(host.id, seenIn(report), taken.checked.arrival.receivedAt);
+    await noted.note(host.id, seenIn(report), checked.arrival.receivedAt);
     const images = imagesOf(report);
-    const write = this.#advance(taken, host, outcome, flags);
-    const occasion = {
+    const write = advanced(checked, outcome, flags, this.#termsOf(host));
+    // Decided again on another state of the host: it is looked at once more, which costs less than holding what is hardly ever needed.
+    const held = taken.held ?? (await examiner.reopen(taken.bytes, true));
+    taken.held = null;
+    assert.ok(held !== undefined, 'a report that was consistent is so again');
+    const judged = await held.judge({
       host,
-      doubts: doubtsOf(flags, outcome),
+      doubts: doubtsOf(flags, outcome.gap),
       skewMs: outcome.skewMs,
       live: outcome.fresh,
       at,
       cause: { kind: 'report', imageChanged: host.images.booted !== images.booted },
-    } as const;
-    const judged = await judge(examined, occasion, { ...this.#deps, store, images: known });
-    const compared = report.manifest !== null;
+    });
     const want: Want =
-      outcome.gap !== null ? 'full' : wantOf(compared, examined.known.kind === 'ready', pendingOf(examined));
-    const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'advance', want });
+      outcome.gap !== null ? 'full' : wantOf(report.manifest !== null, manifest === 'ready', manifest === 'pending');
+    const answer = answers.text(host, { seq: report.seq, effect: 'advance', want });
     // Judged without its manifest, which may be ready by the time this is committed: looked at once more after that.
-    const jobs = pendingOf(examined) ? [rejudgeJob(images.booted!, at)] : [];
+    const jobs = manifest === 'pending' ? [rejudgeJob(images.booted!, at)] : [];
     jobs.push(...(await this.#trustJobs(seenIn(report), at)));
-    return this.#commit(taken, host, 'full', answer, { ...write, ...judged, images, facts: factsOf(report), jobs, at });
+    return this.#commit(taken, host, 'full', answer, { ...write, ...judged, images, facts: facts!, jobs, at });
+  }
+
+  #termsOf(host: Host): ReturnType<typeof freshnessOf> {
+    return freshnessOf(this.#deps.policies.current, hostFactsOf(host));
   }
 
   /** What nobody has looked at under what is demanded now. */
@@ -258,42 +244,24 @@ export class Pipeline {
     return looked.flatMap(({ due, image }) => (due && image !== null ? [trustJob(image, at)] : []));
   }
 
-  #advance(taken: Taken, host: Host, outcome: Accepted, flags: Chain['flags']): Partial<HostWrite> {
-    const { report, arrival } = taken.checked;
-    return {
-      chain: { ...outcome.chain, flags },
-      last: {
-        seq: report.seq,
-        kind: report.kind,
-        class: outcome.class,
-        startedAt: parseInstant(report.startedAt)!,
-        receivedAt: arrival.receivedAt,
-      },
-      ...(outcome.fresh
-        ? { freshness: renewed(arrival.receivedAt, freshnessOf(this.#deps.policies.current, hostFactsOf(host))) }
-        : {}),
-    };
-  }
-
   /** Keeps the other envelope, and says once that two speak with one key. */
   async #fork(taken: Taken, host: Host): Promise<Answered | Conflict> {
-    const at = taken.checked.arrival.receivedAt;
+    const at = taken.brief.checked.arrival.receivedAt;
     const flags = { ...host.chain.flags, forked: host.chain.flags.forked ?? at };
-    const examined = host.chain.flags.forked === undefined ? await lastFull(host, this.#deps) : undefined;
-    const occasion = {
+    const last = host.chain.flags.forked === undefined ? await lastExamination(host, this.#deps, false) : undefined;
+    const judged = await last?.judge({
       host,
-      doubts: { forked: true, cloned: flags.cloned !== undefined, gap: flags.gap === undefined ? 'none' : 'unstated' },
+      doubts: doubtsOf(flags),
       skewMs: toldOf(host)?.skewMs ?? null,
       live: false,
       at,
       cause: { kind: 'report', imageChanged: false },
-    } as const;
-    const judged = examined === undefined ? {} : await judge(examined, occasion, this.#deps);
+    });
     return this.#commit(taken, host, 'fork', '', { chain: { ...host.chain, flags }, ...judged, at });
   }
 
   async #commit(
-    { checked, bytes }: Taken,
+    { brief: { checked }, bytes }: Taken,
     host: Host,
     kind: ReportKind,
     answer: string,
@@ -333,85 +301,14 @@ type Answered = { readonly kind: 'answered'; readonly text: string };
 type Conflict = { readonly kind: 'conflict' };
 
 type Taken = {
-  readonly opened: Opened;
   readonly bytes: Uint8Array;
-  readonly checked: Checked;
-  readonly examined: Examined | Refused | null;
+  readonly brief: Brief;
+  /** Null of a `same` that was opened on the spot, and once it was judged. */
+  held: Examination | null;
 };
 
-function pendingOf({ known }: Examined): boolean {
-  return known.kind === 'not-ready' && known.state.state === 'pending';
-}
-
-/** A host that had no manifest is asked for a full report while one is made or ready; where none can be had, `same` will do. */
-function wantOf(compared: boolean, ready: boolean, pending: boolean): Want {
-  return !compared && (ready || pending) ? 'full' : 'same';
-}
-
-/** When what a report says was so: never before what is known already. */
-function asOf(outcome: Accepted, host: Host): Instant {
-  return Math.max(outcome.asOf, host.standing.since);
-}
-
-/**
- * Doubts of identity stay until a person accepts them or the host enrols anew; a gap is over with the next full report that
- * follows on the one before.
- */
-function doubtsAfter(flags: Chain['flags'], outcome: Accepted, { report, arrival }: Checked): Chain['flags'] {
-  const at = arrival.receivedAt;
-  const cloned = flags.cloned ?? (outcome.flags.includes('cloned') ? at : undefined);
-  const unstated = outcome.gap !== null && !outcome.gap.stated;
-  const mended = report.kind === 'full' && outcome.effect === 'advance' && outcome.gap === null;
-  const gap = unstated ? (flags.gap ?? at) : mended ? undefined : flags.gap;
-  return {
-    ...(flags.forked === undefined ? {} : { forked: flags.forked }),
-    ...(cloned === undefined ? {} : { cloned }),
-    ...(gap === undefined ? {} : { gap }),
-  };
-}
-
-function doubtsOf(flags: Chain['flags'], { gap }: Accepted): Doubts {
-  return {
-    forked: flags.forked !== undefined,
-    cloned: flags.cloned !== undefined,
-    gap: flags.gap !== undefined ? 'unstated' : gap !== null ? 'stated' : 'none',
-  };
-}
-
-function renewed(at: Instant, freshness: Terms): Freshness {
-  return {
-    liveAt: at,
-    interval: freshness.reportEvery,
-    lateAfter: at + freshness.lateAfter,
-    silentAfter: at + freshness.silentAfter,
-    silenceNoted: false,
-  };
-}
-
-function imagesOf({ deployment }: FullReport): Host['images'] {
-  const digest = (slot: 'booted' | 'staged' | 'rollback') => deployment[slot]?.image?.digest ?? null;
-  return { booted: digest('booted'), staged: digest('staged'), rollback: digest('rollback') };
-}
-
-/** Every image that the report names: all are built ahead, so that the manifest waits before the reboot (PROTOCOL 2.7). */
-function seenIn({ deployment }: FullReport): { reported: string; claim: string | null }[] {
-  const out = new Map<string, string | null>();
-  for (const slot of [deployment.booted, deployment.staged, deployment.rollback]) {
-    const digest = slot?.image?.digest ?? null;
-    if (digest !== null && digest !== '') out.set(digest, slot!.image!.reference);
-  }
-  return [...out].map(([reported, claim]) => ({ reported, claim }));
-}
-
-function factsOf(report: FullReport): ReportFacts {
-  const { usr, etc } = report.trees;
-  return {
-    trees: { usr: { main: usr.main, extra: usr.extra }, etc: { main: etc.main, extra: etc.extra } },
-    state: stateDigest(report.deployment, sha256),
-    backend: report.deployment.backend,
-    complete: usr.main !== null && etc.main !== null && report.truncated === null,
-    agentVersion: report.agent.version,
-    config: report.agent.config,
-    comparedWith: report.manifest?.rule ?? null,
-  };
+function limited(seconds: number): ReportError {
+  return new ReportError('RATE_LIMITED', `more reports of this host than a host makes; come back in ${seconds} s`, {
+    retryAfter: seconds,
+  });
 }

@@ -19,41 +19,73 @@ export class Shares {
 
   /** Takes one; 0, or the seconds after which there is one again. */
   take(host: string, now: Instant): number {
-    let bucket = this.#buckets.get(host);
+    const bucket = this.#filled(host, now);
     if (bucket === undefined) {
-      bucket = { tokens: this.#burst, at: now };
-      this.#buckets.set(host, bucket);
+      this.#buckets.set(host, { tokens: this.#burst - 1, at: now });
+      return 0;
     }
+    if (bucket.tokens < 1) return this.#secondsTo(bucket.tokens);
+    bucket.tokens -= 1;
+    return 0;
+  }
+
+  /** What `take` would answer. Takes nothing, so a stranger may be told it of a host that it only names. */
+  wait(host: string, now: Instant): number {
+    const bucket = this.#filled(host, now);
+    return bucket === undefined || bucket.tokens >= 1 ? 0 : this.#secondsTo(bucket.tokens);
+  }
+
+  #filled(host: string, now: Instant): { tokens: number } | undefined {
+    const bucket = this.#buckets.get(host);
+    if (bucket === undefined) return undefined;
     const passed = Math.max(0, now - bucket.at) / 1000;
     bucket.tokens = Math.min(this.#burst, bucket.tokens + passed * this.#perSecond);
     bucket.at = now;
-    if (bucket.tokens >= 1) {
-      bucket.tokens -= 1;
-      return 0;
-    }
-    return Math.ceil((1 - bucket.tokens) / this.#perSecond);
+    return bucket;
+  }
+
+  #secondsTo(tokens: number): number {
+    return Math.ceil((1 - tokens) / this.#perSecond);
   }
 }
 
-/** What is under way in this process; beyond its bounds hosts are told to come back. */
+/**
+ * What is under way in this process; beyond its bounds hosts are told to come back. Small bodies never wait for large ones: a stranger
+ * can send large ones, and the fleet's `same` reports go on.
+ */
 export class Load {
   #pending = 0;
   #bytes = 0;
 
-  /** Enters with a body of so many bytes; false where there is no room. Every entry must leave. */
-  enter(): boolean {
-    if (this.#pending >= INTAKE_PENDING_MAX || this.#bytes >= INTAKE_BYTES_MAX) return false;
-    this.#pending++;
-    return true;
-  }
-
-  /** The body turned out to hold so many bytes; they count until `leave` is given them. */
-  hold(bytes: number): void {
-    this.#bytes += bytes;
-  }
-
-  leave(bytes: number): void {
-    this.#pending--;
-    this.#bytes -= bytes;
+  /** A body that begins to come; undefined where there is no room for it. Every hold must end. */
+  open(large: boolean): Hold | undefined {
+    if (large && this.#bytes >= INTAKE_BYTES_MAX) return undefined;
+    let held = 0;
+    let begun = false;
+    return {
+      add: (bytes) => {
+        held += bytes;
+        this.#bytes += bytes;
+        return !large || this.#bytes <= INTAKE_BYTES_MAX;
+      },
+      begin: () => {
+        if (this.#pending >= INTAKE_PENDING_MAX) return false;
+        begun = true;
+        this.#pending++;
+        return true;
+      },
+      end: () => {
+        this.#bytes -= held;
+        if (begun) this.#pending--;
+      },
+    };
   }
 }
+
+export type Hold = {
+  /** So many bytes more are held; false where that is too much. */
+  readonly add: (bytes: number) => boolean;
+  /** All of it came, and is looked at now; false where too many are. Who sends slowly keeps nobody out until then. */
+  readonly begin: () => boolean;
+  readonly end: () => void;
+};

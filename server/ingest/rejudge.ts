@@ -16,7 +16,9 @@ import type { KnownWaivers } from '#server/exempt.ts';
 import { toldOf } from '#server/standing.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 import type { Batch } from './batch.ts';
-import { examine, judge, type Examined, type JudgingPolicies, type Occasion } from './judge.ts';
+import { doubtsOf } from './effects.ts';
+import type { Examination, Examiner } from './examiner.ts';
+import { examine, type Examined, type JudgingPolicies, type Occasion } from './judge.ts';
 import type { KnownImages } from './known.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -26,17 +28,32 @@ export async function lastFull(
   host: Host,
   { store, images }: { readonly store: Pick<Store, 'reports'>; readonly images: KnownImages },
 ): Promise<Examined | undefined> {
-  if (host.chain.full === null) return undefined;
-  const stored = await store.reports.byDigest(host.id, host.chain.full.digest);
-  const opened = stored && openReport(stored.envelope, sha256);
+  const envelope = await lastEnvelope(host, store);
+  const opened = envelope && openReport(envelope, sha256);
   if (opened === undefined || opened.kind === 'refused') return undefined;
   // It was checked when it was taken, and versions are kept readable: schema and signature need no second look.
   const examined = await examine(opened.value as FullReport, images);
   return examined.kind === 'refused' ? undefined : examined;
 }
 
+/** The same to be judged, wherever the examiner does that. `patient`: however many wait. */
+export async function lastExamination(
+  host: Host,
+  { store, examiner }: { readonly store: Pick<Store, 'reports'>; readonly examiner: Examiner },
+  patient: boolean,
+): Promise<Examination | undefined> {
+  const envelope = await lastEnvelope(host, store);
+  return envelope && examiner.reopen(envelope, patient);
+}
+
+async function lastEnvelope(host: Host, store: Pick<Store, 'reports'>): Promise<Uint8Array | undefined> {
+  if (host.chain.full === null) return undefined;
+  return (await store.reports.byDigest(host.id, host.chain.full.digest))?.envelope;
+}
+
 export type RejudgeDeps = Pick<Deps, 'store' | 'clock'> & {
   readonly batch: Batch;
+  readonly examiner: Examiner;
   readonly images: KnownImages;
   readonly trust: KnownTrust;
   readonly waivers: KnownWaivers;
@@ -65,11 +82,11 @@ export async function rejudge(
     if (host === undefined || host.state === 'retired') return 'gone';
     if (change.unless?.(host) === true) return 'done';
     const flags = change.flags?.(host.chain.flags) ?? host.chain.flags;
-    const examined = await lastFull(host, deps);
-    if (examined === undefined && change.audit === undefined) return 'nothing-to-judge';
+    const last = await lastExamination(host, deps, true);
+    if (last === undefined && change.audit === undefined) return 'nothing-to-judge';
     const at = Math.max(deps.clock(), host.standing.since);
     const occasion = occasionOf(host, flags, change.cause, at);
-    const judged = examined === undefined ? {} : await judge(examined, occasion, deps);
+    const judged = await last?.judge(occasion);
     const result = await deps.batch.commit({
       hostId,
       expectRevision: host.revision,
@@ -78,7 +95,7 @@ export async function rejudge(
       ...(change.flags === undefined ? {} : { chain: { ...host.chain, flags } }),
       ...(change.audit === undefined ? {} : { audit: change.audit }),
     });
-    if (result.kind === 'committed') return examined === undefined ? 'nothing-to-judge' : 'done';
+    if (result.kind === 'committed') return last === undefined ? 'nothing-to-judge' : 'done';
     if (result.kind === 'unknown-host') return 'gone';
   }
   return 'busy';
@@ -88,11 +105,7 @@ export async function rejudge(
 export function occasionOf(host: Host, flags: Chain['flags'], cause: Cause, at: Instant): Occasion {
   return {
     host,
-    doubts: {
-      forked: flags.forked !== undefined,
-      cloned: flags.cloned !== undefined,
-      gap: flags.gap === undefined ? 'none' : 'unstated',
-    },
+    doubts: doubtsOf(flags),
     skewMs: toldOf(host)?.skewMs ?? null,
     live: host.last?.class === 'live',
     at,

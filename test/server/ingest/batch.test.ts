@@ -135,16 +135,34 @@ test('a host has its share at once and then its share a second; another host is 
   assert.equal(shares.take('a', 1000), 2, 'a clock that goes back gives nothing');
 });
 
-test('what is under way is bounded in number and in bytes', () => {
-  const many = new Load();
-  for (let n = 0; n < INTAKE_PENDING_MAX; n++) assert.ok(many.enter());
-  assert.ok(!many.enter());
-  many.leave(0);
-  assert.ok(many.enter());
-  const large = new Load();
-  assert.ok(large.enter());
-  large.hold(INTAKE_BYTES_MAX);
-  assert.ok(!large.enter());
-  large.leave(INTAKE_BYTES_MAX);
-  assert.ok(large.enter());
+test('who asks how long to wait takes nothing', () => {
+  const shares = new Shares({ burst: 1, perSecond: 0.5 });
+  assert.deepEqual([shares.wait('a', 0), shares.wait('a', 0), shares.take('a', 0)], [0, 0, 0]);
+  assert.deepEqual([shares.wait('a', 0), shares.wait('a', 1000), shares.take('a', 2000)], [2, 1, 0]);
+});
+
+test('what is looked at is bounded in number, and who only sends slowly keeps nobody out', () => {
+  const load = new Load();
+  const slow = Array.from({ length: INTAKE_PENDING_MAX }, () => load.open(false)!);
+  const holds = Array.from({ length: INTAKE_PENDING_MAX }, () => load.open(false)!);
+  for (const hold of holds) assert.ok(hold.begin());
+  assert.ok(!slow[0]!.begin());
+  slow[0]!.end();
+  holds[0]!.end();
+  assert.ok(slow[1]!.begin());
+});
+
+test('large bodies are bounded in bytes, as they come, and never keep out small ones', () => {
+  const load = new Load();
+  const first = load.open(true)!;
+  assert.ok(first.add(INTAKE_BYTES_MAX - 1));
+  const second = load.open(true)!;
+  assert.ok(second.add(1));
+  assert.ok(!second.add(1), 'told while it still comes');
+  assert.equal(load.open(true), undefined);
+  assert.ok(load.open(false)!.begin());
+  second.end();
+  assert.ok(load.open(true) !== undefined);
+  first.end();
+  assert.ok(load.open(true)!.add(INTAKE_BYTES_MAX));
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { BodyError, readBody } from '#server/ingest/body.ts';
+import { BodyError, isSmall, readBody } from '#server/ingest/body.ts';
 import { rejectsCode } from '#test/throws.ts';
 
 const MAX = 100_000;
@@ -53,3 +53,31 @@ test('a refused body leaves the inflater free for the next', async () => {
     7,
   );
 });
+
+test('whoever counts is told of what comes and of what it becomes, and may end it', async () => {
+  const packed = new Uint8Array(gzipSync(zeros.subarray(0, MAX)));
+  const told: number[] = [];
+  await readBody(request(packed, { 'content-encoding': 'gzip' }), MAX, (bytes) => told.push(bytes));
+  assert.deepEqual([told[0], told.at(-1)], [packed.length, MAX]);
+  let came = 0;
+  const stop = new Error('enough');
+  const endless = new ReadableStream({ pull: (controller) => controller.enqueue(text) });
+  const reading = readBody(request(endless), MAX, (bytes) => {
+    came += bytes;
+    if (came > 10 * text.length) throw stop;
+  });
+  await assert.rejects(reading, stop);
+});
+
+for (const [name, headers, small] of [
+  ['its length is small', { 'content-length': '100' }, true],
+  ['its length is large', { 'content-length': '101' }, false],
+  ['its length is not told', {}, false],
+  ['it is compressed', { 'content-length': '10', 'content-encoding': 'gzip' }, false],
+  ['its length is no number', { 'content-length': 'x' }, false],
+] as const)
+  test(`a body is ${small ? 'small' : 'not known to be small'} where ${name}`, () => {
+    // Request itself keeps such fields out; what stands before it does not.
+    const asked = { headers: new Headers(headers) } as Request;
+    assert.equal(isSmall(asked, 100), small);
+  });

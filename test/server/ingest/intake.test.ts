@@ -7,6 +7,8 @@ import { formatInstant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { CHAIN_RECENT_MAX } from '#src/limits.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
+import { makeChallenge } from '#src/wire/challenge.ts';
+import { serverKeys } from '#server/keys.ts';
 import { StoreError } from '#server/store/store.ts';
 import {
   BASE,
@@ -146,9 +148,10 @@ test('a number whose bytes are forgotten: neither these nor others are acknowled
   const after = (await server.server.store.hosts.get(host.id))!;
   assert.deepEqual([after.revision, after.chain], [before.revision, before.chain]);
   assert.deepEqual(await host.findings(), []);
-  // Its scan began after that of the newest report: it was made now, under a number of then.
-  const young = formatInstant(server.time.now + MINUTE);
-  const forked = await host.post((await host.seal({ ...first, startedAt: young, finishedAt: young })).text);
+  // It echoes a challenge that was given out after the newest report came: it was made now, under a number of then.
+  const { tickets } = await serverKeys(server.server.store, () => new Uint8Array(32));
+  const challenge = makeChallenge(host.id, server.time.now + 1, tickets);
+  const forked = await host.post((await host.seal({ ...first, challenge })).text);
   assert.deepEqual([forked.status, forked.body.code], [409, 'SEQUENCE_FORKED']);
   assert.ok((await host.findings()).some(({ kind }) => kind === 'report'));
 });
