@@ -3,7 +3,9 @@ import type { Command } from 'commander';
 import { nearest } from '#src/document/spelling.ts';
 import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
-import { Connection, connectionOptions, type ConnectionOptions } from './connection.ts';
+import { Connection, connectionOptions, type ConnectionOptions, type Listed } from './connection.ts';
+import { writeJson } from './output.ts';
+import { printTable, type Cell } from './table.ts';
 
 export type Options = ConnectionOptions & { readonly json?: boolean };
 export type Action<Own> = (connection: Connection, options: Options & Own, operands: string[], io: Io) => Promise<Exit>;
@@ -71,13 +73,41 @@ export function wordsOption(option: string, value: string | undefined, words: re
   }
 }
 
+export type ListOptions = Options & { readonly limit?: string };
+
 export const limitOption = (command: Command): Command =>
-  command.option('--limit <number>', 'at most so many rows', '100');
+  command.option('--limit <number>', `at most so many rows (default: ${ROWS}; all with --json)`);
+
+/** Rows of a table where nobody says how many: some screens full. */
+const ROWS = 100;
 
 /** @throws {UsageError} */
-export function limitOf({ limit }: { readonly limit: string }): number {
-  if (!/^[1-9][0-9]{0,5}$/.test(limit)) throw new UsageError(`--limit ${limit}: expected a number`);
+export function limitOf({ limit, json }: ListOptions): number {
+  if (limit === undefined) return json === true ? Infinity : ROWS;
+  if (!/^[1-9][0-9]{0,8}$/.test(limit)) throw new UsageError(`--limit ${limit}: expected a number`);
   return Number(limit);
+}
+
+/** How a list is shown: as JSON under its name, as a table, or what is said where it is empty. */
+export type Shown<Item> = {
+  readonly name: string;
+  readonly empty: string;
+  readonly head: readonly string[];
+  readonly row: (item: Item) => readonly Cell[];
+};
+
+/** Tells a list, and whether that is all of it. */
+export async function tellList<Item>(
+  { items, more }: Listed<Item>,
+  { name, empty, head, row }: Shown<Item>,
+  { json }: ListOptions,
+  io: Io,
+): Promise<void> {
+  if (json === true) return writeJson({ [name]: items, more }, io);
+  if (items.length === 0) await io.stderr.write(`${empty}\n`);
+  else await printTable(head, items.map(row), io);
+  if (more)
+    await io.stderr.write(`these are the first ${items.length}; --limit ${10 * items.length} shows more, --json all\n`);
 }
 
 export const timeText = (time: string | null): string =>

@@ -13,6 +13,8 @@ const DEFAULT_SERVER = 'http://127.0.0.1:8340';
 /** The largest document that a command reads; lists come in pages. */
 const ANSWER_BYTES_MAX = 64 * 2 ** 20;
 const TIMEOUT_MS = 60_000;
+/** Items asked for at once: the server answers more, but in more time than a person waits before something appears. */
+const PAGE_ITEMS = 200;
 
 /** Adds the options that name a server and who asks. */
 export function connectionOptions(command: Command): Command {
@@ -25,6 +27,13 @@ export function connectionOptions(command: Command): Command {
 }
 
 export type Page<Item> = { readonly items: readonly Item[]; readonly next: string | null };
+
+/** A list, or its beginning. */
+export type Listed<Item> = {
+  readonly items: readonly Item[];
+  /** Whether the server has more of it. */
+  readonly more: boolean;
+};
 
 export class Connection {
   readonly #base: string;
@@ -96,18 +105,22 @@ export class Connection {
   }
 
   /** Up to `limit` items of a list, page by page. */
-  async list<Item>(path: string, query: Readonly<Record<string, string | undefined>>, limit: number): Promise<Item[]> {
+  async list<Item>(
+    path: string,
+    query: Readonly<Record<string, string | undefined>>,
+    limit: number,
+  ): Promise<Listed<Item>> {
     const items: Item[] = [];
     let cursor: string | null = null;
     do {
-      const search = new URLSearchParams({ limit: String(Math.min(200, limit - items.length)) });
+      const search = new URLSearchParams({ limit: String(Math.min(PAGE_ITEMS, limit - items.length)) });
       for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, value);
       if (cursor !== null) search.set('cursor', cursor);
       const page: Page<Item> = await this.ask('GET', `${path}?${search.toString()}`);
       items.push(...page.items);
       cursor = page.next;
     } while (cursor !== null && items.length < limit);
-    return items;
+    return { items, more: cursor !== null };
   }
 }
 

@@ -5,10 +5,10 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
 import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type * as schemas from '#server/api/schemas.ts';
-import { client, limitOf, limitOption, timeText, wordsOption, type Action } from './client.ts';
+import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
 import { writeJson } from './output.ts';
-import { printFacts, printTable, word } from './table.ts';
+import { printFacts, word } from './table.ts';
 
 type Host = z.infer<typeof schemas.Host>;
 type HostDetail = z.infer<typeof schemas.HostDetail>;
@@ -54,7 +54,7 @@ export function hosts(args: readonly string[], io: Io): Promise<Exit> {
 }
 
 type HostsOptions = {
-  readonly limit: string;
+  readonly limit?: string;
   readonly verdict?: string;
   readonly name?: string;
   readonly group?: string;
@@ -70,29 +70,31 @@ const listHosts: Action<HostsOptions> = async (connection, options, _operands, i
   wordsOption('--state', state, ['active', 'pending', 'retired']);
   wordsOption('--sort', sort, ['attention', 'name'], false);
   if (label !== undefined && label.indexOf('=') < 1) throw new UsageError(`--label ${label}: expected key=value`);
-  const items = await connection.list<Host>(
+  const listed = await connection.list<Host>(
     '/api/v1/hosts',
     { verdict, name, group, label, image, state, sort },
     limitOf(options),
   );
-  if (options.json === true) await writeJson({ hosts: items }, io);
-  else if (items.length === 0) await io.stderr.write('no host\n');
-  else
-    await printTable(
-      ['HOST', 'VERDICT', 'IMAGE?', 'OURS?', 'HEARD?', 'REPORT', 'ID', 'WHY'],
-      items.map((host) => [
-        host.state === 'active' ? host.name : `${host.name} (${host.state})`,
-        word(host.verdict),
-        word(host.integrity.state),
-        word(host.provenance.state),
-        word(host.freshness.state),
-        timeText(host.last?.receivedAt ?? null),
-        host.id,
-        host.reasons[0]?.text ?? host.sentence,
-      ]),
-      io,
-    );
-  return exitOf(items.map((host) => host.verdict));
+  await tellList(listed, HOSTS, options, io);
+  return exitOf(listed.items.map((host) => host.verdict));
+};
+
+const nameOf = ({ name, state }: Host): string => (state === 'active' ? name : `${name} (${state})`);
+
+const HOSTS: Shown<Host> = {
+  name: 'hosts',
+  empty: 'no host',
+  head: ['HOST', 'VERDICT', 'IMAGE?', 'OURS?', 'HEARD?', 'REPORT', 'ID', 'WHY'],
+  row: (host) => [
+    nameOf(host),
+    word(host.verdict),
+    word(host.integrity.state),
+    word(host.provenance.state),
+    word(host.freshness.state),
+    timeText(host.last?.receivedAt ?? null),
+    host.id,
+    host.reasons[0]?.text ?? host.sentence,
+  ],
 };
 
 const approve: Action<{ readonly out?: string }> = async (connection, options, [target = ''], io) => {
@@ -119,27 +121,27 @@ const decide =
 /** `bootproof host ID|NAME`. */
 export function host(args: readonly string[], io: Io): Promise<Exit> {
   return client('host', 'One host: its answers, and why.', args, io, (command, add) => {
-    add(command.argument('<id-or-name>'), showHost).addHelpText(
+    limitOption(add(command.argument('<id-or-name>'), showHost)).addHelpText(
       'after',
       HOSTS_HELP.replace('all that was listed is', 'it is'),
     );
   });
 }
 
-const showHost: Action<unknown> = async (connection, options, [target = ''], io) => {
+const showHost: Action<{ readonly limit?: string }> = async (connection, options, [target = ''], io) => {
   const id = /^h_[a-z2-7]{26}$/.test(target) ? target : await hostNamed(connection, target);
   const [found, findings] = await Promise.all([
     connection.ask<HostDetail>('GET', `/api/v1/hosts/${id}`),
-    connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, 200),
+    connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, limitOf(options)),
   ]);
   if (options.json === true) {
-    await writeJson({ host: found, findings }, io);
+    await writeJson({ host: found, findings: findings.items, more: findings.more }, io);
     return exitOf([found.verdict]);
   }
   const { drift, chain, last } = found;
   await printFacts(
     [
-      ['host', found.state === 'active' ? found.name : `${found.name} (${found.state})`],
+      ['host', nameOf(found)],
       ['id', found.id],
       ['verdict', word(found.verdict)],
       ['', found.sentence],
@@ -163,15 +165,16 @@ const showHost: Action<unknown> = async (connection, options, [target = ''], io)
     ],
     io,
   );
-  if (findings.length > 0) {
+  if (findings.items.length > 0) {
     await io.stdout.write('\n');
-    await printFindings(findings, io);
+    await tellList(findings, FINDINGS, options, io);
   }
   return exitOf([found.verdict]);
 };
 
 async function hostNamed(connection: Connection, name: string): Promise<string> {
-  const found = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name' }, 200);
+  // The name itself comes before all that only begin with it.
+  const { items: found } = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name' }, 200);
   const exact = found.filter((host) => host.name === name);
   const [only, ...others] = exact.length === 0 ? found : exact;
   if (only === undefined) throw new ServerError('HOST_UNKNOWN', `no host is called ${JSON.stringify(name)}`);
@@ -185,19 +188,12 @@ async function hostNamed(connection: Connection, name: string): Promise<string> 
   return only.id;
 }
 
-function printFindings(findings: readonly Finding[], io: Io): Promise<void> {
-  return printTable(
-    ['SEVERITY', 'STATUS', 'SINCE', 'RULE', 'WHAT'],
-    findings.map(({ severity, status, openedAt, rule, what }) => [
-      word(severity),
-      status,
-      timeText(openedAt),
-      rule,
-      what,
-    ]),
-    io,
-  );
-}
+const FINDINGS: Shown<Finding> = {
+  name: 'findings',
+  empty: 'nothing is open',
+  head: ['SEVERITY', 'STATUS', 'SINCE', 'RULE', 'WHAT'],
+  row: ({ severity, status, openedAt, rule, what }) => [word(severity), status, timeText(openedAt), rule, what],
+};
 
 /** `bootproof findings`. */
 export function findings(args: readonly string[], io: Io): Promise<Exit> {
@@ -217,7 +213,7 @@ export function findings(args: readonly string[], io: Io): Promise<Exit> {
 }
 
 type GroupOptions = {
-  readonly limit: string;
+  readonly limit?: string;
   readonly severity?: string;
   readonly rule?: string;
   readonly path?: string;
@@ -228,20 +224,21 @@ const listGroups: Action<GroupOptions> = async (connection, options, _operands, 
   const { severity, rule, path: subject, all } = options;
   wordsOption('--severity', severity, SEVERITIES);
   const status = all === true ? 'all' : undefined;
-  const items = await connection.list<Group>('/api/v1/groups', { severity, rule, subject, status }, limitOf(options));
-  if (options.json === true) await writeJson({ groups: items }, io);
-  else if (items.length === 0) await io.stderr.write('nothing is open\n');
-  else
-    await printTable(
-      ['SEVERITY', 'HOSTS', 'FIRST SEEN', 'RULE', 'WHAT'],
-      items.map((group) => [
-        word(group.severity),
-        String(group.hosts.open),
-        timeText(group.firstSeen),
-        group.rule,
-        group.what,
-      ]),
-      io,
-    );
-  return items.some(({ open }) => open) ? EXIT.different : EXIT.ok;
+  const query = { severity, rule, subject, status };
+  const listed = await connection.list<Group>('/api/v1/groups', query, limitOf(options));
+  await tellList(listed, GROUPS, options, io);
+  return listed.items.some(({ open }) => open) ? EXIT.different : EXIT.ok;
+};
+
+const GROUPS: Shown<Group> = {
+  name: 'groups',
+  empty: 'nothing is open',
+  head: ['SEVERITY', 'HOSTS', 'FIRST SEEN', 'RULE', 'WHAT'],
+  row: ({ severity, hosts: { open }, firstSeen, rule, what }) => [
+    word(severity),
+    String(open),
+    timeText(firstSeen),
+    rule,
+    what,
+  ],
 };

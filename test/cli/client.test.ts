@@ -145,6 +145,24 @@ test('tokens and sources are made, listed and taken back', async (t) => {
     await rejectsCode(() => run(server, tokens, args), UsageError, 'USAGE');
 });
 
+test('a list that is cut says so and how to see more; with --json it is whole, page by page', async (t) => {
+  const server = await serverFor(t);
+  // More than one page of the server's answers.
+  for (let i = 0; i < 205; i++) await run(server, tokens, ['create']);
+  const cut = await run(server, tokens, ['--limit', '5']);
+  assert.equal(cut.out.split('\n').length, 1 + 5 + 1);
+  assert.equal(cut.err, 'these are the first 5; --limit 50 shows more, --json all\n');
+  const usual = await run(server, tokens, []);
+  assert.equal(usual.out.split('\n').length, 1 + 100 + 1);
+  assert.match(usual.err, /first 100;/);
+  assert.equal((await run(server, tokens, ['--limit', '205'])).err, '');
+  const of = async (...args: string[]) =>
+    JSON.parse((await run(server, tokens, [...args, '--json'])).out) as { tokens: { id: string }[]; more: boolean };
+  const [whole, some] = [await of(), await of('--limit', '201')];
+  assert.deepEqual([whole.tokens.length, whole.more, some.tokens.length, some.more], [205, false, 201, true]);
+  assert.equal(new Set(whole.tokens.map(({ id }) => id)).size, 205);
+});
+
 test('a host without network is approved by file, and its reports come in by file', async (t) => {
   const server = await serverFor(t, { images: [OS] });
   const at = folder(t);
