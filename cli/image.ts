@@ -7,6 +7,7 @@ import { parsePlatform, type Platform } from '#src/image/ocimanifest.ts';
 import { backendOf, BACKENDS, rulesOf, RULES, type Backend, type Rule } from '#src/image/backend.ts';
 import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { readImage, type Image } from '#src/source/build.ts';
+import { parseMirrors } from '#server/mirrors.ts';
 import { openSource } from '#server/sources.ts';
 import { UsageError, type Io } from '#src/terminal.ts';
 import { VERSION } from '#src/version.ts';
@@ -22,6 +23,7 @@ export type ImageOptions = {
   readonly insecureHttp?: boolean;
   readonly ca?: readonly string[];
   readonly authfile?: string;
+  readonly mirror?: readonly string[];
   readonly limit?: readonly string[];
 };
 export type RuleOptions = { readonly backend?: string; readonly rule?: string };
@@ -37,6 +39,7 @@ export function imageOptions(command: Command): Command {
     .option('--platform <os/arch[/variant]>', `which image of an index (default: ${hostPlatform()})`)
     .option('--authfile <file>', 'registry credentials, instead of where podman and docker keep them')
     .option('--ca <file>', 'trust the certificates in FILE besides those of this machine (repeatable)', list)
+    .option('--mirror <from=to>', 'ask for what lies under FROM in TO (repeatable)', list)
     .option('--insecure-http', 'speak plain http with a registry that is not on loopback')
     .option(
       '--limit <name=number>',
@@ -88,6 +91,7 @@ export async function loadImage(text: string, options: ImageOptions, io: Io): Pr
     caFiles: options.ca ?? [],
     authFile: options.authfile,
     insecureHttp: options.insecureHttp ?? false,
+    mirrors: parseMirrors(options.mirror ?? [], () => options.insecureHttp ?? false),
     // Who types a registry's name vouches for where it lies.
     reach: 'any',
   });

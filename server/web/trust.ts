@@ -35,14 +35,16 @@ export function trustPage(web: Hono, { store, clock, basis }: Pick<WebServices, 
           }
         </p>
       </div>
-      ${setup !== null && policiesSheet(setup)}
-      ${
-        roots.length > 0 &&
-        html`<section class="sheet">
-          <header><h2>Trust roots</h2></header>
-          ${roots.map((root) => rootHtml(root, now))}
-        </section>`
-      }`;
+      <div class="stack">
+        ${setup !== null && policiesSheet(setup)}
+        ${
+          roots.length > 0 &&
+          html`<section class="sheet">
+            <header><h2>Trust roots</h2></header>
+            ${roots.map((root) => rootHtml(root, now))}
+          </section>`
+        }
+      </div>`;
     return c.html(page({ title: 'Trust', section: '/trust', now, body }));
   });
 }
@@ -56,23 +58,26 @@ const NO_MATCH_WORDS = {
 function policiesSheet({ policy }: TrustSetup): Html {
   return html`<section class="sheet">
     <header><h2>Image policies</h2></header>
-    <ul class="rows">
-      ${policy.policies.slice(0, ROWS_MAX).map(
-        ({ name, mode, globs, authorities }) =>
-          html`<li>
-            <span class="grow"
-              ><b>${name}</b>${mode === 'warn' && ' (warns)'}: ${plural(authorities.length, 'authority', 'authorities')}
-              over <code>${globs.map(({ source }) => source).join(' ')}</code></span
-            >
-          </li>`,
-      )}
-      ${policy.lints.slice(0, ROWS_MAX).map(
-        ({ file, line, code, message }) =>
-          html`<li>
-            <span class="grow"><code>${code}</code> ${message} (${file}:${line})</span>
-          </li>`,
-      )}
-    </ul>
+    <div class="pad">
+      <ul class="rows">
+        ${policy.policies.slice(0, ROWS_MAX).map(
+          ({ name, mode, globs, authorities }) =>
+            html`<li>
+              <span class="grow"
+                ><b>${name}</b>${mode === 'warn' && ' (warns)'}:
+                ${plural(authorities.length, 'authority', 'authorities')} over
+                <code>${globs.map(({ source }) => source).join(' ')}</code></span
+              >
+            </li>`,
+        )}
+        ${policy.lints.slice(0, ROWS_MAX).map(
+          ({ file, line, code, message }) =>
+            html`<li>
+              <span class="grow"><code>${code}</code> ${message} (${file}:${line})</span>
+            </li>`,
+        )}
+      </ul>
+    </div>
   </section>`;
 }
 
@@ -105,8 +110,8 @@ function rootHtml({ name, sha256, from, since, refresh, endsNext, setAside, need
         refresh !== null
           ? html`<dt>Kept up by</dt>
               <dd>
-                <code>${refresh.mirror}</code>, last
-                ${refresh.refreshedAt === null ? 'never' : html`${agoHtml(refresh.refreshedAt, now)} ago`}${
+                <code>${refresh.mirror}</code>,
+                ${refresh.refreshedAt === null ? 'not refreshed yet' : html`last ${agoHtml(refresh.refreshedAt, now)} ago`}${
                   refresh.expires !== null &&
                   html`; it vouches ${refresh.expires < now ? 'no longer, its word ended' : 'until'}
                   ${timeHtml(refresh.expires)}`

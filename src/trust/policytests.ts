@@ -6,7 +6,7 @@ import type { Instant } from '#src/clock.ts';
 import { IMAGE_POLICY_TESTS_MAX } from '#src/limits.ts';
 import { REACHED, type ImageJudgement } from './judgement.ts';
 
-export const TESTS_FORMAT = 'bootproof.image-tests/1';
+export const TESTS_FORMAT = 'bootproof.image-test/1';
 
 export const IMAGE_STATES = ['trusted', 'unsigned', 'rejected', 'unverifiable', 'not-assessed'] as const;
 

@@ -60,7 +60,7 @@ async function site(t: TestContext): Promise<{ at: string; tests: (text: string)
   mkdirSync(join(at, 'cases'));
   for (const each of [SIGNED, KEYLESS, WRONG]) await record(join(at, 'cases'), each);
   writeFileSync(join(at, 'acme.yaml'), keyPolicy('acme', 'localhost:5001/acme/*@*', [KEY]));
-  return { at, tests: (text) => writeFileSync(join(at, 'acme.test.yaml'), `format: bootproof.image-tests/1\n${text}`) };
+  return { at, tests: (text) => writeFileSync(join(at, 'acme.test.yaml'), `format: bootproof.image-test/1\n${text}`) };
 }
 
 test('tests beside a policy pass, fail with both sides, and cannot be run, each with its own exit code', async (t) => {

@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import { parseReference } from '#src/image/reference.ts';
 import { findImage } from '#src/source/build.ts';
 import { SourceError } from '#src/source/source.ts';
+import { parseMirrors } from '#server/mirrors.ts';
 import { findCredentials, folder, guardedLookup, httpFetch, openSource, type SourceOptions } from '#server/sources.ts';
 import { image, members, tar } from '#test/src/source/images.ts';
 import { basic, serveRegistry, wantsToken, type TestRegistry } from '#test/src/source/registryserver.ts';
@@ -259,4 +260,34 @@ test('of a folder, only regular files count', async () => {
   assert.equal(Buffer.concat(chunks).length, 600_000);
   assert.ok(chunks.every((chunk) => chunk.every((byte) => byte === 0x78)));
   await rejectsCode(() => Array.fromAsync(directory.read('.')), SourceError, 'SOURCE_NOT_FOUND');
+});
+
+test('an image behind a mirror is read there, and keeps its own name', async () => {
+  await using registry = await serveRegistry(one.blobs, { latest: one.digest });
+  const mirrors = parseMirrors([`quay.invalid/acme=${registry.host}/a`], () => true);
+  const reference = parseReference('docker://quay.invalid/acme/b');
+  const { source, close } = await openSource(reference, { env: {}, mirrors });
+  try {
+    assert.equal(source.name, 'docker://quay.invalid/acme/b');
+    const { bytes } = await source.manifest('latest');
+    assert.equal(JSON.parse(Buffer.from(bytes).toString()).schemaVersion, 2);
+    assert.match(registry.asked[0]!.path, /^\/v2\/a\/b\/manifests\/latest$/);
+  } finally {
+    await close();
+  }
+  await rejectsCode(
+    async () => {
+      const opened = await openSource(reference, {
+        env: {},
+        mirrors: parseMirrors(['quay.invalid=127.0.0.1:1/x'], () => true),
+      });
+      try {
+        await opened.source.manifest('latest');
+      } finally {
+        await opened.close();
+      }
+    },
+    SourceError,
+    'SOURCE_NETWORK',
+  );
 });

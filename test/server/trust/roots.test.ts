@@ -189,7 +189,7 @@ test('the page tells policies and roots, with age, failure and what is missing',
   const failing = await page();
   assert.match(failing, /1 image policy; an image that none is about is unsigned\. Nothing is denied\./);
   assert.match(failing, /test From a file that the server was given SHA-256 sha256:[0-9a-f]{64} This one since/);
-  assert.match(failing, /last never Not refreshed since .* TUF_REFRESH .*\. The last one stays\. Ends next/);
+  assert.match(failing, /not refreshed yet Not refreshed since .* TUF_REFRESH .*\. The last one stays\. Ends next/);
   repository.publish(GOOD, { expires: '2026-11-26T00:00:00Z' });
   await later(server);
   assert.match(await page(), /From its TUF repository .* it vouches until 26 Nov 2026/);
