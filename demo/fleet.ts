@@ -35,6 +35,8 @@ const BRANCH: Who = { ...BUILDER, subject: BUILDER.subject.replace(/main$/, 'try
 const LAUNCHER = join(import.meta.dirname, '..', 'bootproof');
 /** Time between two looks at a host; `demo/policy.yaml` says when it is late and silent. */
 const AGENT_INTERVAL_MS = 10_000;
+/** While others are waited for, who is as it must be reports again after this: early enough not to be late. */
+const AGENT_QUIET_MS = 15_000;
 /** Agents that run at the same time: two cores are what the smallest machines have. */
 const AGENTS_AT_ONCE = 2;
 /** Packing, building and three rounds of reports fit well within; a machine that needs longer is told so. */
@@ -172,7 +174,7 @@ export class Fleet {
       await this.#options.say(
         `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`,
       );
-      await this.#round(hosts);
+      await this.#round(hosts, AGENT_QUIET_MS);
       await pause(2000, signal);
     }
   }
@@ -188,7 +190,7 @@ export class Fleet {
     const { signal } = this.#options;
     while (!signal.aborted) {
       const began = Date.now();
-      await this.#round(await this.hosts());
+      await this.#round(await this.hosts(), 0);
       await pause(Math.max(1000, AGENT_INTERVAL_MS - (Date.now() - began)), signal);
     }
   }
@@ -227,16 +229,15 @@ export class Fleet {
     if (failed?.status === 'rejected') throw failed.reason;
   }
 
-  /** Every host's agent once; one that has stopped reports only if it never did. */
-  async #round(known: readonly FleetHost[]): Promise<void> {
+  /** Every host's agent once; one that has stopped reports only if it never did, one that is as it must be only if it was quiet for so long. */
+  async #round(known: readonly FleetHost[], quietMs: number): Promise<void> {
     // Who stops is to be silent at the end, so it begins.
     const turns = DEMO_HOSTS.toSorted((a, b) => Number(b.stops ?? false) - Number(a.stops ?? false));
     await this.#each(turns, async (host) => {
       const before = known.find(({ name }) => name === host.name);
       if (host.stops === true && (before?.last ?? null) !== null) return;
-      // It is as it must be, and its timer is not due.
       const heard = Date.parse(before?.last?.receivedAt ?? '');
-      if (before?.verdict === host.verdict && Date.now() - heard < AGENT_INTERVAL_MS) return;
+      if (before?.verdict === host.verdict && Date.now() - heard < quietMs) return;
       const { boots = 'signed' } = host;
       const digest = boots === 'nowhere' ? nowhere(this.#saved.images.signed) : this.#saved.images[boots];
       const booted = ['--backend', 'ostree', '--image', digest];

@@ -221,6 +221,21 @@ const MEDIA = {
   layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
 } as const;
 
+type PackedLayer = { readonly diffId: Digest; readonly gzip: Uint8Array };
+const packedLayers = new WeakMap<readonly Layer[], readonly PackedLayer[]>();
+/** Several versions have the same layers: they are packed once. */
+function packLayers(layers: readonly Layer[]): readonly PackedLayer[] {
+  let packed = packedLayers.get(layers);
+  if (packed === undefined) {
+    packed = layers.map(({ items }) => {
+      const tar = Buffer.concat([...tarChunks(items)]);
+      return { diffId: digestOf(tar, nodeSha256), gzip: gzipSync(tar, { level: 6 }) };
+    });
+    packedLayers.set(layers, packed);
+  }
+  return packed;
+}
+
 /** Packs layers into an OCI image (image-spec 1.1); the same layers give the same digest. */
 export function packImage(layers: readonly Layer[], version: string): PackedImage {
   const blobs = new Map<Digest, Uint8Array>();
@@ -229,17 +244,13 @@ export function packImage(layers: readonly Layer[], version: string): PackedImag
     blobs.set(digest, bytes);
     return { mediaType, digest, size: bytes.length };
   };
-  const diffIds: Digest[] = [];
-  const descriptors = layers.map(({ items }) => {
-    const tar = Buffer.concat([...tarChunks(items)]);
-    diffIds.push(digestOf(tar, nodeSha256));
-    return add(MEDIA.layer, gzipSync(tar, { level: 6 }));
-  });
+  const packed = packLayers(layers);
+  const descriptors = packed.map(({ gzip }) => add(MEDIA.layer, gzip));
   const config = {
     architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
     os: 'linux',
     config: { Labels: { 'containers.bootc': '1', 'org.opencontainers.image.version': version } },
-    rootfs: { type: 'layers', diff_ids: diffIds },
+    rootfs: { type: 'layers', diff_ids: packed.map(({ diffId }) => diffId) },
     history: layers.map(({ about }) => ({ created_by: about })),
   };
   const manifest = Buffer.from(
