@@ -45,6 +45,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'show by what images are judged: policies, trust roots and their age',
     load: async () => ({ main: (await import('./trust.ts')).trust }),
   },
+  policy: {
+    about: 'test, check and explain host policies; try, apply and list those of a server',
+    load: () => import('./policy.ts'),
+  },
   deny: {
     about: 'say what no longer counts, whoever signed it',
     load: async () => ({ main: (await import('./trust.ts')).deny }),

@@ -2,79 +2,24 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant } from '#src/clock.ts';
 import { DocumentError } from '#src/document/yaml.ts';
-import { POLICY_DOCUMENTS_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
 import { diffPolicies } from '#server/dryrun.ts';
 import { isRejudging, PolicyError } from '#server/policies.ts';
-import type { PolicyVersion } from '#server/store/policyrecords.ts';
+import type { PolicyVersion as VersionRecord } from '#server/store/policyrecords.ts';
 import { ApiError, type Fault } from './problem.ts';
+import {
+  Documents,
+  PolicyDiff,
+  PolicyList,
+  PolicyVersion,
+  PolicyVersionDetail,
+  type PolicyRule,
+  type PolicyTerms,
+} from './policyschemas.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
-import { Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
-
-const Version = z
-  .object({
-    version: z.int().openapi({ description: 'Rises by one with each policy that is applied; the highest one judges.' }),
-    active: z.boolean(),
-    name: z.string(),
-    digest: z.string(),
-    origin: z.enum(['shipped', 'api', 'files']),
-    place: z.string().nullable().openapi({ description: 'The file or folder that it came from.' }),
-    commit: z.string().nullable().openapi({ description: 'Of the git repository around it.' }),
-    note: z.string().nullable(),
-    at: Time,
-    by: z.string(),
-  })
-  .openapi('PolicyVersion');
-
-const Document = z.strictObject({
-  file: z
-    .string()
-    .min(1)
-    .max(200)
-    .refine((text) => !text.includes('\0'), 'must not hold a NUL')
-    .openapi({ description: 'Its name, as errors show it.' }),
-  text: z
-    .string()
-    .max(YAML_BYTES_MAX + 1)
-    .refine((text) => !text.includes('\0'), 'must not hold a NUL'),
-});
-const Documents = z.array(Document).min(1).max(POLICY_DOCUMENTS_MAX);
-
-const Rule = z
-  .object({
-    id: z.string(),
-    on: z.string().openapi({ description: '`files`, `accounts`, or the subject of a state rule.' }),
-    effect: z.enum(['expected-local', 'allowed', 'forbidden']),
-    severity: z.string().nullable(),
-    verdict: z.string().nullable(),
-    reason: z.string(),
-    controls: z.array(z.string()),
-    paths: z.array(z.string()),
-    selected: z.boolean().openapi({ description: 'It is about some hosts only.' }),
-    file: z.string().nullable(),
-    line: z.int().nullable(),
-  })
-  .openapi('PolicyRule');
-
-const Terms = z.object({
-  reportEveryMs: z.int(),
-  lateAfterMs: z.int(),
-  silentAfterMs: z.int(),
-  behindTagAfterMs: z.int().nullable(),
-  imageAgeMaxMs: z.int().nullable(),
-});
-
-const VersionDetail = Version.extend({
-  description: z.string(),
-  freshness: Terms,
-  documents: z.array(z.object({ file: z.string(), text: z.string() })),
-  rules: z
-    .array(Rule)
-    .openapi({ description: 'As they are tried: within one subject the first that matches decides.' }),
-}).openapi('PolicyVersionDetail');
 
 const listPolicies = adminRoute({
   method: 'get',
@@ -83,26 +28,7 @@ const listPolicies = adminRoute({
   tags: ['policies'],
   request: { query: z.strictObject({ limit: LIMIT, cursor: CURSOR }) },
   responses: {
-    200: json(
-      z.object({
-        active: z.int().nullable().openapi({ description: 'Null where the server was given a policy of no version.' }),
-        digest: z.string().openapi({ description: 'Of the policy that judges.' }),
-        rejudging: z.boolean().openapi({ description: 'Hosts are being judged anew under it.' }),
-        managed: z
-          .object({
-            place: z.string(),
-            problem: z
-              .object({ at: Time, lines: z.array(z.string()) })
-              .nullable()
-              .openapi({ description: 'Why what lies there now does not count; the version before goes on judging.' }),
-          })
-          .nullable()
-          .openapi({ description: 'The policy is changed there, and cannot be changed here.' }),
-        items: z.array(Version),
-        next: z.string().nullable(),
-      }),
-      'Versions of the policy, newest first.',
-    ),
+    200: json(PolicyList, 'Versions of the policy, newest first.'),
   },
 });
 
@@ -119,7 +45,7 @@ const getPolicy = adminRoute({
   operationId: 'getPolicy',
   tags: ['policies'],
   request: { params: VersionParam },
-  responses: { 200: json(VersionDetail, 'One version, with its text and its rules.') },
+  responses: { 200: json(PolicyVersionDetail, 'One version, with its text and its rules.') },
 });
 
 const applyPolicy = adminRoute({
@@ -153,34 +79,6 @@ const applyPolicy = adminRoute({
   },
 });
 
-const Change = z.enum(['added', 'removed', 'rerated']);
-const Severity = z.enum(['info', 'low', 'medium', 'high', 'critical']).nullable();
-const Diff = z
-  .object({
-    before: z.string().openapi({ description: 'Digest of the policy that it is compared with.' }),
-    after: z.string(),
-    hosts: z.object({ judged: z.int(), changed: z.int(), unjudged: z.int() }),
-    findings: z.object({ added: z.int(), removed: z.int(), rerated: z.int() }),
-    rules: z.array(
-      z.object({
-        rule: z.string(),
-        kind: z.string(),
-        severity: z.object({ before: Severity, after: Severity }),
-        added: z.int(),
-        removed: z.int(),
-        rerated: z.int(),
-        hosts: z.int(),
-        examples: z.array(z.object({ host: z.string(), name: z.string(), text: z.string(), change: Change })),
-      }),
-    ),
-    verdicts: z.array(z.object({ from: z.string(), to: z.string(), hosts: z.int() })),
-    next: z
-      .string()
-      .nullable()
-      .openapi({ description: 'Where the next part of the fleet begins; the parts add up. Null: this is all.' }),
-  })
-  .openapi('PolicyDiff', { description: 'What the last reports of hosts are under one policy and under another.' });
-
 const diffPolicy = adminRoute({
   method: 'post',
   path: '/api/v1/policies/diff',
@@ -193,10 +91,9 @@ const diffPolicy = adminRoute({
           documents: Documents.optional(),
           version: z.int().min(1).optional(),
           against: z
-            .int()
-            .min(1)
+            .union([z.strictObject({ version: z.int().min(1) }), z.strictObject({ documents: Documents })])
             .optional()
-            .openapi({ description: 'The version that it is compared with; else the one that counts.' }),
+            .openapi({ description: 'What it is compared with; else the version that counts.' }),
           cursor: CURSOR,
         })
         .refine(
@@ -205,7 +102,7 @@ const diffPolicy = adminRoute({
         ),
     ),
   },
-  responses: { 200: json(Diff, 'Nothing is written.') },
+  responses: { 200: json(PolicyDiff, 'Nothing is written.') },
 });
 
 /** How long one answer is worked on: below what proxies wait for. */
@@ -270,7 +167,7 @@ export function policyRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(diffPolicy, async (c) => {
     const { documents, version, against, cursor } = c.req.valid('json');
-    const before = against === undefined ? policies.current : (await told(() => policies.get(against))).policy;
+    const before = against === undefined ? policies.current : await told(() => wanted(against, services));
     const after = await told(() => wanted({ documents, version }, services));
     const bound = boundTo('policy diff', { before: before.digest, after: after.digest });
     const from = parseCursor(cursor, bound, HostKeys);
@@ -297,13 +194,10 @@ export function policyRoutes(api: Api, services: ApiServices): void {
   });
 }
 
-async function wanted(
-  {
-    documents,
-    version,
-  }: { readonly documents?: PolicyDocumentText[] | undefined; readonly version?: number | undefined },
-  { policies }: ApiServices,
-): Promise<Policy> {
+/** One of both. */
+type Wanted = { readonly documents?: PolicyDocumentText[] | undefined; readonly version?: number | undefined };
+
+async function wanted({ documents, version }: Wanted, { policies }: ApiServices): Promise<Policy> {
   if (documents !== undefined) return policyOfDocuments(documents, policies.shipped).policy;
   return (await policies.get(version!)).policy;
 }
@@ -325,7 +219,7 @@ async function told<T>(act: () => Promise<T>): Promise<T> {
   }
 }
 
-function versionJson(version: PolicyVersion, active: number | undefined): z.infer<typeof Version> {
+function versionJson(version: VersionRecord, active: number | undefined): z.infer<typeof PolicyVersion> {
   const { n, name, digest, origin, place, commit, note, createdAt, createdBy } = version;
   return {
     version: n,
@@ -341,7 +235,7 @@ function versionJson(version: PolicyVersion, active: number | undefined): z.infe
   };
 }
 
-function termsJson({ freshness: f }: Policy): z.infer<typeof Terms> {
+function termsJson({ freshness: f }: Policy): z.infer<typeof PolicyTerms> {
   return {
     reportEveryMs: f.reportEvery,
     lateAfterMs: f.lateAfter,
@@ -351,7 +245,7 @@ function termsJson({ freshness: f }: Policy): z.infer<typeof Terms> {
   };
 }
 
-function rulesJson(policy: Policy): z.infer<typeof Rule>[] {
+function rulesJson(policy: Policy): z.infer<typeof PolicyRule>[] {
   const one = (rule: Policy['files'][number] | Policy['state'][number] | Policy['accounts'][number], on: string) => ({
     id: rule.id,
     on,

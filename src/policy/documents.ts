@@ -6,12 +6,13 @@ import { parsePolicy, type Policy } from './document.ts';
 export type PolicyDocumentText = { readonly file: string; readonly text: string };
 
 /**
- * `shipped` is what `extends: default` means where no document is named so. Answers the policy, and its documents with the one that counts first.
+ * `counts` names the file that counts, where that is known; `shipped` is what `extends: default` means where no document is named so. Answers the policy, and its documents with the one that counts first.
  * @throws {DocumentError} for a document that is none, for two of one name, and where it is not clear which one counts.
  */
 export function policyOfDocuments(
   documents: readonly PolicyDocumentText[],
   shipped: Policy | undefined,
+  counts?: string,
 ): { readonly policy: Policy; readonly documents: readonly PolicyDocumentText[] } {
   const named = new Map<string, PolicyDocumentText>();
   const extended = new Map<string, string>();
@@ -31,7 +32,10 @@ export function policyOfDocuments(
     named.set(name, document);
     if (typeof value?.extends === 'string') extended.set(value.extends, document.file);
   }
-  const ends = [...named].filter(([name]) => !extended.has(name)).map(([, document]) => document);
+  const ends =
+    counts === undefined
+      ? [...named].filter(([name]) => !extended.has(name)).map(([, document]) => document)
+      : documents.filter(({ file }) => file === counts);
   const main = ends[0];
   if (main === undefined) throw refuse(first.file, 'these documents extend each other in a circle');
   if (ends.length > 1)
