@@ -86,11 +86,9 @@ const Trust = z
       .object({ readable: z.boolean(), code: z.string(), reason: z.string() })
       .nullable()
       .openapi({ description: 'Whether hosts that enforce containers policy could read a signature.' }),
-    events: z
-      .array(z.object({ at: Time, event: z.string(), text: z.string() }))
-      .openapi({
-        description: 'What happened to it, newest first: trust.change, signature-vanished, signature-returned.',
-      }),
+    events: z.array(z.object({ at: Time, event: z.string(), text: z.string() })).openapi({
+      description: 'What happened to it, newest first: trust.change, signature-vanished, signature-returned.',
+    }),
   })
   .openapi('Trust', {
     description: 'Who signed an image, as last found out, and the first reason where it does not count.',
