@@ -18,7 +18,8 @@ import {
 } from 'node:fs';
 import { BootproofError } from '#src/error.ts';
 
-export class DiskError extends BootproofError<'STATE_UNREADABLE'> {}
+/** STATE_UNREADABLE: a file of ours is not what it must be. STATE_UNWRITABLE: the disk is full, read-only or fails, or this user may not write. */
+export class DiskError extends BootproofError<'STATE_UNREADABLE' | 'STATE_UNWRITABLE'> {}
 
 /** Errors are those of node:fs, with a `code`. */
 export type Disk = {

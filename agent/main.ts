@@ -1,6 +1,8 @@
 /** `bootproof agent …`, and the agent's own entry: argv → subcommand, each imported only when it is called. */
 import { setFlagsFromString } from 'node:v8';
 import { noCommand } from '#src/document/spelling.ts';
+import { VERSION } from '#src/version.ts';
+import { DiskError } from './disk.ts';
 import { EXIT, processIo, runCommand, type Exit, type Io } from '#src/terminal.ts';
 
 /** A subcommand: the words after its name, and its exit code. It prints its own results; refusals it throws. */
@@ -39,7 +41,7 @@ ${Object.entries(COMMANDS)
   .map(([name, { about }]) => `  bootproof agent ${name.padEnd(8)} ${about}`)
   .join('\n')}
 
-Each takes --help.
+Each takes --help; --version tells the version.
 `;
 
 /** Runs a subcommand. `own` are those that the whole command does in its own way. @throws what the subcommand throws. */
@@ -51,6 +53,10 @@ export async function main(
   // The young generation may grow to 48 MB and stays so: on a host that is memory without a gain in time.
   setFlagsFromString('--semi-space-growth-factor=1');
   const [name, ...rest] = args;
+  if (name === '--version' || name === '-V') {
+    await io.stdout.write(`bootproof agent ${VERSION}\n`);
+    return EXIT.ok;
+  }
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     await (name === undefined ? io.stderr : io.stdout).write(HELP);
     return name === undefined ? EXIT.usage : EXIT.ok;
@@ -58,8 +64,33 @@ export async function main(
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw noCommand('bootproof agent', name, Object.keys(COMMANDS));
   const act = Object.hasOwn(own, name) ? own[name]! : await command.load();
-  return act(rest, io);
+  try {
+    return await act(rest, io);
+  } catch (error) {
+    throw refusedByDisk(error) ?? error;
+  }
 }
+
+/** A full, failing or read-only disk is nobody's mistake in the program. */
+function refusedByDisk(error: unknown): DiskError | undefined {
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined;
+  const { code = '', path } = error as NodeJS.ErrnoException;
+  const why = DISK_SAYS.get(code);
+  if (why === undefined) return undefined;
+  return new DiskError('STATE_UNWRITABLE', `${path ?? 'the folder of the agent'}: ${why} (${code}); see --state DIR`, {
+    cause: error,
+  });
+}
+
+const DISK_SAYS: ReadonlyMap<string, string> = new Map([
+  ['ENOSPC', 'the disk is full'],
+  ['EDQUOT', 'the quota is used up'],
+  ['EROFS', 'the file system is read-only'],
+  ['EIO', 'the disk fails'],
+  ['EACCES', 'this user may not go there, or not write there'],
+  ['EPERM', 'this is not allowed to this user'],
+  ['ENOTDIR', 'what stands there is no folder'],
+]);
 
 if (import.meta.main) {
   const io = processIo(process.stdout, process.stderr, process.env);

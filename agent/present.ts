@@ -4,7 +4,7 @@ import type { ByteString } from '#src/bytes.ts';
 import { isWithin } from '#src/drift/compare.ts';
 import { attributesOf, driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
 import { comparePaths, TREES, treeOf, type Facts, type TreeName } from '#src/manifest/entry.ts';
-import { nameJson } from '#src/manifest/json.ts';
+import { nameJson, type FactsJson } from '#src/manifest/json.ts';
 import { printable, printableText, type Io, type Stream } from '#src/terminal.ts';
 import { capabilityText } from './capability.ts';
 import type { Expected } from './manifestfile.ts';
@@ -37,12 +37,27 @@ export function scanJson(scan: Scan, expected: Expected | undefined) {
     rule: expected?.rule ?? null,
     complete: isComplete(scan, expected),
     trees: { usr: tree('usr'), etc: tree('etc') },
-    drift: scan.drift.map(driftJson),
+    drift: scan.drift.map(driftTold),
     truncated: scan.truncated,
     secrets: scan.secrets.map(({ path, state }) => ({ ...nameJson('path', path), state })),
     accounts: scan.accounts,
     notes: scan.notes,
     stats: scan.stats,
+  };
+}
+
+/** A line of drift under the names of its attributes; how manifests spell device and capability is no part of this document. */
+function driftTold(drift: Drift) {
+  const { expected, actual, ...line } = driftJson(drift);
+  const facts = ({ rdev, xattrs, ...rest }: FactsJson) => ({
+    ...rest,
+    ...(rdev === undefined ? {} : { device: rdev }),
+    ...(xattrs === undefined ? {} : { capability: xattrs['security.capability'] }),
+  });
+  return {
+    ...line,
+    ...(expected === undefined ? {} : { expected: facts(expected) }),
+    ...(actual === undefined ? {} : { actual: facts(actual) }),
   };
 }
 

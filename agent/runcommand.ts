@@ -112,7 +112,8 @@ async function look(values: Values, io: Io): Promise<Exit> {
     if (values.every === undefined) return (await once()).exit;
     for (;;) await sleep(Math.max(0, (await next(once, io, config)) - Date.now()), undefined, { signal: stop.signal });
   } catch (error) {
-    if (stop.signal.aborted) return EXIT.ok; // asked to stop: what was sealed waits for the next run
+    // Asked to stop: what was sealed waits for the next run. A single look that was broken off has told nothing.
+    if (stop.signal.aborted) return values.every === undefined ? EXIT.unknown : EXIT.ok;
     throw error;
   } finally {
     process.off('SIGTERM', end).off('SIGINT', end);

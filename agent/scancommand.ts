@@ -1,5 +1,6 @@
 /** `agent scan`: a root held against a manifest, here and now; nothing is sent. */
-import { realpathSync } from 'node:fs';
+import { isUtf8 } from 'node:buffer';
+import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { fromBytes } from '#src/bytes.ts';
 import { wrongOption } from '#src/document/spelling.ts';
@@ -102,16 +103,18 @@ export async function scanRoot(
   const look = new Look('/');
   const { masks } = await lookAtMounts(look, fromBytes(root));
   const line = new ProgressLine(io);
+  const open: number[] = [];
   let found: Scan;
   try {
     found = await scan({
-      root: root.toString(),
+      root: scannable(root, open),
       ...(expected === undefined ? {} : { expected }),
       ...(workers === undefined ? {} : { workers }),
       mounts: masks,
       onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });
   } finally {
+    for (const fd of open) closeSync(fd);
     await line.clear();
   }
   const lacksExtra = expected !== undefined && expected.trees.usr.extra === null;
@@ -134,12 +137,26 @@ function workersOf(text: string | undefined): number | undefined {
   return Number(text);
 }
 
+/** A name for a root that text can hold: where its real path is not UTF-8, that of its open folder. */
+function scannable(root: Buffer, open: number[]): string {
+  if (isUtf8(root)) return root.toString();
+  open.push(openSync(root, constants.O_RDONLY | constants.O_DIRECTORY));
+  return `/proc/self/fd/${open[0]}`;
+}
+
 /** As the kernel names it: mounts are told by real paths. @throws {ScanError} ROOT_UNREADABLE */
 export function realRoot(given: string): Buffer {
   try {
-    return realpathSync(given, 'buffer');
+    return realpathSync.native(given, 'buffer');
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    // Node hands on arguments as text: a byte that is none is lost before we see it.
+    if (given.includes('\ufffd'))
+      throw new ScanError(
+        'ROOT_UNREADABLE',
+        `${given} cannot be entered: its name is not UTF-8, and arguments can only be that; go there and say --root . or name a link to it`,
+        { cause },
+      );
     throw new ScanError('ROOT_UNREADABLE', `${given} cannot be entered: ${code}`, { cause });
   }
 }

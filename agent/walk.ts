@@ -2,9 +2,19 @@
  * The walk: what stands below a tree's folder, in the order of the canonical text, without following a link, opening a
  * device or crossing into what is mounted over.
  */
-import { closeSync, constants, lstatSync, openSync, readdirSync, statfsSync, type Dirent, type Stats } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  opendirSync,
+  openSync,
+  readdirSync,
+  statfsSync,
+  type Dirent,
+  type Stats,
+} from 'node:fs';
 import type { ByteString } from '#src/bytes.ts';
-import { ACCESS_BYTES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
+import { ACCESS_BYTES_MAX, FOLDER_NAMES_MAX, PATH_BYTES_MAX } from '#src/limits.ts';
 import type { Glimpse, Hole, HoleKind } from '#src/drift/drift.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 
@@ -82,7 +92,7 @@ function* walk(path: ByteString, base: Base, top: Stats, mounts: ReadonlySet<Byt
     const anchor = access.length > ACCESS_BYTES_MAX ? openFolder(access) : undefined;
     if (typeof anchor === 'string') return { ...unread(path, anchor), glimpse: folderGlimpse(stat) };
     const inner = anchor === undefined ? base : { prefix: `/proc/self/fd/${anchor}`, cut: path.length };
-    let items = list(anchor === undefined ? access : inner.prefix);
+    let items = list(anchor === undefined ? access : inner.prefix, stat.size);
     let step: Step = { kind: 'd', path, access, stat };
     if (typeof items === 'string') step = unread(path, items);
     else if (
@@ -152,10 +162,16 @@ const UNTYPED = { isFile: () => false, isDirectory: () => true, isSymbolicLink: 
 const kindOf = (item: Omit<Item, 'name'>): Found['kind'] =>
   item.isFile() ? 'f' : item.isDirectory() ? 'd' : item.isSymbolicLink() ? 'l' : 'o';
 
-/** The names in a folder, sorted as bytes, or the error's code. latin1 is both exact and the fastest. */
-function list(access: string): Item[] | string {
+/** Bytes of a folder that may hold more names than are read: no file system needs fewer than 16 for one. */
+const LARGE_FOLDER = FOLDER_NAMES_MAX * 16;
+
+/**
+ * The names in a folder of `size` bytes, sorted as bytes, or the error's code, or why they were not read. latin1 is both exact and the fastest.
+ */
+function list(access: string, size: number): Item[] | string {
   const encoding = 'latin1' as BufferEncoding;
   const path = native(access);
+  if (size > LARGE_FOLDER && holdsTooMany(path)) return `it holds more than ${FOLDER_NAMES_MAX} names`;
   try {
     return sorted(readdirSync(path, { encoding, withFileTypes: true }));
   } catch (error) {
@@ -166,6 +182,17 @@ function list(access: string): Item[] | string {
     return sorted(readdirSync(path, { encoding }).map((name) => ({ name, ...UNTYPED })));
   } catch (error) {
     return codeOf(error);
+  }
+}
+
+/** Counts a few names at a time, as all together may be more than memory should hold. */
+function holdsTooMany(path: string | Buffer): boolean {
+  try {
+    using folder = opendirSync(path, { encoding: 'latin1' as BufferEncoding, bufferSize: 256 });
+    for (let names = 0; names <= FOLDER_NAMES_MAX; names++) if (folder.readSync() === null) return false;
+    return true;
+  } catch {
+    return false; // the listing meets the same, and says so
   }
 }
 

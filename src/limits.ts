@@ -292,6 +292,9 @@ export const KNOWN_TEXT_BYTES_MAX = 128 * 1024 * 1024;
 /** One manifest text: a million paths of 200 bytes. */
 export const MANIFEST_TEXT_BYTES_MAX = 256 * 1024 * 1024;
 
+/** Names in one folder of a tree: real ones stay below 20,000. Each is held in memory, as they must be sorted. */
+export const FOLDER_NAMES_MAX = 200_000;
+
 /** Bytes of an access path from which the walk starts anew at an open folder: PATH_MAX less one name, with room. */
 export const ACCESS_BYTES_MAX = 3_800;
 

@@ -1,10 +1,12 @@
 /** `agent enroll`, `run` and `status` as a person or a unit calls them: real files, a real scan, a server on loopback. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { main } from '#agent/main.ts';
+import { DiskError } from '#agent/disk.ts';
 import { IdentityError } from '#agent/identity.ts';
 import { lockFolder, LockError } from '#agent/lock.ts';
 import { checkReport, openReport } from '#src/report/accept.ts';
@@ -147,6 +149,59 @@ test('by file from end to end: a request to approve, and reports to import', asy
     assert.ok(checked.kind === 'checked', JSON.stringify(checked));
     assert.equal(checked.class, 'carried');
   }
+});
+
+test('a single run that is told to stop has told nothing', { timeout: 60_000 }, async () => {
+  const { handler } = server();
+  await using http = await serve(handler);
+  const { where } = await enrolled(http);
+  http.handler = async (seen, response) => {
+    if (seen.path !== '/api/v1/reports') return handler(seen, response);
+    process.emit('SIGTERM');
+    return { status: 503 };
+  };
+  assert.equal((await agent('run', ...booted, ...where)).exit, EXIT.unknown);
+  assert.ok(!existsSync(join(where[3]!, 'lock')), 'the lock is given back');
+  assert.equal(JSON.parse((await agent('status', '--json', ...where)).out).waiting, 1, 'what was sealed waits');
+});
+
+test('a disk that is full or read-only is a refusal in words, not our own fault', async (t) => {
+  const { where, home } = host();
+  writeFileSync(join(home, 'plain'), '');
+  const no = ['--root', where[1]!, '--state', join(home, 'plain/state')];
+  await rejectsCode(() => agent('enroll', '--offline', '--out', join(home, 'x'), ...no), DiskError, 'STATE_UNWRITABLE');
+  if (process.getuid!() !== 0) return t.skip('mounting needs root');
+  const small = join(home, 'small');
+  mkdirSync(small);
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', small], { stdio: 'ignore' });
+  } catch {
+    return t.skip('nothing can be mounted here');
+  }
+  try {
+    const on = ['--root', where[1]!, '--state', join(small, 'state')];
+    await agent('enroll', '--offline', '--out', join(home, 'request'), ...on);
+    assert.throws(() => writeFileSync(join(small, 'filler'), Buffer.alloc(128 * 1024)));
+    await rejectsCode(
+      () => agent('report', '--out', join(home, 'out'), ...booted, ...on),
+      DiskError,
+      'STATE_UNWRITABLE',
+    );
+    rmSync(join(small, 'filler'));
+    assert.equal((await agent('report', '--out', join(home, 'out'), ...booted, ...on)).exit, EXIT.unknown);
+    execFileSync('mount', ['-o', 'remount,ro', small]);
+    await rejectsCode(
+      () => agent('report', '--out', join(home, 'out'), ...booted, ...on),
+      DiskError,
+      'STATE_UNWRITABLE',
+    );
+  } finally {
+    execFileSync('umount', [small]);
+  }
+});
+
+test('the agent tells its version', async () => {
+  assert.match((await agent('--version')).out, /^bootproof agent [0-9]+\.[0-9]+\.[0-9]+\n$/);
 });
 
 test('--every goes on until it is told to stop', { timeout: 60_000 }, async () => {

@@ -34,6 +34,8 @@ const races = [
   ['f', 'link', TYPE],
   ['f', 'none', GONE],
   ['f', 'file/below', GONE],
+  // A folder that vanishes between its listing and the look at its capability.
+  ['d', 'none', GONE],
   ['l', 'link', 'symlink'],
   ['l', 'file', TYPE],
   ['l', 'folder', TYPE],

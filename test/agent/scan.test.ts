@@ -23,7 +23,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { scan, ScanError, type ScanOptions } from '#agent/scan.ts';
 import { attributesOf, type Drift } from '#src/drift/drift.ts';
-import { SPARSE_BYTES_MAX } from '#src/limits.ts';
+import { FOLDER_NAMES_MAX, SPARSE_BYTES_MAX } from '#src/limits.ts';
 import { comparePaths, type Entry } from '#src/manifest/entry.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { emptyRoot, entriesOf, has, isRoot, manifestOf, temporary } from './roots.ts';
@@ -547,3 +547,27 @@ test('drift beyond what a report holds is cut, counted, and the digests stay who
   assert.deepEqual(found.truncated, { added: 0, removed: 20_100, modified: 0 });
   assert.equal(found.trees.usr.main, manifestOf(entriesOf(root)).digests.usr.main.comparison);
 });
+
+test(
+  'a folder of more names than memory should hold is a hole, and the rest is judged',
+  { timeout: 120_000 },
+  async (t) => {
+    const root = someRoot(t);
+    const expected = manifestOf(entriesOf(root));
+    mkdirSync(`${root}/usr/lib/many`);
+    // Names of 250 bytes, so that the folder is as large as one of many more.
+    execFileSync('sh', [
+      '-c',
+      `cd "$1" && seq -f "${'n'.repeat(240)}%06.0f" 1 $2 | xargs -n 2000 touch`,
+      'sh',
+      `${root}/usr/lib/many`,
+      String(FOLDER_NAMES_MAX + 1),
+    ]);
+    const found = await scan({ root, expected });
+    assert.deepEqual(
+      found.trees.usr.holes.map(({ path, kind, detail }) => `${kind} ${path} ${detail}`),
+      [`unreadable /usr/lib/many it holds more than ${FOLDER_NAMES_MAX} names`],
+    );
+    assert.deepEqual(plain(found.drift), ['added /usr/lib/many']);
+  },
+);

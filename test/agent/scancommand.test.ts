@@ -1,11 +1,21 @@
 /** `agent scan` as a command: what it prints, where, and how it exits (PROTOCOL 7). */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { main } from '#agent/main.ts';
 import { ScanError } from '#agent/scan.ts';
+import { ATTRIBUTES } from '#src/drift/drift.ts';
 import { MtreeError } from '#src/manifest/mtree.ts';
 import { UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
@@ -293,4 +303,33 @@ test('what is mounted over a tree is a hole: of another file system, of a folder
     ['mount /usr/bin/tool', 'mount /usr/lib'],
   );
   assert.deepEqual([told.drift, told.trees.usr.main.digest], [[], null]);
+});
+
+test('every attribute goes by its name in what is told to programs', async (t) => {
+  const { root, args, files, manifest } = prepared(t);
+  const capability = 'AQAAAgAgAAAAAAAAAAAAAAAAAAA=';
+  writeFileSync(files.extra, `${manifest.extraFile}./usr/bin/tool\tsecurity.capability=0s${capability}\n`);
+  const ran = await run(main, [...args, '--json']);
+  const [line] = document(ran.out).drift;
+  assert.deepEqual(line!.attributes, ['capability']);
+  assert.equal((line!.expected as Record<string, unknown>)['capability'], capability);
+  assert.deepEqual(
+    Object.keys(line!.expected!).filter((name) => !(ATTRIBUTES as readonly string[]).includes(name)),
+    [],
+  );
+  assert.ok(existsSync(root));
+});
+
+test('a root whose name is not UTF-8 is scanned where it is stood in; as an argument it is refused with the reason', async (t) => {
+  const { root, args } = prepared(t);
+  const odd = Buffer.from(`${root}-\xff`, 'latin1');
+  renameSync(root, odd);
+  symlinkSync(odd, `${root}-link`);
+  const ran = await run(main, ['scan', '--root', `${root}-link`, ...args.slice(3), '--json']);
+  assert.equal(ran.exit, 0, ran.err);
+  await rejectsCode(
+    () => run(main, ['scan', '--root', `${root}-\ufffd`, ...args.slice(3)]),
+    ScanError,
+    'ROOT_UNREADABLE',
+  );
 });
