@@ -7,8 +7,12 @@ import { pieces } from './archive.ts';
 
 type Descriptor = { digest: Digest; mediaType: string };
 
-/** Reads the only image of the layout `dir`, blobs in pieces of `size` bytes. */
-export async function readLayout(dir: string, size = 65536): Promise<{ layers: Layer[]; facts: ImageFacts }> {
+/** Reads the only image of the layout `dir`, blobs in pieces of `size` bytes; a layer that is among the `known` of that size is not read again. */
+export async function readLayout(
+  dir: string,
+  size = 65536,
+  known = new Map<string, Layer>(),
+): Promise<{ layers: Layer[]; facts: ImageFacts }> {
   const json = (path: string) => JSON.parse(readFileSync(join(dir, path), 'utf8'));
   const path = (digest: string) => join('blobs', ...digest.split(':'));
   const [descriptor] = json('index.json').manifests as [Descriptor];
@@ -19,13 +23,17 @@ export async function readLayout(dir: string, size = 65536): Promise<{ layers: L
   };
   const diffIds = config.rootfs.diff_ids;
   const layers: Layer[] = [];
-  for (const [index, { digest, mediaType }] of manifest.layers.entries())
-    layers.push(
-      await readLayer(
+  for (const [index, { digest, mediaType }] of manifest.layers.entries()) {
+    const key = [index, digest, mediaType, diffIds[index]].join();
+    const layer =
+      known.get(key) ??
+      (await readLayer(
         { index, digest, mediaType, diffId: diffIds[index] },
         pieces(readFileSync(join(dir, path(digest))), size),
-      ),
-    );
+      ));
+    known.set(key, layer);
+    layers.push(layer);
+  }
   return {
     layers,
     facts: {
