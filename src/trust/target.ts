@@ -85,7 +85,7 @@ export function mustCover(signed: Signed, target: Target): TargetDigest {
     claimed.some((subject) => subject.algorithm === algorithm && subject.hex === hex),
   );
   if (match === undefined)
-    throw new TrustError('WRONG_DIGEST', `signed is ${show(claimed)}; this image is ${show(target.digests)}`);
+    throw new TrustError('WRONG_DIGEST', `made for ${show(claimed)}; this image is ${show(target.digests)}`);
   return match;
 }
 

@@ -8,6 +8,7 @@ import type { TrustMaterial } from '@sigstore/verify';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { SIGNING_TIME_SKEW_MS } from '#src/limits.ts';
 import { TrustError, type Material } from './material.ts';
+import { quote } from './strictjson.ts';
 
 const RSA_ALGORITHMS = new Map([
   ['1.2.840.113549.1.1.11', 'sha256'],
@@ -44,7 +45,14 @@ class Token extends RFC3161Timestamp {
   override get signatureAlgorithm(): string {
     const oid = this.signerInfo.subs[4]!.subs[0]!.toOID();
     if (oid === RSA_ENCRYPTION) return this.signerDigestAlgorithm;
-    return RSA_ALGORITHMS.get(oid) ?? super.signatureAlgorithm;
+    const algorithm: string | undefined = RSA_ALGORITHMS.get(oid) ?? super.signatureAlgorithm;
+    // The library would go on with undefined, which OpenSSL takes for the usual digest of the key.
+    if (algorithm === undefined)
+      throw new TrustError(
+        'BROKEN_TIMESTAMP',
+        `the timestamp is signed by ${quote(oid)}, an algorithm that is not taken`,
+      );
+    return algorithm;
   }
 
   override verify(_data: Buffer, key: Parameters<RFC3161Timestamp['verify']>[1]): void {

@@ -240,6 +240,11 @@ test('genTime may have any fraction of a second (RFC 3161 2.4.2), and must be a 
   for (const at of ['20261301120000Z', '20260601120000', 'never', '20260601120000.Z'])
     assert.equal(outcome(keyless({ stamp: { at } }), byIdentity({ tsa: true })), 'BROKEN_TIMESTAMP', at);
   assert.equal(outcome(keyless({ stamp: { status: 2 } }), byIdentity({ tsa: true })), 'BROKEN_TIMESTAMP');
+  // Good as OpenSSL would take it: the library reads no algorithm, and none is SHA-256.
+  assert.equal(
+    outcome(keyless({ stamp: { algorithm: '1.2.840.10045.4.3.9' } }), byIdentity({ tsa: true })),
+    'BROKEN_TIMESTAMP',
+  );
 });
 
 test('an attestation may be stamped over its signature or, as cosign 2 does, over its envelope; over nothing else', () => {

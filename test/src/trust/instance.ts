@@ -204,10 +204,12 @@ export type TokenOptions = {
   readonly serial?: number;
   readonly certificates?: readonly Bytes[];
   readonly status?: number;
+  /** Told as the signature's; it is made with ECDSA and SHA-256. */
+  readonly algorithm?: string;
 };
 /** An RFC 3161 response over `stamped`. */
 export function token(stamped: Bytes, options: TokenOptions = {}): Bytes {
-  const { at = `${stamp(AT)}Z`, key = tsa, serial = 9, certificates = [], status = 0 } = options;
+  const { at = `${stamp(AT)}Z`, key = tsa, serial = 9, certificates = [], status = 0, algorithm } = options;
   const info = seq(
     int(1),
     oid('1.3.6.1.4.1.57264.2'),
@@ -224,7 +226,7 @@ export function token(stamped: Bytes, options: TokenOptions = {}): Bytes {
     seq(name('root'), int(serial)),
     SHA256,
     inner(0, ...attributes),
-    ECDSA_SHA256,
+    algorithm === undefined ? ECDSA_SHA256 : seq(oid(algorithm)),
     octets(sign('sha256', set(...attributes), key.privateKey)),
   );
   const bag = certificates.length === 0 ? [] : [inner(0, ...certificates)];

@@ -1,4 +1,7 @@
-/** Whatever is changed in signed bytes, nothing verifies and nothing is thrown. Real signatures are flipped bit by bit and cut. */
+/**
+ * Whatever is changed in signed bytes, nothing verifies and nothing is thrown: inside the base64 of real signatures, and by cutting them.
+ * Each byte of their texts: flip.test.ts.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fromBase64, toBase64 } from '#src/bytes.ts';
@@ -83,17 +86,11 @@ function claimsNoMore(after: Verified, before: Verified): void {
 }
 
 for (const name of BUNDLES)
-  test(`${name}: a bundle with any bit of its text changed, or cut, is refused or proves no more than before`, async () => {
+  test(`${name}: a bundle that is cut anywhere is refused`, async () => {
     const vector = caseOf(name);
     const { raw } = await entityOf(vector);
-    const before = judgeWith(vector, bundleFile(raw.blob, name));
-    assert.ok(before.kind === 'verified');
-    for (let i = 0; i < raw.blob.length; i += 3 * stepOf(vector)) {
-      const outcome = judgeWith(vector, bundleFile(flipped(raw.blob, i), name));
-      // Names of unknown fields, the hint, the keyid: nobody signs them, and nothing is concluded from them.
-      if (outcome.kind === 'verified') claimsNoMore(outcome, before);
+    for (let i = 0; i < raw.blob.length; i += 3)
       assert.equal(judgeWith(vector, bundleFile(raw.blob.subarray(0, i), name)).kind, 'failed');
-    }
   });
 
 for (const name of LAYERS)
