@@ -223,6 +223,8 @@ export type TimelineItem =
     }
   | { readonly kind: 'opened' | 'reopened' | 'resolved'; readonly at: Instant; readonly hosts: number };
 
+const rank = ({ kind }: TimelineItem): number => (kind === 'decision' ? 0 : 1);
+
 /** What machines showed and people decided about a group, interleaved. */
 export async function timelineOf(
   groupId: string,
@@ -245,5 +247,6 @@ export async function timelineOf(
       after,
     })),
   ];
-  return items.sort((a, b) => b.at - a.at).slice(0, limit);
+  // What was seen is told by the minute, so what was decided within it came after.
+  return items.sort((a, b) => b.at - a.at || rank(a) - rank(b)).slice(0, limit);
 }

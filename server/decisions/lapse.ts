@@ -2,7 +2,6 @@
  * The end of what people decided. Nothing has to run for it to count: verdicts carry until when they hold, and are read so. This brings
  * rows and counters after, from a chore at the very time, and from whoever reads before the chore has come.
  */
-import type { Instant } from '#src/clock.ts';
 import type { Log } from '#server/deps.ts';
 import { restandAll, type RestandDeps } from './restand.ts';
 
@@ -12,8 +11,6 @@ const READER_WAITS_MS = 2000;
 
 export class Lapses {
   readonly #deps: RestandDeps & { readonly log: Log };
-  #next: Instant | null | undefined;
-  #knownAt = 0;
   #running: Promise<boolean> | undefined;
 
   constructor(deps: RestandDeps & { readonly log: Log }) {
@@ -25,7 +22,7 @@ export class Lapses {
    * chore goes on; verdicts and findings are told as of now all the same.
    */
   async settled(): Promise<void> {
-    if (!(await this.#isDue(REMEMBERED_MS))) return;
+    if (!(await this.#isDue())) return;
     let timer: NodeJS.Timeout | undefined;
     const enough = new Promise<void>((resolve) => (timer = setTimeout(resolve, READER_WAITS_MS)));
     await Promise.race([this.run(), enough]);
@@ -40,15 +37,10 @@ export class Lapses {
     return this.#running;
   }
 
-  /** The next end is remembered for a moment: every request asks, and ends are days away. */
-  async #isDue(rememberMs: number): Promise<boolean> {
-    const now = this.#deps.clock();
-    const age = performance.now() - this.#knownAt;
-    if (this.#next === undefined || age > rememberMs) {
-      this.#next = await this.#deps.store.findings.nextLapse();
-      this.#knownAt = performance.now();
-    }
-    return this.#next !== null && this.#next <= now;
+  async #isDue(): Promise<boolean> {
+    const { store, clock } = this.#deps;
+    const next = await store.findings.nextLapse();
+    return next !== null && next <= clock();
   }
 
   async #run(): Promise<boolean> {
@@ -63,7 +55,6 @@ export class Lapses {
         if (changed === 0) return false;
       }
     } finally {
-      this.#next = undefined;
       await this.#noteExpiry();
     }
   }
@@ -81,6 +72,3 @@ export class Lapses {
     }
   }
 }
-
-/** So long another process may have decided something that ends before what is remembered. */
-const REMEMBERED_MS = 1000;

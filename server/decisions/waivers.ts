@@ -249,7 +249,7 @@ async function put(
     );
 }
 
-/** A waiver after an act, with how many hosts follow it by now. */
+/** A waiver after an act, with on how many hosts it covers something by now, or did until it was revoked. */
 export type Acted = {
   readonly waiver: Waiver;
   readonly hosts: number;
@@ -285,11 +285,15 @@ export async function decideWaiver(
     next.decision === before.decision && before.extension !== null && act.kind !== 'revoke'
       ? `${act.kind}-extension`
       : act.kind;
+  const covered = await coveredBy(id, deps.store);
   await put(next, { action: `waiver.${verb}`, note: 'note' in act ? act.note : act.reason }, who, jobs, deps);
   if (!effect) return { waiver: next, hosts: 0, pending: false };
-  const { changed, pending } = await followWaiver(id, deps, HOSTS_AT_ONCE);
+  const { pending } = await followWaiver(id, deps, HOSTS_AT_ONCE);
   deps.wake();
-  return { waiver: next, hosts: changed, pending };
+  return { waiver: next, hosts: act.kind === 'revoke' ? covered : await coveredBy(id, deps.store), pending };
+}
+async function coveredBy(id: string, store: Pick<Store, 'waivers'>): Promise<number> {
+  return (await store.waivers.use([id])).get(id)?.hosts ?? 0;
 }
 export type Act = Exclude<WaiverAct, { kind: 'approve' }> | { readonly kind: 'approve'; readonly note: string | null };
 
