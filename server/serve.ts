@@ -1,5 +1,5 @@
 /** `bootproof server`: settings → a running server, until it is told to stop. For cli/server.ts and server/main.ts. */
-import { mkdir } from 'node:fs/promises';
+import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
@@ -7,10 +7,14 @@ import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#
 import { DocumentError } from '#src/document/yaml.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
+import { makeFolders } from './folder.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
 import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
+import { absence, readNamedFiles } from './sources.ts';
 import { startServer } from './start.ts';
+import { repositoryOf } from '#server/decisions/sources.ts';
+import { SourceError } from '#src/source/source.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
 
 /** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError | DocumentError} */
@@ -38,7 +42,9 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   const isPlain = (registry: string) => settings.plainHttp.includes(registry);
   const mirrors = parseMirrors(settings.mirrors, isPlain);
   const signatureRepositories = parseSignatureRepositories(settings.signatureRepositories, isPlain);
-  if (settings.databaseUrl === undefined) await makeFolder(settings.data);
+  await checkRegistryFiles(settings, io);
+  await tellAbsent(settings, io);
+  if (settings.databaseUrl === undefined) makeFolder(settings.data);
   const log = logTo(io);
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
@@ -79,13 +85,36 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
 }
 
 /** @throws {UsageError} */
-async function makeFolder(data: string): Promise<void> {
+function makeFolder(data: string): void {
   try {
-    await mkdir(data, { recursive: true, mode: 0o700 });
+    makeFolders(data);
+    accessSync(data, constants.W_OK | constants.X_OK);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     const why = code === 'EEXIST' || code === 'ENOTDIR' ? 'a file stands where a folder must be' : code;
-    throw new UsageError(`--data ${printableText(data)} cannot be made a folder: ${why}; name another`);
+    throw new UsageError(
+      `--data ${printableText(data)} cannot be made a folder that this user writes to: ${why}; name another`,
+    );
+  }
+}
+
+/** What is named for registries is read once before anything is fetched, so that a slip is told now. @throws {UsageError} */
+async function checkRegistryFiles({ authFile, caFile }: Settings, { env }: Io): Promise<void> {
+  try {
+    await readNamedFiles({ env, authFile, caFiles: caFile === undefined ? [] : [caFile] });
+  } catch (cause) {
+    if (!(cause instanceof SourceError)) throw cause;
+    throw new UsageError(
+      `${printableText(cause.message)}; correct --authfile (or REGISTRY_AUTH_FILE) or --ca-file, or leave it out`,
+    );
+  }
+}
+
+/** A layout or archive may come later; a reader of the log should know that it is awaited. */
+async function tellAbsent({ sources }: Settings, io: Io): Promise<void> {
+  for (const reference of sources) {
+    const why = await absence(repositoryOf(reference));
+    if (why !== undefined) await io.stderr.write(`warning: --source ${printableText(reference)}: ${why}\n`);
   }
 }
 

@@ -1,7 +1,7 @@
 /** The machine's side of src/source: HTTP by undici, folders and archives on disk, trusted certificates, proxies, credentials. */
 import { X509Certificate } from 'node:crypto';
 import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
-import { open, opendir, readFile, stat, type FileHandle } from 'node:fs/promises';
+import { access, constants, open, opendir, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import type { Dispatcher } from 'undici';
@@ -244,6 +244,28 @@ export async function findCredentials(
     looked.length === 0 ? 'there is no file of credentials' : `nothing for ${registry} in ${looked.join(', ')}`;
   const program = helper === undefined ? '' : `; docker-credential-${helper} may know, but is not run`;
   return { credentials: undefined, hint: where + program };
+}
+
+/** Reads the files that are named in settings. @throws {SourceError} CREDENTIALS_FILE, CREDENTIALS_SYNTAX for what is not there or none. */
+export async function readNamedFiles(options: Pick<SourceOptions, 'env' | 'authFile' | 'caFiles'>): Promise<void> {
+  const [first] = credentialFiles(options);
+  if (first?.named === true)
+    parseCredentials(await readNamed(first.path, 'a file of registry credentials'), first.path);
+  if (options.caFiles !== undefined && options.caFiles.length > 0) await trust(options.caFiles);
+}
+
+/** Why a layout or archive cannot be read now; undefined where it can be, and for a registry. */
+export async function absence(reference: Reference): Promise<string | undefined> {
+  if (reference.transport === 'docker') return undefined;
+  const { transport, path } = reference;
+  const file = transport === 'oci' ? join(path, 'oci-layout') : path;
+  try {
+    await access(file, constants.R_OK);
+    return undefined;
+  } catch (error) {
+    const why = isAbsent(error) ? 'is not there' : `cannot be read: ${codeOf(error)}`;
+    return `${file} ${why}; images are looked for there as soon as this server can read it`;
+  }
 }
 
 /** A folder as layouts are read from it. */

@@ -2,7 +2,8 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant } from '#src/clock.ts';
 import type { Provenance } from '#src/finding/verdict.ts';
-import { allowSource, sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
+import { allowSource, repositoryOf, sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
+import { absence } from '#server/sources.ts';
 import type { Image as ImageRecord, ImageInList } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
@@ -85,7 +86,16 @@ const postSource = adminRoute({
   tags: ['sources'],
   request: { body: body(SourceTerms.extend({ reference: z.string().max(8192) })) },
   responses: {
-    200: json(z.object({ pattern: z.string() }), 'Allowed; images that wait for a source are looked for at once.'),
+    200: json(
+      z.object({
+        pattern: z.string(),
+        warning: z
+          .string()
+          .nullable()
+          .openapi({ description: 'Why the layout or archive cannot be read by the server now; it may come later.' }),
+      }),
+      'Allowed; images that wait for a source are looked for at once.',
+    ),
   },
 });
 
@@ -160,7 +170,7 @@ export function imageRoutes(api: Api, services: ApiServices): void {
     const { reference, ...terms } = c.req.valid('json');
     const pattern = await allowSource(reference, terms, actOf(c, clock()), services);
     wake();
-    return c.json({ pattern }, 200);
+    return c.json({ pattern, warning: (await absence(repositoryOf(pattern))) ?? null }, 200);
   });
 
   api.openapi(deleteSource, async (c) => {

@@ -2,7 +2,7 @@
  * The store on SQLite: one writing connection, its transactions one after another; one read-only connection beside it.
  * Writes of this process wait in a queue of promises, not in SQLite's busy handler, which would stop the event loop.
  */
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
@@ -10,6 +10,7 @@ import { Kysely, sql, SqliteDialect, type SqliteDatabase } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import { SQLITE_BUSY_WAIT_MS, SQLITE_STATEMENTS_MAX, SQLITE_WAL_PAGES } from '#src/limits.ts';
 import { globMatcher } from '#src/finding/exempt.ts';
+import { makeFolders } from '#server/folder.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
 import { migrate } from './migrate.ts';
@@ -117,7 +118,7 @@ function translate(error: unknown): unknown {
 /** Opens or makes the file, readable to its owner alone: it holds the server's keys. */
 function open(path: string): Database.Database {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolders(dirname(path));
     closeSync(openSync(path, 'a', 0o600));
     return new Database(path, { timeout: SQLITE_BUSY_WAIT_MS });
   } catch (cause) {

@@ -9,7 +9,7 @@ import { readPolicy, serve } from '#server/serve.ts';
 import { startServer, StartError, type StartOptions } from '#server/start.ts';
 import { UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
-import { folder } from './fleet.ts';
+import { folder, serverFor } from './fleet.ts';
 
 async function options(t: TestContext, more: Partial<StartOptions> = {}): Promise<StartOptions> {
   return {
@@ -133,9 +133,48 @@ test('settings that cannot be used are refused in plain words, one problem a lin
   };
   await rejectsCode(() => refused('--data', file), UsageError, 'USAGE');
   await rejectsCode(() => refused('--data', join(file, 'below')), UsageError, 'USAGE');
+  // Where nothing can be made at all: Node's own mkdir never came back from there.
+  await rejectsCode(() => refused('--data', '/proc/x/y'), UsageError, 'USAGE');
+  const pem = join(at, 'ca.pem');
+  writeFileSync(pem, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+  for (const [flag, named] of [
+    ['--authfile', join(at, 'nope')],
+    ['--authfile', file],
+    ['--ca-file', join(at, 'nope')],
+    ['--ca-file', file],
+    ['--ca-file', pem],
+  ] as const)
+    await assert.rejects(refused('--data', join(at, 'data'), flag, named), (error) => {
+      assert.ok(error instanceof UsageError, String(error));
+      assert.ok(error.message.includes(named) && error.message.includes(flag), error.message);
+      return true;
+    });
   const { exit, err } = await refused('--data', at, '--policy', file);
   assert.equal(exit, 2);
   const lines = err.trimEnd().split('\n');
   assert.equal(lines.length, 2);
   for (const line of lines) assert.match(line, /policy\.yaml:[24]:[17]: /, err);
+});
+
+test('a source on disk that is not there yet is told, at start and where a person allows it', async (t) => {
+  const absent = join(folder(t), 'layout');
+  const run = spawnSync(
+    join(import.meta.dirname, '../../bootproof'),
+    [
+      'server',
+      '--data',
+      join(folder(t), 'data'),
+      '--source',
+      `oci:${absent}`,
+      '--listen',
+      `127.0.0.1:${await taken(t)}`,
+    ],
+    { encoding: 'utf8', timeout: 20_000 },
+  );
+  assert.match(run.stderr, /^warning: --source oci:.*oci-layout is not there/m);
+  const server = await serverFor(t);
+  const allow = (reference: string) => server.api('/api/v1/sources', { method: 'POST', body: { reference } });
+  assert.match((await allow(`oci:${absent}`)).body.warning, /oci-layout is not there/);
+  assert.match((await allow(`oci-archive:${absent}.tar`)).body.warning, /layout\.tar is not there/);
+  assert.equal((await allow('docker://registry.example/os')).body.warning, null);
 });
