@@ -50,6 +50,21 @@ export function hosts(args: readonly string[], io: Io): Promise<Exit> {
       command.command('accept-fork <id>').description('what was held against its identity is explained'),
       decide('accept-fork'),
     );
+    add(
+      command.command('rename <id-or-name> <name>').description('what people call it'),
+      (connection, options, words, out) => change(connection, options, words[0]!, { name: words[1]! }, out),
+    );
+    add(
+      command.command('group <id-or-name> [group]').description('put it into a group; without one: into none'),
+      (connection, options, words, out) => change(connection, options, words[0]!, { group: words[1] ?? null }, out),
+    );
+    add(
+      command
+        .command('label <id-or-name> <labels...>')
+        .description('KEY=VALUE sets a label, KEY- takes it away; others stay'),
+      (connection, options, words, out) =>
+        change(connection, options, words[0]!, { labels: labelsOf(words.slice(1)) }, out),
+    );
   });
 }
 
@@ -117,6 +132,50 @@ const decide =
     else await io.stdout.write(answer.done ? 'done\n' : 'it was so already\n');
     return EXIT.ok;
   };
+
+async function change(
+  connection: Connection,
+  options: { readonly json?: boolean },
+  target: string,
+  body: object,
+  io: Io,
+): Promise<Exit> {
+  const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
+  const found = await connection.ask<Host>('PATCH', `/api/v1/hosts/${id}`, body);
+  const { name, group, labels, verdict } = found;
+  if (options.json === true) await writeJson({ host: found }, io);
+  else
+    await printFacts(
+      [
+        ['host', name],
+        ['id', id],
+        ['group', group ?? 'none'],
+        [
+          'labels',
+          Object.entries(labels)
+            .map(([key, value]) => `${key}=${value}`)
+            .join(' ') || 'none',
+        ],
+        ['verdict', word(verdict)],
+      ],
+      io,
+    );
+  return EXIT.ok;
+}
+
+const HOST_ID = /^h_[a-z2-7]{26}$/;
+
+/** @throws {UsageError} */
+function labelsOf(words: readonly string[]): Record<string, string | null> {
+  return Object.fromEntries(
+    words.map((text) => {
+      const [, key = '', value] = /^([^=]+?)(?:-|=(.*))$/s.exec(text) ?? [];
+      if (key === '')
+        throw new UsageError(`label ${JSON.stringify(text)}: expected KEY=VALUE, or KEY- to take it away`);
+      return [key, value ?? null];
+    }),
+  );
+}
 
 /** `bootproof host ID|NAME`. */
 export function host(args: readonly string[], io: Io): Promise<Exit> {

@@ -112,6 +112,9 @@ export const REFUSAL_DETAIL_MAX = 400;
 /** References kept that hosts claim for one image: thousands of hosts may each claim another. */
 export const IMAGE_CLAIMS_MAX = 20;
 
+/** Labels of one host: what policies and people sort it by. */
+export const HOST_LABELS_MAX = 64;
+
 /** Items on one page of any list. */
 export const PAGE_ITEMS_MAX = 1000;
 

@@ -2,8 +2,10 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
+import { HOST_LABELS_MAX } from '#src/limits.ts';
+import { printableText } from '#src/terminal.ts';
 import { EnrolBody } from '#src/wire/enrol.ts';
-import { acceptFork, admitHost } from '#server/decisions/hosts.ts';
+import { acceptFork, admitHost, changeHost } from '#server/decisions/hosts.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
 import { viewOf } from '#server/standing.ts';
 import type { Host as HostRecord } from '#server/store/records.ts';
@@ -13,7 +15,7 @@ import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
-import { Finding, Host, HostDetail, ReportHead } from './schemas.ts';
+import { Finding, Host, HostDetail, LabelValue, ReportHead, Word } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const time = (instant: Instant): string => formatInstant(instant);
@@ -225,6 +227,33 @@ const decide = <const Verb extends 'approve' | 'retire' | 'accept-fork'>(verb: V
     responses: { 200: json(Done, description) },
   });
 
+const HostPatch = z
+  .strictObject({
+    name: z
+      .string()
+      .min(1)
+      .max(255)
+      .refine((text) => text.trim() === text && printableText(text) === text, 'expected a name of printable characters')
+      .optional(),
+    group: Word.nullable().optional().openapi({ description: 'null: of no group' }),
+    labels: z
+      .record(Word, LabelValue.nullable())
+      .refine((labels) => Object.keys(labels).length <= HOST_LABELS_MAX, `at most ${HOST_LABELS_MAX} labels`)
+      .optional()
+      .openapi({ description: 'Labels to set; null takes one away, others stay.' }),
+  })
+  .refine((change) => Object.keys(change).length > 0, 'expected name, group or labels')
+  .openapi('HostPatch');
+
+const patchHost = adminRoute({
+  method: 'patch',
+  path: '/api/v1/hosts/{id}',
+  operationId: 'changeHost',
+  tags: ['hosts'],
+  request: { params: HostParam, body: body(HostPatch) },
+  responses: { 200: json(Host, 'The host as it is now, judged anew where its group or labels changed.') },
+});
+
 const postHost = adminRoute({
   method: 'post',
   path: '/api/v1/hosts',
@@ -362,6 +391,20 @@ export function hostRoutes(api: Api, services: ApiServices): void {
       'Content-Type': 'application/octet-stream',
       ETag: `"${report.digest}"`,
     });
+  });
+
+  api.openapi(patchHost, async (c) => {
+    const host = await known(c.req.valid('param').id);
+    const change = c.req.valid('json');
+    const labels = new Set(Object.keys(host.labels));
+    for (const [key, value] of Object.entries(change.labels ?? {})) if (value !== null) labels.add(key);
+    if (labels.size > HOST_LABELS_MAX)
+      throw new ApiError('BODY_INVALID', `a host has at most ${HOST_LABELS_MAX} labels`, [
+        { pointer: '/labels', detail: `they would be ${labels.size}` },
+      ]);
+    const changed = await changeHost(host.id, change, actOf(c, clock()), services);
+    if (changed === undefined) throw new ApiError('HOST_UNKNOWN', 'there is no such host');
+    return c.json(hostJson(changed, clock()), 200);
   });
 
   api.openapi(decide('approve', 'Approved: the host may report, others of its machine are retired.'), async (c) => {

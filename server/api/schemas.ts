@@ -8,6 +8,12 @@ const TimeOrNull = z.string().nullable().openapi({ format: 'date-time' });
 const Count = z.int().min(0);
 export const Severity = z.enum(SEVERITIES);
 export const Labels = z.record(z.string(), z.string());
+/** The name of a group, and the key of a label. */
+export const Word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, 'expected letters, digits and . _ / -');
+export const LabelValue = z
+  .string()
+  .max(200)
+  .refine((text) => !text.includes('\0'), 'must not hold a NUL');
 
 export const Problem = z
   .object({

@@ -7,7 +7,7 @@ import type { Token as TokenRecord } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
-import { Token } from './schemas.ts';
+import { LabelValue, Token, Word } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 export function tokenJson(token: TokenRecord, now: Instant): z.infer<typeof Token> {
@@ -29,18 +29,8 @@ export function tokenJson(token: TokenRecord, now: Instant): z.infer<typeof Toke
 /** A day is enough to enrol what is at hand; a year is the most that a secret in an image should live. */
 const LIFE_SECONDS = { standard: 86_400, max: 366 * 86_400 } as const;
 
-const Word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, 'expected letters, digits and . _ / -');
-
 const TokenBody = z.strictObject({
-  labels: z
-    .record(
-      Word,
-      z
-        .string()
-        .max(200)
-        .refine((text) => !text.includes('\0'), 'must not hold a NUL'),
-    )
-    .default({}),
+  labels: z.record(Word, LabelValue).default({}),
   group: Word.nullable().default(null),
   maxUses: z
     .int()

@@ -1,4 +1,5 @@
 /** What people decide about hosts. */
+import { isDeepStrictEqual } from 'node:util';
 import { EnrolError, openEnrolRequest, type EnrolAnswer, type EnrolBody } from '#src/wire/enrol.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
@@ -41,4 +42,44 @@ export async function admitHost(
   if (outcome.kind === 'pending') await deps.store.hosts.approve(outcome.host.id, by);
   const host = (await deps.store.hosts.get(outcome.host.id)) ?? outcome.host;
   return { host, answer: await deps.enrolments.answer(request, host) };
+}
+
+/** What people call a host, and how they sort it. Of `labels` null takes one away, and what is not named stays. */
+export type HostChange = {
+  readonly name?: string | undefined;
+  readonly group?: string | null | undefined;
+  readonly labels?: Readonly<Record<string, string | null>> | undefined;
+};
+
+/**
+ * Changes a host, and judges it anew where rules and waivers may be about its group or labels. Answers it as it is then; undefined
+ * where there is none.
+ */
+export async function changeHost(
+  id: string,
+  change: HostChange,
+  by: Act,
+  deps: RejudgeDeps & { readonly store: Deps['store'] },
+): Promise<Host | undefined> {
+  const { hosts } = deps.store;
+  const before = await hosts.get(id);
+  if (before === undefined) return undefined;
+  const { name, group } = change;
+  const labels = labelsAfter(before.labels, change.labels ?? {});
+  const isMoved = group !== undefined && group !== before.group;
+  const isLabelled = !isDeepStrictEqual(labels, { ...before.labels });
+  if (name !== undefined && name !== before.name) await hosts.rename(id, name, by);
+  if (isMoved) await hosts.setGroup(id, group, by);
+  if (isLabelled) await hosts.setLabels(id, labels, by);
+  if (isMoved || isLabelled) await rejudge(id, { cause: { kind: 'policy' } }, deps);
+  return hosts.get(id);
+}
+
+function labelsAfter(before: Host['labels'], change: Readonly<Record<string, string | null>>): Record<string, string> {
+  const after = new Map(Object.entries(before));
+  for (const [key, value] of Object.entries(change)) {
+    if (value === null) after.delete(key);
+    else after.set(key, value);
+  }
+  return Object.fromEntries(after);
 }

@@ -331,3 +331,18 @@ test('a hidden character or backslash in a name is escaped once', async (t) => {
     assert.ok(out.includes('/usr/bin/back\\\\slash:'), out);
   }
 });
+
+test('hosts are renamed, grouped and labelled, by name or id', async (t) => {
+  const { server, good } = await fleet(t);
+  const renamed = await run(server, hosts, ['rename', 'good', 'web-1']);
+  assert.match(renamed.out, /^ *host +web-1$/m);
+  const grouped = await run(server, hosts, ['group', 'web-1', 'web', '--json']);
+  assert.equal(JSON.parse(grouped.out).host.group, 'web');
+  await run(server, hosts, ['label', good.id, 'site=a', 'tier=b=c']);
+  const labelled = await run(server, hosts, ['label', 'web-1', 'site-', 'rack-2=', '--json']);
+  assert.deepEqual(JSON.parse(labelled.out).host.labels, { tier: 'b=c', 'rack-2': '' });
+  assert.equal(JSON.parse((await run(server, hosts, ['group', 'web-1', '--json'])).out).host.group, null);
+  await rejectsCode(() => run(server, hosts, ['label', 'web-1', 'site']), UsageError, 'USAGE');
+  await rejectsCode(() => run(server, hosts, ['label', 'web-1', '=x']), UsageError, 'USAGE');
+  await rejectsCode(() => run(server, hosts, ['group', 'web-1', 'no such group']), UsageError, 'USAGE');
+});

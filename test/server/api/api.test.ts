@@ -1,6 +1,8 @@
 /** The API as people's programs meet it: who is let in, what is refused and how, lists and their cursors, the OpenAPI document. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { HOST_LABELS_MAX } from '#src/limits.ts';
+import { parsePolicy } from '#src/policy/document.ts';
 import { Problem } from '#src/wire/problem.ts';
 import { BASE, enrol, file, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 
@@ -284,4 +286,79 @@ test('a fault of ours tells nothing of itself, but the log does', async (t) => {
   assert.deepEqual([answer.status, answer.body.code], [500, 'FAULT']);
   assert.ok(!JSON.stringify(answer.body).includes('innards'));
   assert.ok(server.events.some(({ level, fields }) => level === 'error' && JSON.stringify(fields).includes('innards')));
+});
+
+test('a host is renamed, grouped and labelled; each change is in the trail, and what is so already is none', async (t) => {
+  const server = await serverFor(t, { images: [OS] });
+  const host = await enrol(server, OS, { name: 'old' });
+  const path = `/api/v1/hosts/${host.id}`;
+  const patch = (body: unknown) => server.api(path, { method: 'PATCH', body });
+  const changed = await patch({ name: 'web-1', group: 'web', labels: { site: 'a', tier: 'front' } });
+  assert.equal(changed.status, 200);
+  const { name, group, labels } = changed.body;
+  assert.deepEqual([name, group, labels], ['web-1', 'web', { site: 'a', tier: 'front' }]);
+  assert.deepEqual((await patch({ labels: { site: null, rack: '7' } })).body.labels, { tier: 'front', rack: '7' });
+  assert.equal((await patch({ group: null })).body.group, null);
+  await patch({ name: 'web-1', group: null, labels: { rack: '7', none: null } });
+  const trail = await server.server.store.audit.list({ object: `host:${host.id}` }, { cursor: null, limit: 50 });
+  assert.deepEqual(
+    trail.items
+      .filter(({ action }) => action !== 'host.enrol')
+      .map(({ action, actor }) => `${action} ${actor}`)
+      .sort(),
+    ['host.group admin', 'host.group admin', 'host.labels admin', 'host.labels admin', 'host.rename admin'],
+  );
+  assert.equal((await server.api('/api/v1/hosts?label=rack%3D7')).body.total.count, 1);
+  for (const [body, pointer] of [
+    [{}, '/'],
+    [{ colour: 'red' }, '/colour'],
+    [{ name: '' }, '/name'],
+    [{ name: ' a' }, '/name'],
+    [{ name: 'a\u202eb' }, '/name'],
+    [{ group: 'a b' }, '/group'],
+    [{ labels: { 'a b': 'c' } }, '/labels/a b'],
+    [{ labels: { a: 5 } }, '/labels/a'],
+    [{ labels: Object.fromEntries(Array.from({ length: HOST_LABELS_MAX }, (_, n) => [`k${n}`, ''])) }, '/labels'],
+  ] as const) {
+    const refused = await patch(body);
+    assert.deepEqual(
+      [refused.status, refused.body.code, refused.body.errors?.[0]?.pointer],
+      [400, 'BODY_INVALID', pointer],
+    );
+  }
+  const absent = await server.api('/api/v1/hosts/h_none', { method: 'PATCH', body: { name: 'x' } });
+  assert.deepEqual([absent.status, absent.body.code], [404, 'HOST_UNKNOWN']);
+});
+
+test('a host is judged anew by the rules of its new group and labels, at once', async (t) => {
+  const policy = parsePolicy(
+    [
+      'format: bootproof.policy/1',
+      'name: groups',
+      'files:',
+      '  - id: web-extra',
+      '    paths: [/usr/bin/extra]',
+      '    hosts: { labels: { tier: [front] } }',
+      '    effect: allowed',
+      '    reason: the front has it',
+      '  - id: all',
+      '    paths: ["/usr/**", "/etc/**"]',
+      '    effect: forbidden',
+      '    severity: high',
+      '    reason: the image is read-only',
+      '',
+    ].join('\n'),
+    { file: 'policy.yaml' },
+  );
+  const server = await serverFor(t, { images: [OS], policy });
+  const host = await enrol(server, OS);
+  await host.sendFull();
+  await server.settle();
+  host.compareWith(OS);
+  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
+  await host.sendFull();
+  assert.equal((await host.told()).verdict, 'drifted');
+  const patch = (labels: unknown) => server.api(`/api/v1/hosts/${host.id}`, { method: 'PATCH', body: { labels } });
+  assert.equal((await patch({ tier: 'front' })).body.verdict, 'compliant');
+  assert.equal((await patch({ tier: null })).body.verdict, 'drifted');
 });
