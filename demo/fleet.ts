@@ -235,7 +235,7 @@ export class Fleet {
     const turns = DEMO_HOSTS.toSorted((a, b) => Number(b.stops ?? false) - Number(a.stops ?? false));
     await this.#each(turns, async (host) => {
       const before = known.find(({ name }) => name === host.name);
-      if (host.stops === true && (before?.last ?? null) !== null) return;
+      if (host.stops === true && before?.integrity.state === 'intact') return;
       const heard = Date.parse(before?.last?.receivedAt ?? '');
       if (before?.verdict === host.verdict && Date.now() - heard < quietMs) return;
       const { boots = 'signed' } = host;

@@ -77,7 +77,7 @@ export type DemoHost = {
   readonly tamper: (root: string, who: Privileges) => string[];
   /** Which image it boots; the signed one unless said. */
   readonly boots?: Exclude<DemoImage, 'signed'>;
-  /** Reports once, then never again. */
+  /** Reports until it was judged, then never again. */
   readonly stops?: true;
   readonly verdict: 'compliant' | 'drifted' | 'unsigned' | 'unverifiable' | 'silent';
 };
@@ -177,7 +177,7 @@ export const DEMO_HOSTS: readonly DemoHost[] = [
   },
   {
     name: 'kiosk-1',
-    about: 'reported once, then stopped',
+    about: 'intact when it was last heard of: it stops reporting',
     tamper: () => [],
     stops: true,
     verdict: 'silent',
