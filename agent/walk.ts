@@ -171,9 +171,8 @@ const LARGE_FOLDER = FOLDER_NAMES_MAX * 16;
 function list(access: string, size: number): Item[] | string {
   const encoding = 'latin1' as BufferEncoding;
   const path = native(access);
-  if (size > LARGE_FOLDER && holdsTooMany(path)) return `it holds more than ${FOLDER_NAMES_MAX} names`;
   try {
-    return sorted(readdirSync(path, { encoding, withFileTypes: true }));
+    return size > LARGE_FOLDER ? listLarge(path) : sorted(readdirSync(path, { encoding, withFileTypes: true }));
   } catch (error) {
     // Where a listing tells no types Node asks for each with lstat, and fails at names that are not UTF-8.
     if (codeOf(error) !== 'ENOENT') return codeOf(error);
@@ -185,15 +184,13 @@ function list(access: string, size: number): Item[] | string {
   }
 }
 
-/** Counts a few names at a time, as all together may be more than memory should hold. */
-function holdsTooMany(path: string | Buffer): boolean {
-  try {
-    using folder = opendirSync(path, { encoding: 'latin1' as BufferEncoding, bufferSize: 256 });
-    for (let names = 0; names <= FOLDER_NAMES_MAX; names++) if (folder.readSync() === null) return false;
-    return true;
-  } catch {
-    return false; // the listing meets the same, and says so
-  }
+/** A few names at a time, so that no more are held than may be. @throws the errors of node:fs */
+function listLarge(path: string | Buffer): Item[] | string {
+  using folder = opendirSync(path, { encoding: 'latin1' as BufferEncoding, bufferSize: 256 });
+  const items: Item[] = [];
+  for (let item = folder.readSync(); item !== null; item = folder.readSync())
+    if (items.push(item) > FOLDER_NAMES_MAX) return `it holds more than ${FOLDER_NAMES_MAX} names`;
+  return sorted(items);
 }
 
 const sorted = <T extends Item>(items: T[]): T[] => items.sort((a, b) => (a.name < b.name ? -1 : 1));

@@ -280,6 +280,9 @@ export const DRY_RUN_HOSTS_MAX = 5_000;
 /** Hosts that are named for each line of a dry run or preview: enough to go and look. */
 export const DRY_RUN_EXAMPLES_MAX = 5;
 
+/** Images whose /etc a server process keeps at hand: some thousand entries each. */
+export const KNOWN_DEFAULTS_MAX = 64;
+
 /** Documents of one policy: the one that counts, and those that it extends. */
 export const POLICY_DOCUMENTS_MAX = 64;
 
@@ -295,8 +298,8 @@ export const KNOWN_TEXT_BYTES_MAX = 128 * 1024 * 1024;
 /** One manifest text: a million paths of 200 bytes. */
 export const MANIFEST_TEXT_BYTES_MAX = 256 * 1024 * 1024;
 
-/** Names in one folder of a tree: real ones stay below 20,000. Each is held in memory, as they must be sorted. */
-export const FOLDER_NAMES_MAX = 200_000;
+/** Names in one folder of a tree: real ones stay below 20,000. All are held at once, to be sorted: so many take some 30 MB. */
+export const FOLDER_NAMES_MAX = 50_000;
 
 /** Bytes of an access path from which the walk starts anew at an open folder: PATH_MAX less one name, with room. */
 export const ACCESS_BYTES_MAX = 3_800;

@@ -97,6 +97,7 @@ const CHANGED = new Map([
   ['uid', (value: string) => `owner now ${value}`],
   ['gid', (value: string) => `group now ${value}`],
   ['sha256', () => 'content differs'],
+  ['size', (value: string) => `content differs (now ${value} bytes, which could not be read)`],
   ['link', (value: string) => `points to ${value}`],
   ['capability', (value: string) => (value === '-' ? 'capability lost' : 'capability changed')],
   ['device', (value: string) => `device now ${value}`],

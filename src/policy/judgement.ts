@@ -3,7 +3,7 @@
  * (docs/policy.md, section 6). A judgement is stateless; `src/finding` remembers it.
  */
 import { fromUtf8 } from '#src/bytes.ts';
-import { attributesOf, type Drift, type DriftJson, type HoleKind, type Secret } from '#src/drift/drift.ts';
+import { attributesOf, isUnread, type Drift, type DriftJson, type HoleKind, type Secret } from '#src/drift/drift.ts';
 import type { Overlay } from '#src/deployment/state.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import type { FactsJson } from '#src/manifest/json.ts';
@@ -162,7 +162,9 @@ export function signatureOf(change: PathChange): string {
   const attributes = attributesOf(drift);
   // Another type of thing is another thing: all that is known of it, not only what happens to differ.
   const named = attributes.includes('type') ? SIGNED : SIGNED.filter((name) => attributes.includes(name));
-  return ['modified', ...hidden, ...observed(drift.actual, named)].join(';');
+  // Of content that could not be read its size is all there is (docs/report.md 1.10).
+  const size = isUnread(drift.actual) && attributes.includes('size') ? [`size=${drift.actual.size}`] : [];
+  return ['modified', ...hidden, ...observed(drift.actual, named), ...size].join(';');
 }
 
 /** An account's change signature: what it is now. Of a removed one nothing is left to tell. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { describe } from '#src/finding/describe.ts';
-import { JUDGEMENT_KINDS, REPORT_FLAGS, type JudgementKind } from '#src/policy/judgement.ts';
+import { JUDGEMENT_KINDS, REPORT_FLAGS, type JudgementKind, signatureOf } from '#src/policy/judgement.ts';
 
 const cases: [kind: JudgementKind, subject: string, signature: string, text: string][] = [
   ['drift', '/usr/sbin/sshd', `modified;sha256=${'b'.repeat(64)}`, '/usr/sbin/sshd: content differs'],
@@ -34,6 +34,16 @@ const cases: [kind: JudgementKind, subject: string, signature: string, text: str
 ];
 for (const [kind, subject, signature, text] of cases)
   test(`${kind}: ${text}`, () => assert.equal(describe({ kind, subject, signature }), text));
+
+test('of content that could not be read the size is what there is to say', () => {
+  const expected = { type: 'file', mode: 0o644, uid: 0, gid: 0, size: 5, sha256: '0'.repeat(64) } as const;
+  const actual = { type: 'file', mode: 0o600, uid: 0, gid: 0, size: 7 } as const;
+  const drift = { path: '/usr/x', change: 'modified', expected, actual } as const;
+  const signature = signatureOf({ path: '/usr/x', drift, secret: undefined });
+  assert.equal(signature, 'modified;mode=0600;size=7');
+  const text = '/usr/x: mode now 0600, content differs (now 7 bytes, which could not be read)';
+  assert.equal(describe({ kind: 'drift', subject: '/usr/x', signature }), text);
+});
 
 test('every flag has words', () => {
   for (const flag of REPORT_FLAGS)
