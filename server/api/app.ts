@@ -10,6 +10,7 @@ import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
 import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
+import { problemRoutes } from './problems.ts';
 import { newApi, type Api } from './route.ts';
 import { tokenRoutes } from './tokens.ts';
 import { policyRoutes } from './policies.ts';
@@ -28,6 +29,7 @@ export function apiApp(services: ApiServices): Api {
   // Nothing stands before these: a fleet's reports pay for no middleware.
   agentRoutes(api, services);
 
+  problemRoutes(api);
   api.get('/livez', (c) => c.text('ok'));
   api.get('/readyz', async (c) => {
     await services.store.ping();

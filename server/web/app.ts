@@ -14,6 +14,8 @@ import { hostPage } from './host.ts';
 import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
 import { gate, messagePage, missingPage } from './layout.ts';
+import { problemPage } from './problem.ts';
+import { explanations } from '#server/problems.ts';
 import type { WebServices } from './services.ts';
 import { trustPage } from './trust.ts';
 
@@ -51,10 +53,12 @@ export function webApp(services: WebServices): Hono {
         refused ? 'That did not work' : 'Something broke here',
         refused ? error.message : 'It is our own fault, and the log of the server says more. Nothing was changed.',
         clock(),
+        refused && explanations().has(error.code) ? error.code : undefined,
       ),
       refused ? 422 : 500,
     );
   });
+  web.get('/problems/:code', (c) => problemPage(c, clock()));
   web.get('/static/bootproof.css', (c) => {
     c.header('ETag', STYLE_TAG);
     c.header('Cache-Control', 'no-cache');

@@ -51,14 +51,28 @@ export function page(content: Page): string {
   return document(content.title, '', body);
 }
 
-/** A page that says one thing. */
-export function messagePage(title: string, text: string, now: Instant): string {
+/** A page for everybody, also without a session. */
+export function plainPage(title: string, content: Html, now: Instant): string {
+  const body = html`<header class="top">
+      <div><a class="brand" href="/">${LOGO}Bootproof</a></div>
+    </header>
+    <main class="page" id="main">
+      <div class="head"><h1>${title}</h1></div>
+      ${content}
+    </main>
+    <footer class="foot"><span>As of ${timeHtml(now)}</span></footer>`;
+  return document(title, '', body);
+}
+
+/** A page that says one thing; `code` is the refusal's, whose own page says more. */
+export function messagePage(title: string, text: string, now: Instant, code?: string): string {
   return page({
     title,
     now,
     body: html`<div class="head">
       <h1>${title}</h1>
       <p>${text}</p>
+      ${code !== undefined && html`<p><a href="/problems/${code}">What ${code} means, and what to do</a></p>`}
     </div>`,
   });
 }
