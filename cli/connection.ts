@@ -67,10 +67,15 @@ export class Connection {
    * Asks, and gives the answer's JSON. Path, query and body are made of options here, so what the server holds against those is wrong use.
    * @throws {ServerError | UsageError}
    */
-  async ask<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
+  async ask<Answer>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Answer> {
     const text = body === undefined ? undefined : JSON.stringify(body);
     try {
-      return JSON.parse(await this.send(method, path, text)) as Answer;
+      return JSON.parse(await this.send(method, path, text, headers)) as Answer;
     } catch (error) {
       if (error instanceof ServerError && WRONG_USE.has(error.code)) throw new UsageError(plainFault(error.message));
       throw error;
@@ -78,13 +83,19 @@ export class Connection {
   }
 
   /** Sends a body as it is, and gives the answer's text. @throws {ServerError} */
-  async send(method: string, path: string, body?: string): Promise<string> {
+  async send(
+    method: string,
+    path: string,
+    body?: string,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
     let response: Response;
     let text: string;
     try {
       response = await fetch(this.#base + path, {
         method,
         headers: {
+          ...headers,
           authorization: `Bearer ${this.#token}`,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },

@@ -7,6 +7,7 @@ import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.t
 import type * as schemas from '#server/api/schemas.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
+import { decisions } from './decide.ts';
 import { writeJson } from './output.ts';
 import { printFacts, word } from './table.ts';
 
@@ -266,7 +267,10 @@ export function findings(args: readonly string[], io: Io): Promise<Exit> {
         .option('--severity <words>', 'only these, separated by commas')
         .option('--rule <id>', 'only findings of this rule')
         .option('--path <prefix>', 'only subjects that begin so')
+        .option('--filter <line>', 'such as: sev:>=high path:/usr/lib/** -group:lab is:regressed (docs/findings.md 6)')
+        .option('--tab <word>', TABS.join(', '))
         .option('--all', 'also those that are resolved everywhere');
+      decisions(command, add);
     },
   );
 }
@@ -276,14 +280,18 @@ type GroupOptions = {
   readonly severity?: string;
   readonly rule?: string;
   readonly path?: string;
+  readonly filter?: string;
+  readonly tab?: string;
   readonly all?: boolean;
 };
+const TABS = ['open', 'acknowledged', 'waived', 'resolved'];
 
 const listGroups: Action<GroupOptions> = async (connection, options, _operands, io) => {
-  const { severity, rule, path: subject, all } = options;
+  const { severity, rule, path: subject, filter: q, tab, all } = options;
+  wordsOption('--tab', tab, TABS, false);
   wordsOption('--severity', severity, SEVERITIES);
   const status = all === true ? 'all' : undefined;
-  const query = { severity, rule, subject, status };
+  const query = { severity, rule, subject, status, q, tab };
   const listed = await connection.list<Group>('/api/v1/groups', query, limitOf(options));
   await tellList(listed, GROUPS, options, io);
   return listed.items.some(({ open }) => open) ? EXIT.different : EXIT.ok;
@@ -292,12 +300,14 @@ const listGroups: Action<GroupOptions> = async (connection, options, _operands, 
 const GROUPS: Shown<Group> = {
   name: 'groups',
   empty: 'nothing is open',
-  head: ['SEVERITY', 'HOSTS', 'FIRST SEEN', 'RULE', 'WHAT'],
-  row: ({ severity, hosts: { open }, firstSeen, rule, what }) => [
+  head: ['SEVERITY', 'HOSTS', 'STATUS', 'FIRST SEEN', 'RULE', 'ID', 'WHAT'],
+  row: ({ id, severity, status, hosts: { open, acknowledged, waived }, firstSeen, rule, what }) => [
     word(severity),
-    String(open),
+    String(open + acknowledged + waived),
+    status,
     timeText(firstSeen),
     rule,
+    id,
     what,
   ],
 };

@@ -34,8 +34,12 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     load: async () => ({ main: (await import('./fleet.ts')).host }),
   },
   findings: {
-    about: 'list what is open in the fleet',
+    about: 'list what is open in the fleet, and say what you do about it',
     load: async () => ({ main: (await import('./fleet.ts')).findings }),
+  },
+  waivers: {
+    about: 'exceptions that end: ask, approve, revoke',
+    load: async () => ({ main: (await import('./waivers.ts')).waivers }),
   },
   images: {
     about: 'list images and the state of their manifests',

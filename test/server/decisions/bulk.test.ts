@@ -65,7 +65,7 @@ onBoth('a finding that ended and came back since the preview is another one', as
   const { body } = await preview(server, { action: 'acknowledge', filter: { q: `host:${a.id}` } });
   await shows(a);
   await shows(a, odd());
-  const done = await apply(server, body.token, 'k').then((response) => response.json());
+  const done = await (await apply(server, body.token, 'k')).json();
   assert.deepEqual([(done as any).changed, (done as any).skipped], [0, 1]);
   assert.equal((await a.findings())[0]!.status, 'open');
 });
