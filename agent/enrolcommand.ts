@@ -31,7 +31,7 @@ const HELP = `bootproof agent enroll: makes this host's key and has the server t
                     server is; 'bootproof agent import ANSWER' here ends it. With a token the answer must be its server's
   --json            one JSON document on standard output
 ${SETTINGS_HELP}
-Without --token-file and --token the token is taken from BOOTPROOF_TOKEN.
+Without --token-file and --token the token is taken from BOOTPROOF_ENROLL_TOKEN.
 
 Exit codes: 0 enrolled, or the request is written; 1 the host waits for approval; 2 refused, or the server did not
 answer; ${EXIT_HELP}
@@ -55,7 +55,7 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
   if (values.out !== undefined) checkOut(values.out);
   if (values.offline === true && values.out === undefined) throw new UsageError('--offline needs --out FILE');
   if (values.offline !== true && token === null)
-    throw new UsageError('--token-file F is needed (or BOOTPROOF_TOKEN, or --token), or --offline');
+    throw new UsageError('--token-file F is needed (or BOOTPROOF_ENROLL_TOKEN, or --token), or --offline');
   nodeDisk.makeFolder(folder);
   using _lock = lockFolder(folder);
   const deps = { disk: nodeDisk, clock: Date.now, random: randomBytes, verify: verifyInPool };
@@ -94,5 +94,5 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
 
 function readToken(token: string | undefined, file: string | undefined, env: Io['env']): string | null {
   if (token !== undefined && file !== undefined) throw new UsageError('--token and --token-file do not go together');
-  return token ?? (file === undefined ? env['BOOTPROOF_TOKEN'] : readText(file))?.trim() ?? null;
+  return token ?? (file === undefined ? env['BOOTPROOF_ENROLL_TOKEN'] : readText(file))?.trim() ?? null;
 }

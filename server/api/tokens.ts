@@ -102,7 +102,7 @@ export function tokenRoutes(api: Api, services: ApiServices): void {
     const terms = { labels, group, maxUses, expiresAt: now + lifeSeconds * 1000 };
     const { id, token } = await createToken(terms, actOf(c, now), services);
     // As an argument every user of the host could read the token in the list of processes.
-    const enrol = `BOOTPROOF_TOKEN=${token} /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl()}`;
+    const enrol = `BOOTPROOF_ENROLL_TOKEN=${token} /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl()}`;
     return c.json({ id, token, enrol }, 201, { 'Cache-Control': 'no-store' });
   });
 

@@ -159,7 +159,7 @@ function firstRun(baseUrl: string): Html {
       <div class="cmd"><code>bootproof tokens create --server ${baseUrl}</code></div>
       <p>On the host, as root, with the token that it printed:</p>
       <div class="cmd">
-        <code>BOOTPROOF_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}</code>
+        <code>BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}</code>
       </div>
     </div>
   </section>`;

@@ -34,14 +34,15 @@ function host() {
   return { home, where: ['--root', join(home, 'root'), '--state', join(home, 'state')] };
 }
 
-async function agent(...args: string[]) {
+const agent = (...args: string[]) => agentWith({}, ...args);
+async function agentWith(env: Io['env'], ...args: string[]) {
   const said = { out: '', err: '' };
   const stream = (name: 'out' | 'err') => ({
     isTTY: false,
     columns: 80,
     write: (text: string | Uint8Array) => Promise.resolve(void (said[name] += String(text))),
   });
-  const io: Io = { stdout: stream('out'), stderr: stream('err'), env: {} };
+  const io: Io = { stdout: stream('out'), stderr: stream('err'), env };
   return { exit: await main(args, io), ...said };
 }
 
@@ -274,6 +275,17 @@ test('reports that cannot be handed over are refused before one is sealed, and t
   const report = openReport(readFileSync(file).subarray(0, -1));
   assert.ok(report.kind === 'opened');
   assert.ok(JSON.stringify(report.value).includes(someDigest(3)));
+});
+
+test('the token may stand in a variable of its own; that of the admin token is no enrolment token', async () => {
+  const { handler } = server();
+  await using http = await serve(handler);
+  const one = host();
+  const env = { BOOTPROOF_TOKEN: 'bpa1.admin', BOOTPROOF_ENROLL_TOKEN: vector.token };
+  assert.equal((await agentWith(env, 'enroll', '--server', http.url, ...one.where)).exit, EXIT.ok);
+  const two = host();
+  const request = ['enroll', '--offline', '--out', join(two.home, 'request')];
+  assert.equal((await agentWith({ BOOTPROOF_TOKEN: 'bpa1.admin' }, ...request, ...two.where)).exit, EXIT.ok);
 });
 
 test('a host that must be approved first says so', async () => {

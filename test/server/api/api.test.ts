@@ -206,7 +206,7 @@ test('a token enrols as often as it may, until it is over or revoked, and its se
   const { token, id } = made.body;
   assert.match(
     made.body.enrol,
-    /^BOOTPROOF_TOKEN=bp1\.\S+ \/usr\/lib\/bootproof\/bootproof agent enroll --server http:\/\/127\.0\.0\.1:[0-9]+$/,
+    /^BOOTPROOF_ENROLL_TOKEN=bp1\.\S+ \/usr\/lib\/bootproof\/bootproof agent enroll --server http:\/\/127\.0\.0\.1:[0-9]+$/,
   );
   const listed = (await server.api('/api/v1/tokens')).body;
   assert.ok(!JSON.stringify(listed).includes(token.split('.')[2]));

@@ -131,7 +131,7 @@ test('an empty fleet shows how a host is enrolled', async (t) => {
   const server = await serverFor(t);
   const page = await seen(await (await browser(server))('/'));
   assert.match(page.text, /No host has enrolled yet/);
-  assert.match(page.text, /BOOTPROOF_TOKEN=bp1\.… \/usr\/lib\/bootproof\/bootproof agent enroll --server http/);
+  assert.match(page.text, /BOOTPROOF_ENROLL_TOKEN=bp1\.… \/usr\/lib\/bootproof\/bootproof agent enroll --server http/);
 });
 
 test('the list says who needs a look, with three answers each and a link that leads there', async (t) => {
