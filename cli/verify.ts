@@ -60,8 +60,10 @@ Exit codes: 0 trusted, 1 unsigned or rejected, 2 it could not be told (docs/erro
 export async function image(args: readonly string[], io: Io): Promise<Exit> {
   // A subcommand of a subcommand: a program of its own.
   if (args[0] === 'policy') return (await import('./imagepolicy.ts')).imagePolicy(args.slice(1), io);
+  if (args[0] === 'preview') return (await import('./preview.ts')).preview(args.slice(1), io);
   let exit: Exit = EXIT.ok;
-  const command = program('bootproof image', 'Who signed an image.');
+  const command = program('bootproof image', 'Who signed an image, and what it would meet on hosts.');
+  command.command('preview').description('what a newer image would meet on the hosts of an older one: --help');
   command.command('policy').description('check, test and explain image policies: bootproof image policy --help');
   verifyOptions(
     command

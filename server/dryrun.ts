@@ -13,13 +13,15 @@ import type { Deps } from '#server/deps.ts';
 import { decideOn, type Reaching } from '#server/exempt.ts';
 import { evidenceOf, findingsAfter, type JudgeDeps, type Provenances } from '#server/ingest/judge.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
+import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import { lastFull, occasionOf } from '#server/ingest/rejudge.ts';
 import { standingFrom } from '#server/standing.ts';
 import type { FindingWithGroup, Host } from '#server/store/records.ts';
 import type { HostCursor, Store } from '#server/store/store.ts';
 
 export type DryRunDeps = Pick<JudgeDeps, 'waivers'> &
-  Pick<Deps, 'clock'> & { readonly store: Store; readonly images: KnownImages; readonly trust: Provenances };
+  Pick<Deps, 'clock'> & { readonly store: Store; readonly images: KnownImages;
+  readonly defaults: KnownDefaults; readonly trust: Provenances };
 
 /** One rule and what it would find more, or no longer. Counts are findings: one a host and thing. */
 export type RuleChange = {
@@ -111,7 +113,10 @@ async function judgeTwice(
   const at = Math.max(deps.clock(), host.standing.since);
   const { evidence, signed } = await evidenceOf(
     examined,
-    occasionOf(host, host.chain.flags, { kind: 'policy' }, at),
+    {
+      ...occasionOf(host, host.chain.flags, { kind: 'policy' }, at),
+      lineage: (await deps.store.lineages.get(host.id)) ?? null,
+    },
     deps,
   );
   const present = await deps.store.findings.present(host.id);

@@ -19,6 +19,7 @@ import { Examiner, LocalLooker, type Looker, type LookerDeps, type Lookups } fro
 import { HostReads } from '#server/ingest/hostreads.ts';
 import { JudgePool } from '#server/ingest/judgepool.ts';
 import { KnownImages } from '#server/ingest/known.ts';
+import { KnownDefaults } from '#server/ingest/lineage.ts';
 import { NotedImages } from '#server/ingest/noted.ts';
 import { Pipeline } from '#server/ingest/pipeline.ts';
 import { Load, Shares } from '#server/ingest/quota.ts';
@@ -140,6 +141,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const access = new Access(deps);
     const batch = new Batch(store);
     const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
+    const defaults = new KnownDefaults(images);
     const noted = new NotedImages(store);
     const hosts = new HostReads(store);
     const basis = await Basis.open(options.trust ?? null, options.rootRefreshes ?? [], store, {
@@ -232,6 +234,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       enrolments,
       examiner,
       images,
+      defaults,
       noted,
       trust,
       waivers,

@@ -14,6 +14,7 @@ import { problemRoutes } from './problems.ts';
 import { newApi, type Api } from './route.ts';
 import { tokenRoutes } from './tokens.ts';
 import { policyRoutes } from './policies.ts';
+import { rolloutRoutes } from './rollout.ts';
 import { trustRoutes } from './trust.ts';
 import { viewRoutes } from './views.ts';
 import { waiverRoutes } from './waivers.ts';
@@ -58,6 +59,7 @@ export function apiApp(services: ApiServices): Api {
   tokenRoutes(api, services);
   trustRoutes(api, services);
   policyRoutes(api, services);
+  rolloutRoutes(api, services);
   waiverRoutes(api, services);
   bulkRoutes(api, services);
   viewRoutes(api, services);

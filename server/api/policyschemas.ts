@@ -1,6 +1,7 @@
 /** What the API tells of policies: versions, rules, and what another one would change. */
 import { z } from '@hono/zod-openapi';
 import { POLICY_DOCUMENTS_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
+import { FactsJson } from '#src/manifest/json.ts';
 import { Time } from './schemas.ts';
 
 export const PolicyVersion = z
@@ -110,3 +111,31 @@ export const PolicyDiff = z
       .openapi({ description: 'Where the next part of the fleet begins; the parts add up. Null: this is all.' }),
   })
   .openapi('PolicyDiff', { description: 'What the last reports of hosts are under one policy and under another.' });
+
+const Meets = z.enum(['shadowed', 'same', 'untold']);
+export const ImagePreview = z
+  .object({
+    before: z.string(),
+    after: z.string(),
+    changed: z.int().openapi({ description: 'Paths of /etc that the newer image changes; at most 500 are told.' }),
+    hosts: z.object({
+      looked: z.int(),
+      shadowed: z.int().openapi({ description: 'Hosts on which a file of their own hides something new.' }),
+      unjudged: z.int(),
+    }),
+    paths: z.array(
+      z.object({
+        path: z.string().optional(),
+        path_b64: z.string().optional(),
+        change: z.enum(['added', 'removed', 'modified']),
+        before: FactsJson.nullable(),
+        after: FactsJson.nullable(),
+        shadowed: z.int(),
+        same: z.int().openapi({ description: 'Hosts whose own file is what the newer image brings.' }),
+        untold: z.int().openapi({ description: 'Hosts with a secret of their own there.' }),
+        examples: z.array(z.object({ host: z.string(), name: z.string(), meets: Meets })),
+      }),
+    ),
+    next: z.string().nullable().openapi({ description: 'Where the next part of the hosts begins; the parts add up.' }),
+  })
+  .openapi('ImagePreview');

@@ -7,6 +7,7 @@ import type { Batch } from '#server/ingest/batch.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
+import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import type { NotedImages } from '#server/ingest/noted.ts';
 import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
@@ -21,6 +22,7 @@ export type ApiServices = Deps & {
   readonly enrolments: Enrolments;
   readonly examiner: Examiner;
   readonly images: KnownImages;
+  readonly defaults: KnownDefaults;
   readonly noted: NotedImages;
   readonly load: Load;
   readonly pipeline: Pipeline;

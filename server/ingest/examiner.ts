@@ -25,6 +25,7 @@ import {
   type Provenances,
 } from './judge.ts';
 import type { KnownImages } from './known.ts';
+import { KnownDefaults } from './lineage.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
@@ -104,8 +105,9 @@ export class Examiner {
       judge: async (occasion) => {
         // Both of one moment: another policy may come while this one is held against the report.
         const { current, version } = this.#deps.policies;
-        const { host, doubts, skewMs, live } = occasion;
-        const about = { host: { labels: host.labels, group: host.group }, doubts, skewMs, live };
+        const { host, doubts, skewMs, live, at } = occasion;
+        const lineage = (await this.#deps.store.lineages.get(host.id)) ?? null;
+        const about = { host: { labels: host.labels, group: host.group }, doubts, skewMs, live, at, lineage };
         const evaluated = await held.evaluate(about, { policy: current, n: version?.n ?? null });
         return judge(evaluated, occasion, { ...this.#deps, policies: { current, version } });
       },
@@ -131,9 +133,11 @@ export type LookerDeps = {
 /** Looks at reports where it is called. */
 export class LocalLooker implements Looker {
   readonly #deps: LookerDeps;
+  readonly #defaults: KnownDefaults;
 
   constructor(deps: LookerDeps) {
     this.#deps = deps;
+    this.#defaults = new KnownDefaults(deps.images);
   }
 
   async open(bytes: Uint8Array, arrival: Arrival): Promise<Opened<Held>> {
@@ -176,7 +180,11 @@ export class LocalLooker implements Looker {
     return {
       evaluate: (occasion, { policy }) => {
         if (examined === undefined) throw new Error('a report that holds no consistent full one was to be judged');
-        return evaluateReport(examined, occasion, policy, { images, trust: lookups.provenances });
+        return evaluateReport(examined, occasion, policy, {
+          images,
+          defaults: this.#defaults,
+          trust: lookups.provenances,
+        });
       },
       close: () => {},
     };

@@ -40,6 +40,7 @@ import type { Refused } from '#src/report/refusal.ts';
 import type { FullReport } from '#src/report/report.ts';
 import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import type { FindingChange, FindingWithGroup, Host, Severity } from '#server/store/records.ts';
+import type { Lineage } from '#server/store/policyrecords.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 import { hostFactsOf } from '#server/hostfacts.ts';
 import type { Policies } from '#server/policies.ts';
@@ -47,6 +48,7 @@ import { decideOn, standingBy, standingOf, type KnownWaivers, type Standing } fr
 import { standingFrom } from '#server/standing.ts';
 import { onHost, type ProvenanceFacts } from '#server/trust/provenance.ts';
 import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
+import { ageOf, lineageOf, type KnownDefaults, type Told as LineageTold } from './lineage.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
@@ -102,13 +104,13 @@ export type Occasion = {
 };
 
 export type Judged = Required<Pick<HostWrite, 'findings' | 'standing' | 'disposals' | 'waiverStamp'>> &
-  Pick<HostWrite, 'rule'>;
+  Pick<HostWrite, 'rule' | 'lineage'>;
 
 /** The policy that judges, as it is when it is asked. */
 export type JudgingPolicies = Pick<Policies, 'current' | 'version'>;
 
 export type JudgeDeps = {
-  readonly store: Pick<Store, 'findings'>;
+  readonly store: Pick<Store, 'findings' | 'lineages'>;
   readonly waivers: KnownWaivers;
   readonly policies: JudgingPolicies;
 };
@@ -117,20 +119,35 @@ export type JudgeDeps = {
 export type Provenances = { of(reported: string | null): Promise<{ readonly facts: ProvenanceFacts }> };
 
 /** What of the occasion the evidence is made of. */
-export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live'> & {
+export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live' | 'at'> & {
   readonly host: Pick<Host, 'labels' | 'group'>;
+  /** As it is stored; null where nothing is yet. */
+  readonly lineage: Lineage | null;
 };
 
 /** What a report and the server's knowledge give to judge, whatever the policy; with what else its judgement needs. */
 export async function evidenceOf(
   examined: Examined,
   occasion: Circumstances,
-  deps: { readonly images: KnownImages; readonly trust: Provenances },
-): Promise<{ readonly evidence: Evidence; readonly basis: Basis; readonly signed: ProvenanceFacts }> {
+  deps: { readonly images: KnownImages; readonly defaults: KnownDefaults; readonly trust: Provenances },
+): Promise<{
+  readonly evidence: Evidence;
+  readonly basis: Basis;
+  readonly signed: ProvenanceFacts;
+  /** Where it is another than the stored one. */
+  readonly lineage: Lineage | undefined;
+}> {
   const { report, contents, consistency, known } = examined;
   const basis = await basisOf(examined, deps.images);
   const { facts: signed } = await deps.trust.of(report.deployment.booted?.image?.digest ?? null);
   const untold = untoldOf(examined);
+  const booted = known.kind === 'ready' ? known.image.digest : (report.deployment.booted?.image?.digest ?? null);
+  const { lineage, evidence: past } = await lineageOf(
+    occasion.lineage,
+    toldBy(examined, basis, booted),
+    occasion.at,
+    deps,
+  );
   const evidence: Evidence = {
     manifest: basis.state,
     drift: basis.drift,
@@ -149,8 +166,10 @@ export async function evidenceOf(
     ...(signed.evidence === undefined ? {} : { provenance: onHost(signed.evidence, report.deployment) }),
     host: hostFactsOf(occasion.host, known.kind === 'ready' ? known.image : undefined),
     accounts: report.accounts,
+    ...(past === undefined ? {} : { lineage: past }),
+    ...(known.kind === 'ready' ? { age: ageOf(known.image, occasion.at) } : {}),
   };
-  return { evidence, basis, signed };
+  return { evidence, basis, lineage, signed };
 }
 
 /** A report under a policy, before it is held against what was found on the host before. Plain data: it may come from another thread. */
@@ -159,6 +178,7 @@ export type Evaluated = Pick<Evaluation, 'judgements' | 'facts' | 'seen'> & {
   readonly rule: string | null;
   readonly drift: Host['standing']['drift'];
   readonly booted: string | null;
+  readonly lineage: Lineage | undefined;
   /** Trees that were read, but for their capabilities. */
   readonly blind: readonly TreeName[];
 };
@@ -170,7 +190,7 @@ export async function evaluateReport(
   deps: Parameters<typeof evidenceOf>[2],
 ): Promise<Evaluated> {
   const { report } = examined;
-  const { evidence, basis, signed } = await evidenceOf(examined, occasion, deps);
+  const { evidence, basis, lineage, signed } = await evidenceOf(examined, occasion, deps);
   const { judgements, facts, seen } = evaluate(evidence, policy);
   return {
     judgements,
@@ -180,6 +200,7 @@ export async function evaluateReport(
     rule: basis.rule,
     drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
     booted: report.deployment.booted?.image?.digest ?? null,
+    lineage,
     blind: TREES.filter((tree) => isBlind(report, tree)),
   };
 }
@@ -212,7 +233,26 @@ export async function judge(evaluated: Evaluated, occasion: Occasion, deps: Judg
     drift,
     at,
   });
-  return { findings, standing, rule, disposals: decided.disposals, waiverStamp: reaching.stamp };
+  return {
+    findings,
+    standing,
+    rule,
+    disposals: decided.disposals,
+    waiverStamp: reaching.stamp,
+    ...(evaluated.lineage === undefined ? {} : { lineage: evaluated.lineage }),
+  };
+}
+
+/** What the lineage needs of a report: nothing of a tree that was not told whole. */
+function toldBy({ report, contents }: Examined, basis: Basis, booted: string | null): LineageTold {
+  const whole = basis.state.state === 'ready' && report.truncated === null && !report.trees.etc.holesCapped;
+  const isVariant = (line: Drift): boolean => basis.variant?.(line) !== undefined;
+  return {
+    booted,
+    rule: basis.rule,
+    differs: whole ? { drift: basis.drift.filter((line) => !isVariant(line)), secrets: contents.secrets } : null,
+    holes: contents.holes.etc.map(({ path }) => path),
+  };
 }
 
 /** What keeps a report without drift from saying that the host is its image (docs/report.md 3.4). */

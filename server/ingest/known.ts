@@ -26,7 +26,7 @@ const zstdAsync = promisify(zstdDecompress);
 export type Ruled = KnownManifest & { readonly record: Manifest };
 
 /** An image whose manifests are there: newest rule first within a backend. */
-export type ReadyImage = Pick<Image, 'repositories' | 'version'> & {
+export type ReadyImage = Pick<Image, 'repositories' | 'version' | 'madeAt'> & {
   readonly digest: Digest;
   readonly manifests: readonly Ruled[];
 };
@@ -104,8 +104,8 @@ export class KnownImages {
         comparison: (tree) => this.#comparison(record, tree),
       }))
       .sort((a, b) => RULE_ORDER.indexOf(a.header.rule) - RULE_ORDER.indexOf(b.header.rule));
-    const { repositories, version } = image;
-    return { digest: image.digest as Digest, repositories, version, manifests };
+    const { repositories, version, madeAt } = image;
+    return { digest: image.digest as Digest, repositories, version, madeAt: madeAt ?? null, manifests };
   }
 
   async #treeTexts(record: Manifest, tree: TreeName): Promise<TreeTexts> {

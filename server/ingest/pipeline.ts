@@ -168,7 +168,10 @@ export class Pipeline {
     );
     const told = toldOf(host);
     const stale = told?.policy !== policies.current.digest || !(await trust.isCurrent(host.images.booted, told.stamp));
-    const news = heard || doubted || isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
+    // What an image is too old for, the clock alone decides.
+    const next = told?.facts?.age?.next ?? null;
+    const aged = next !== null && at >= next;
+    const news = heard || doubted || aged || isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
     const judged = news || stale ? await this.#rejudge(host, outcome, { flags, at, news }) : {};
     const want = await this.#want(host, outcome.want === 'full' || flags.gap !== undefined ? 'full' : 'same');
     const answer = answers.text(host, { seq: report.seq, effect: 'advance', want });

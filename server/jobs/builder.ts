@@ -1,5 +1,6 @@
 /** Building runs in a worker thread with a heap of its own: intake goes on beside it, and a monstrous image ends there. */
 import { Worker } from 'node:worker_threads';
+import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { BUILD_HEAP_MB } from '#src/limits.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
@@ -49,6 +50,8 @@ export type BuildResult =
       readonly index: Digest | null;
       readonly config: Digest;
       readonly version: string | null;
+      /** When the image says that it was made. */
+      readonly madeAt?: Instant | null;
       readonly manifests: readonly BuiltManifest[];
       readonly warnings: readonly ManifestWarning[];
       /** Backends that cannot deploy it. */

@@ -12,6 +12,8 @@ import { buildManifest, readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
 import type { BuildReason, BuildRequest, BuildResult, BuiltManifest, BuiltText } from './builder.ts';
 
+/** No image of a bootable host is older. */
+const CREATED_FIRST = Date.UTC(2015, 0);
 /** What hosts run; `oci` is for tools. */
 const HOST_BACKENDS = ['ostree', 'composefs'] as const;
 
@@ -66,6 +68,7 @@ async function buildFrom(
       index: image.index,
       config,
       version,
+      madeAt: madeAt(image.config.created),
       manifests,
       warnings,
       refused,
@@ -73,6 +76,12 @@ async function buildFrom(
   } finally {
     await opened.close();
   }
+}
+
+/** Builders that want the same bytes each time write the beginning of time: that says nothing. */
+function madeAt(created: string | null): number | null {
+  const at = created === null ? NaN : Date.parse(created);
+  return at >= CREATED_FIRST ? at : null;
 }
 
 function manifestOf(

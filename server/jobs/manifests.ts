@@ -137,6 +137,8 @@ async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' 
       builtAt: at,
     });
   }
+  // Before the hosts are judged anew, which follows.
+  await store.imageAges.note(result.digest, result.madeAt ?? null);
   await store.images.ready({
     asked,
     digest: result.digest,

@@ -1,12 +1,13 @@
 /** Images: what hosts report, what was found, and the manifests made of it. Sources: where it may be fetched from. */
 import { IMAGE_CLAIMS_MAX } from '#src/limits.ts';
 import type { Digest } from '#src/digest.ts';
+import type { ReadonlyKysely } from 'kysely/readonly';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
 import type * as r from './records.ts';
 import type { ImageBuilt, Images, Sources } from './store.ts';
-import type { ImageRow, ManifestRow, SourceRow } from './tables.ts';
+import type { ImageRow, ManifestRow, SourceRow, Tables } from './tables.ts';
 
 /** The job that builds an image's manifests; its payload is `{digest}`. */
 export const BUILD_JOB = 'build';
@@ -42,6 +43,11 @@ const manifestOf = (row: ManifestRow): r.Manifest => ({
   trees: JSON.parse(row.trees) as r.ManifestTrees,
   builtAt: row.built_at,
 });
+
+async function madeOf(db: ReadonlyKysely<Tables>, digest: string): Promise<Pick<r.Image, 'madeAt'>> {
+  const row = await db.selectFrom('image_made').select('made_at').where('digest', '=', digest).executeTakeFirst();
+  return { madeAt: row?.made_at ?? null };
+}
 
 function pendingImage(digest: string, claim: string | null, at: number): ImageRow {
   return {
@@ -157,7 +163,8 @@ export function imagesOn(engine: Engine): Images {
     find: (reported) =>
       engine.reading(async (db) => {
         const exact = await db.selectFrom('image').selectAll().where('digest', '=', reported).executeTakeFirst();
-        if (exact !== undefined) return { image: imageOf(exact), via: 'digest' };
+        if (exact !== undefined)
+          return { image: { ...imageOf(exact), ...(await madeOf(db, exact.digest)) }, via: 'digest' };
         const row = await db
           .selectFrom('image_alias')
           .innerJoin('image', 'image.digest', 'image_alias.digest')
@@ -165,7 +172,9 @@ export function imagesOn(engine: Engine): Images {
           .select('image_alias.kind')
           .where('image_alias.alias', '=', reported)
           .executeTakeFirst();
-        return row === undefined ? undefined : { image: imageOf(row), via: row.kind as r.AliasKind };
+        return row === undefined
+          ? undefined
+          : { image: { ...imageOf(row), ...(await madeOf(db, row.digest)) }, via: row.kind as r.AliasKind };
       }),
     note: (seen, at) =>
       engine.write(async (tx) => {

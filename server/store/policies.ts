@@ -133,16 +133,6 @@ export async function writeLineages(
 
 export function imageAgesOn(engine: Engine): ImageAges {
   return {
-    madeAt: (digests) =>
-      engine.reading(async (db) => {
-        if (digests.length === 0) return new Map();
-        const rows = await db
-          .selectFrom('image_made')
-          .selectAll()
-          .where('digest', 'in', [...digests])
-          .execute();
-        return new Map(rows.flatMap(({ digest, made_at }) => (made_at === null ? [] : [[digest, made_at]])));
-      }),
     note: (digest, madeAt) =>
       engine.write(async ({ db }) => {
         await db

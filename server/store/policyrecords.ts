@@ -52,7 +52,6 @@ export type Booted = {
   /** Manifest digest where it is known, else what the host gave. */
   readonly image: string;
   readonly firstAt: Instant;
-  readonly lastAt: Instant;
 };
 /**
  * What a host booted, oldest first and bounded by LINEAGE_IMAGES_MAX, and of each path of /etc that differs from the booted image: the
@@ -69,7 +68,6 @@ export interface Lineages {
 }
 
 export interface ImageAges {
-  /** When images say that they were made, by digest; those that do not say, or are not known, are left out. */
-  madeAt(digests: readonly string[]): Promise<ReadonlyMap<string, Instant>>;
+  /** What `Images.find` tells from then on; before the image becomes ready. */
   note(digest: string, madeAt: Instant | null): Promise<void>;
 }

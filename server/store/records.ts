@@ -456,6 +456,8 @@ export type Image = {
   /** References as hosts claim them: never a location to connect to by itself. At most IMAGE_CLAIMS_MAX. */
   readonly claims: readonly string[];
   readonly version: string | null;
+  /** When it says that it was made; null where it does not say, and absent in lists. */
+  readonly madeAt?: Instant | null;
   /** Warnings of the build, a JSON value. */
   readonly warnings: unknown;
 };

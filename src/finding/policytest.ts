@@ -15,6 +15,7 @@ import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { NO_HOST, type HostFacts } from '#src/policy/host.ts';
 import { PROVENANCE_FAULTS, REPORT_FLAGS, SEVERITIES, type Judgement } from '#src/policy/judgement.ts';
+import { Duration } from '#src/policy/schema.ts';
 import { judgeHost, VERDICTS, type Provenance, type Standing } from './verdict.ts';
 
 export const POLICY_TEST_FORMAT = 'bootproof.policy-test/1';
@@ -130,7 +131,9 @@ const CaseDocument = record({
   provenance: word(['trusted', 'not-assessed', ...PROVENANCE_FAULTS]).optional(),
   stale: list(Path).optional(),
   rollback: z.boolean('expected true or false').optional(),
-  outdated: list(word(['behind-tag', 'too-old'])).optional(),
+  /** How old the image is, and since when its tag points at another one. */
+  imageAge: Duration.optional(),
+  behindTag: Duration.optional(),
   expect: Expected,
 });
 export type PolicyCase = z.infer<typeof CaseDocument> & { readonly line: number };
@@ -203,6 +206,7 @@ function compareFindings(expected: readonly string[], judgements: readonly Judge
   return [...out, ...left.map(({ severity, rule, subject }) => `unexpected: ${severity} ${rule} ${subject}`)];
 }
 
+const NOW = 1e15;
 const IMAGE = `sha256:${'1'.repeat(64)}` as Digest;
 const OTHER = `sha256:${'2'.repeat(64)}`;
 const CONTENT = ['a'.repeat(64), 'b'.repeat(64)] as const;
@@ -297,8 +301,9 @@ function evidenceOf(test: PolicyCase): Evidence {
     },
     age: {
       image: IMAGE,
-      behindTag: test.outdated?.includes('behind-tag') ?? false,
-      tooOld: test.outdated?.includes('too-old') ?? false,
+      at: NOW,
+      madeAt: NOW - (test.imageAge ?? 0),
+      behindTagSince: test.behindTag === undefined ? null : NOW - test.behindTag,
     },
     ...(provenance === undefined || provenance === 'not-assessed'
       ? {}

@@ -42,6 +42,8 @@ export type ImageConfig = {
   readonly diffIds: readonly Digest[];
   /** `config.Labels`. */
   readonly labels: ReadonlyMap<string, string>;
+  /** `created`, as it stands there; null where it is not text. */
+  readonly created: string | null;
 };
 
 export class OciManifestError extends BootproofError<
@@ -89,6 +91,8 @@ const ConfigJson = z.object({
   os: Text,
   architecture: Text,
   variant: Text.nullish(),
+  // Only ever told: what is no text says nothing.
+  created: z.unknown(),
   config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }).nullish(),
   rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(DigestText).max(LAYERS_MAX) }),
 });
@@ -202,7 +206,12 @@ export function parseConfig(bytes: Uint8Array, layers: number): ImageConfig {
       'CONFIG_SYNTAX',
       `the configuration names ${diffIds.length} layers (rootfs.diff_ids), the manifest ${layers}`,
     );
-  return { platform: platformOf(json), diffIds, labels: new Map(Object.entries(json.config?.Labels ?? {})) };
+  return {
+    platform: platformOf(json),
+    diffIds,
+    labels: new Map(Object.entries(json.config?.Labels ?? {})),
+    created: typeof json.created === 'string' ? json.created : null,
+  };
 }
 
 // containers/image, internal/pkg/platform: most capable first; a host takes its own variant or a lesser one.

@@ -1,5 +1,6 @@
 /** One host's accepted report under a policy → judgements (docs/policy.md, section 6). Pure: no store, no clock. */
 import { fromUtf8 } from '#src/bytes.ts';
+import type { Instant } from '#src/clock.ts';
 import type { DeploymentState, Overlay } from '#src/deployment/state.ts';
 import type { Digest } from '#src/digest.ts';
 import { driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
@@ -7,7 +8,7 @@ import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { areAccountsTold, judgeAccounts } from './accounts.ts';
-import type { Policy } from './document.ts';
+import { freshnessOf, type Freshness, type Policy } from './document.ts';
 import { fileRuleFor, pathChanges } from './files.ts';
 import { NO_HOST, type HostFacts } from './host.ts';
 import {
@@ -23,6 +24,7 @@ import {
   type Stale,
 } from './judgement.ts';
 import {
+  ageUnder,
   judgeAge,
   judgeContradictions,
   judgeEnforcement,
@@ -40,6 +42,7 @@ import {
   judgeVerity,
   UNNAMED,
   type Age,
+  type JudgedAge,
   type Rollback,
 } from './state.ts';
 
@@ -134,7 +137,32 @@ export type IntegrityFacts = {
   readonly implausible: boolean;
   /** As in `Evidence`; absent in what older builds stored, too. */
   readonly untold?: readonly Untold[];
+  /** The booted image's age and the terms that it was held against; absent where nobody knew of any. */
+  readonly age?: AgeFacts;
 };
+
+/** What the freshness answer needs later, when the clock has moved on. */
+export type AgeFacts = {
+  readonly madeAt: Instant | null;
+  readonly behindTagSince: Instant | null;
+  readonly imageAgeMax: number | null;
+  readonly behindTagAfter: number | null;
+  /** When the judgement on it changes by itself; null for never. */
+  readonly next: Instant | null;
+  /** Policy asks for what nobody knows. */
+  readonly untold: boolean;
+};
+
+function agesOf({ madeAt, behindTagSince }: Age, { behindTag, tooOld, next }: JudgedAge, terms: Freshness): AgeFacts {
+  return {
+    madeAt,
+    behindTagSince: behindTagSince ?? null,
+    imageAgeMax: terms.imageAgeMax,
+    behindTagAfter: terms.behindTagAfter,
+    next,
+    untold: behindTag === null || tooOld === null,
+  };
+}
 
 export type Evaluation = {
   readonly policy: Digest;
@@ -150,6 +178,7 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
   const holesCapped = TREES.some((tree) => trees[tree].holesCapped);
   const implausible = evidence.flags.includes('scan-implausible');
   const { host = NO_HOST } = evidence;
+  const aged = evidence.age && ageUnder(freshnessOf(policy, host), evidence.age);
   const files = judgeFiles(evidence, policy, host);
   const accounts = judgeAccounts(policy, evidence.accounts, host);
   const overlays = judgeOverlays(policy, deployment, holes, host);
@@ -193,8 +222,11 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
       holesCapped,
       implausible,
       ...(untold === undefined ? {} : { untold }),
+      ...(evidence.age === undefined || aged === undefined
+        ? {}
+        : { age: agesOf(evidence.age, aged, freshnessOf(policy, host)) }),
     },
-    seen: seenOf(evidence, holesCapped, implausible),
+    seen: seenOf(evidence, holesCapped, implausible, aged),
   };
 }
 
@@ -245,7 +277,7 @@ function flagNotes({ flags, truncated, skewMs }: Evidence, holesCapped: boolean)
   return notes;
 }
 
-function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean): Seen {
+function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean, aged: JudgedAge | undefined): Seen {
   const { manifest, trees, truncated, deployment, live } = evidence;
   // A report that was cut, or that is too small to be believed, resolves nothing (PROTOCOL 3.8, 3.9).
   const isWhole = truncated === null && !implausible;
@@ -275,7 +307,7 @@ function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean):
     ['account', isWhole && areAccountsTold(evidence.accounts)],
     ['stale-config', isWhole && evidence.lineage !== undefined && evidence.lineage.stale !== null],
     ['rollback', evidence.lineage !== undefined],
-    ['outdated', evidence.age !== undefined && evidence.age.behindTag !== null && evidence.age.tooOld !== null],
+    ['outdated', aged !== undefined && aged.behindTag !== null && aged.tooOld !== null],
   ];
   return {
     trees: { usr: tree('usr'), etc: tree('etc') },

@@ -73,7 +73,8 @@ const Control = z
 
 /** Milliseconds of a duration's units. */
 export const UNITS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-const Duration = z
+/** A number with `s`, `m`, `h` or `d`, as milliseconds. */
+export const Duration = z
   .string('expected a number with its unit, as in 15m, 24h, 7d')
   .regex(/^[1-9][0-9]{0,5}[smhd]$/, 'expected a number with its unit, as in 15m, 24h, 7d')
   .transform((text) => Number(text.slice(0, -1)) * UNITS[text.at(-1) as keyof typeof UNITS]);

@@ -3,6 +3,7 @@
  * kernel arguments, contradictions, verity, holes, manifests, reports, silence, age, stale configuration.
  */
 import { fromUtf8, toUtf8 } from '#src/bytes.ts';
+import type { Instant } from '#src/clock.ts';
 import type { Expression } from '#src/document/expression.ts';
 import type { DeploymentState, Overlay } from '#src/deployment/state.ts';
 import type { Hole } from '#src/drift/drift.ts';
@@ -10,7 +11,14 @@ import { treeOf } from '#src/manifest/entry.ts';
 import { factsJson } from '#src/manifest/json.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { printableText } from '#src/terminal.ts';
-import type { FileRule, Policy, StateRule, StateRuleOn } from './document.ts';
+import {
+  freshnessOf,
+  type FileRule,
+  type Freshness,
+  type Policy,
+  type StateRule,
+  type StateRuleOn,
+} from './document.ts';
 import { askOfState } from './condition.ts';
 import { decide } from './decide.ts';
 import { isAbout, type HostFacts } from './host.ts';
@@ -267,16 +275,42 @@ export function judgeSilence(policy: Policy, state: 'late' | 'silent', host: Hos
 /** How old the booted image is, beside what is newer (docs/policy.md, section 5.5). */
 export type Age = {
   readonly image: string;
-  /** Null: not known, so what was found before stands. */
+  /** When it is judged, by the server's clock. */
+  readonly at: Instant;
+  /** When the image says that it was made; null where it does not say. */
+  readonly madeAt: Instant | null;
+  /** Since when its tag points at another one, null while it does not; undefined where nobody looked. */
+  readonly behindTagSince: Instant | null | undefined;
+};
+
+/** What policy makes of an age: null where it asks and nobody knows. `next`: when that changes by itself. */
+export type JudgedAge = {
   readonly behindTag: boolean | null;
   readonly tooOld: boolean | null;
+  readonly next: Instant | null;
 };
+
+export function ageUnder(terms: Freshness, { at, madeAt, behindTagSince }: Omit<Age, 'image'>): JudgedAge {
+  const { behindTagAfter, imageAgeMax } = terms;
+  const oldAt = imageAgeMax === null || madeAt === null ? null : madeAt + imageAgeMax;
+  const behindAt =
+    behindTagAfter === null || behindTagSince === null || behindTagSince === undefined
+      ? null
+      : behindTagSince + behindTagAfter;
+  const coming = [oldAt, behindAt].filter((when) => when !== null && when > at) as Instant[];
+  return {
+    behindTag: behindTagAfter !== null && behindTagSince === undefined ? null : behindAt !== null && at >= behindAt,
+    tooOld: imageAgeMax !== null && madeAt === null ? null : oldAt !== null && at >= oldAt,
+    next: coming.length === 0 ? null : Math.min(...coming),
+  };
+}
 
 export function judgeAge(policy: Policy, age: Age | undefined, host: HostFacts): Judgement[] {
   if (age === undefined) return [];
+  const { behindTag, tooOld } = ageUnder(freshnessOf(policy, host), age);
   const states = [
-    ...(age.behindTag === true ? (['behind-tag'] as const) : []),
-    ...(age.tooOld === true ? (['too-old'] as const) : []),
+    ...(behindTag === true ? (['behind-tag'] as const) : []),
+    ...(tooOld === true ? (['too-old'] as const) : []),
   ];
   return states.flatMap((state) => {
     const rule = ruleOn(policy, 'outdated', host, (when) => isIn(when.states, state)) ?? UNNAMED.outdated;

@@ -12,6 +12,7 @@ import { parseRpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import { driftFromJson, DriftJson, type Drift, type Secret } from '#src/drift/drift.ts';
 import { isSecret } from '#src/drift/redact.ts';
 import type { Facts } from '#src/manifest/entry.ts';
+import { parsePolicy, type Policy } from '#src/policy/document.ts';
 import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { fileRuleFor, pathChanges } from '#src/policy/files.ts';
 import { accountRuleFor } from '#src/policy/accounts.ts';
@@ -456,7 +457,6 @@ const states: [what: string, evidence: Partial<Evidence>, rules: string[]][] = [
   ['a rejected image', imageFault('rejected'), ['image-rejected']],
   ['an image whose registry is down', imageFault('unverifiable'), ['image-untold']],
   ['a signature that is gone', imageFault('signature-vanished'), ['image-signature-gone']],
-  ['an image that is behind its tag', { age: { image: IMAGE, behindTag: true, tooOld: false } }, ['image-outdated']],
   ['a rollback', { lineage: { stale: [], rollback: { image: IMAGE, from: 'sha256:2' } } }, ['image-rolled-back']],
   ['a file that hides a newer one', { lineage: { rollback: null, stale: [stale('/etc/motd')] } }, ['config-stale']],
   ['accounts that hide newer ones', { lineage: { rollback: null, stale: [stale('/etc/passwd')] } }, []],
@@ -492,9 +492,31 @@ test('no state rule is missing from the cases above, save those that the clock a
     'config-stale-own',
     'digest-bare-hex',
   ];
-  const byOthers = ['host-late', 'host-silent'];
+  const byOthers = ['host-late', 'host-silent', 'image-outdated'];
   const hit = states.flatMap(([, , rules]) => rules);
   assert.deepEqual([...new Set([...hit, ...quiet, ...byOthers])].sort(), DEFAULT.state.map(({ id }) => id).sort());
+});
+
+test('how old an image may be is for each site to say; then what is older is told', () => {
+  const DAY = 86_400_000;
+  const strict = parsePolicy(
+    'format: bootproof.policy/1\nname: strict\nextends: default\nfreshness: {imageAgeMax: 30d, behindTagAfter: 7d}\n',
+    { file: 'strict.yaml', base: () => DEFAULT },
+  );
+  const age = { image: IMAGE, at: 100 * DAY, madeAt: 60 * DAY, behindTagSince: 99 * DAY };
+  const found = (policy: Policy, more: Partial<typeof age> = {}) =>
+    evaluate({ ...INTACT, age: { ...age, ...more } }, policy).judgements.map(({ rule, signature }) => [
+      rule,
+      signature,
+    ]);
+  assert.deepEqual(found(DEFAULT), []);
+  assert.deepEqual(found(strict), [['image-outdated', 'too-old']]);
+  assert.deepEqual(found(strict, { behindTagSince: 93 * DAY }), [
+    ['image-outdated', 'behind-tag'],
+    ['image-outdated', 'too-old'],
+  ]);
+  assert.deepEqual(found(strict, { madeAt: 71 * DAY }), []);
+  assert.equal(evaluate({ ...INTACT, age: { ...age, madeAt: 71 * DAY } }, strict).facts.age!.next, 101 * DAY);
 });
 
 test('each rule says why in words for someone woken at night, and what is forbidden names its controls', () => {

@@ -28,7 +28,9 @@ const refused: [name: string, body: string, problems: RegExp[]][] = [
   [
     'an unknown key that resembles none',
     'flavour: x',
-    [/^3:1 unknown key "flavour"; here may stand format, name, description, extends, freshness, freshnessFor, accounts, files, state$/],
+    [
+      /^3:1 unknown key "flavour"; here may stand format, name, description, extends, freshness, freshnessFor, accounts, files, state$/,
+    ],
   ],
   [
     'two unknown keys in one rule, and what is missing for it',

@@ -478,14 +478,19 @@ test('silence is judged by who watches the clock; age and rollback by what the s
   assert.equal(judgeSilence(NOTHING, 'silent', NO_HOST)!.rule, 'unnamed-silence');
   const quiet = policyOf('state:\n  - {id: q, on: silence, effect: allowed, reason: x}\n');
   assert.equal(judgeSilence(quiet, 'late', NO_HOST), undefined);
-  const old = run({ age: { image: IMAGE, behindTag: null, tooOld: true }, lineage: { stale: [], rollback: null } });
+  const asked = policyOf('freshness: {imageAgeMax: 30d, behindTagAfter: 1d}\n');
+  const DAY = 86_400_000;
+  const old = { image: IMAGE, at: 100 * DAY, madeAt: 1 * DAY, behindTagSince: undefined };
+  const found = evaluate({ ...INTACT, age: old, lineage: { stale: [], rollback: null } }, asked);
   assert.deepEqual(
-    old.judgements.map(({ kind, subject, signature }) => [kind, subject, signature]),
-    [['outdated', IMAGE, 'too-old']],
+    found.judgements.map(({ rule, kind, subject, signature }) => [rule, kind, subject, signature]),
+    [['unnamed-outdated', 'outdated', IMAGE, 'too-old']],
   );
-  // Whether the tag moved is not known: so nothing that was found of it is over.
-  assert.ok(!old.seen.kinds.includes('outdated') && old.seen.kinds.includes('rollback'));
-  const current = run({ age: { image: IMAGE, behindTag: false, tooOld: false } });
+  // Whether the tag moved is not known: so nothing that was found of it is over, and the verdict says so.
+  assert.ok(!found.seen.kinds.includes('outdated') && found.seen.kinds.includes('rollback'));
+  assert.equal(found.facts.age!.untold, true);
+  const current = evaluate({ ...INTACT, age: { ...old, madeAt: 99 * DAY, behindTagSince: null } }, asked);
+  assert.deepEqual([current.judgements, current.facts.age!.untold], [[], false]);
   assert.ok(current.seen.kinds.includes('outdated') && !current.seen.kinds.includes('stale-config'));
 });
 

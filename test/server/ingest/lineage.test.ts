@@ -1,0 +1,133 @@
+/** What a host booted before: files that keep what an older image said, and the way back to an older image. */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import type { Entry } from '#src/manifest/entry.ts';
+import { BASE, enrol, file, image, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
+
+/** Images of one line: each with its own motd, and a banner from the second on. */
+const with_ = (...more: Entry[]): Entry[] => [
+  ...BASE.filter(({ path }) => !more.some((one) => one.path === path)),
+  ...more,
+];
+const A = image('a', with_(file('/etc/motd', 'from a')));
+const B = image('b', with_(file('/etc/motd', 'from b'), file('/etc/banner', 'from b')));
+const C = image('c', with_(file('/etc/motd', 'from b'), file('/etc/banner', 'from c')));
+const entriesOf = (of: TestImage): readonly Entry[] => of.rules.get('ostree/1')!;
+
+async function fleet(t: TestContext): Promise<{ server: TestServer; host: TestHost }> {
+  const server = await serverFor(t, { images: [A, B, C] });
+  const host = await enrol(server, A);
+  await boot(server, host, A);
+  return { server, host };
+}
+
+/** The host boots an image, with its own files in place of the image's; an hour later. */
+async function boot(server: TestServer, host: TestHost, of: TestImage, own: readonly Entry[] = []): Promise<void> {
+  server.time.now += 3_600_000;
+  host.booted = of.digest;
+  host.entries = [...entriesOf(of).filter(({ path }) => !own.some((one) => one.path === path)), ...own];
+  host.compareWith(of);
+  await host.sendFull();
+  await server.settle();
+  await host.sendFull();
+  await server.settle();
+}
+
+const kinds = async (host: TestHost, kind: string): Promise<string[]> =>
+  (await host.findings()).filter((finding) => finding.kind === kind).map(({ subject, rule }) => `${rule} ${subject}`);
+const stale = (host: TestHost) => kinds(host, 'stale-config');
+
+test('a file changed under one image hides what the next one says, and is told so', async (t) => {
+  const { server, host } = await fleet(t);
+  const own = file('/etc/motd', 'ours');
+  await boot(server, host, A, [own]);
+  assert.deepEqual(await stale(host), [], 'the image says what it said when the copy was made');
+  await boot(server, host, B, [own]);
+  assert.deepEqual(await stale(host), ['config-stale /etc/motd']);
+  const finding = (await host.findings()).find(({ kind }) => kind === 'stale-config') as any;
+  assert.match(finding.text ?? finding.description ?? JSON.stringify(finding), /keeps what an older image said/);
+  // The next image says the same as this one: still hidden.
+  await boot(server, host, C, [own]);
+  assert.deepEqual(await stale(host), ['config-stale /etc/motd']);
+  // Weightless: what the file differs in is drift, that it is old is not.
+  assert.equal((await host.told()).verdict, 'drifted');
+});
+
+test('a copy that is made anew under the newer image hides nothing; nor does one that is the image’s own', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, A, [file('/etc/motd', 'ours')]);
+  await boot(server, host, B, [file('/etc/motd', 'ours')]);
+  assert.equal((await stale(host)).length, 1);
+  await boot(server, host, B, [file('/etc/motd', 'ours, with what b says')]);
+  assert.deepEqual(await stale(host), []);
+  await boot(server, host, A);
+  await boot(server, host, B);
+  assert.deepEqual(await stale(host), []);
+});
+
+test('a copy that is an older image’s own file is stale from its first sight', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, B);
+  await boot(server, host, B, [file('/etc/motd', 'from a')]);
+  assert.deepEqual(await stale(host), ['config-stale /etc/motd']);
+});
+
+test('a file that only the newer image brings, and one that is gone here', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, A, [file('/etc/banner', 'ours')]);
+  await boot(server, host, B, [file('/etc/banner', 'ours')]);
+  assert.deepEqual(await stale(host), ['config-stale /etc/banner']);
+  await boot(server, host, B);
+  assert.deepEqual(await stale(host), []);
+});
+
+test('nothing is over while the older image is not known', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, A, [file('/etc/motd', 'ours')]);
+  await boot(server, host, B, [file('/etc/motd', 'ours')]);
+  assert.equal((await stale(host)).length, 1);
+  // A report with a hole over it neither finds nor ends it.
+  host.entries = entriesOf(B).filter(({ path }) => path !== '/etc/motd');
+  const report = host.fullReport();
+  const hole = { path: '/etc/motd', kind: 'unreadable' as const, detail: 'EIO' };
+  await host.send({
+    ...report,
+    trees: { ...report.trees, etc: { ...report.trees.etc, main: null, extra: null, holes: [hole] } },
+    drift: report.drift.filter(({ path }) => path !== '/etc/motd'),
+  });
+  assert.deepEqual(await stale(host), ['config-stale /etc/motd']);
+});
+
+test('back to an image that was left for a newer one is told, until it goes forward', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, B);
+  assert.deepEqual(await kinds(host, 'rollback'), []);
+  await boot(server, host, A);
+  assert.deepEqual(await kinds(host, 'rollback'), [`image-rolled-back ${A.digest}`]);
+  await boot(server, host, C);
+  assert.deepEqual(await kinds(host, 'rollback'), []);
+});
+
+test('the row of a host is written where something of it changed, and only then', async (t) => {
+  const { server, host } = await fleet(t);
+  await boot(server, host, A, [file('/etc/motd', 'ours'), file('/etc/hostname', 'web-1')]);
+  const before = await server.server.store.lineages.get(host.id);
+  assert.deepEqual(
+    before!.copies.map(([path, , index]) => [path, index]),
+    [
+      ['/etc/hostname', 0],
+      ['/etc/motd', 0],
+    ],
+  );
+  assert.deepEqual(
+    before!.images.map(({ image: name }) => name),
+    [A.digest],
+  );
+  await boot(server, host, B, [file('/etc/motd', 'ours'), file('/etc/hostname', 'web-1')]);
+  const after = await server.server.store.lineages.get(host.id);
+  assert.deepEqual(
+    after!.images.map(({ image: name }) => name),
+    [A.digest, B.digest],
+  );
+  assert.deepEqual(after!.copies, before!.copies);
+});
