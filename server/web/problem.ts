@@ -16,16 +16,16 @@ export function problemPage(c: Context, now: Instant): Response | Promise<Respon
 
 function explained({ section, cells }: Explained): Html {
   return html`<section class="sheet">
-    <h2>${section}</h2>
-    <dl class="facts">
-      ${cells.map(
-        ({ name, text }) =>
-          html`<div>
-            <dt>${name}</dt>
-            <dd>${marked(text)}</dd>
-          </div>`,
-      )}
-    </dl>
+    <header><h2>${section}</h2></header>
+    <div class="pad">
+      <dl class="facts">
+        ${cells.map(
+          ({ name, text }) =>
+            html`<dt>${name}</dt>
+              <dd>${marked(text)}</dd>`,
+        )}
+      </dl>
+    </div>
   </section>`;
 }
 

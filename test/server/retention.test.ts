@@ -1,0 +1,77 @@
+/** What ninety days of one quiet host leave behind: nothing but what the contract names (docs/report.md 3.1.1, PROTOCOL 3.3). */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
+import { enrol, folder, HOUR, image, MINUTE, serverFor, type TestHost, type TestServer } from './fleet.ts';
+
+const OS = image('41');
+const DAY = 24 * HOUR;
+
+function rowsIn(file: string): Record<string, number> {
+  const db = new Database(file, { readonly: true });
+  try {
+    const tables = db
+      .prepare<[], { name: string }>("select name from sqlite_master where type = 'table' and name not like 'sqlite_%'")
+      .all();
+    return Object.fromEntries(
+      tables.map(({ name }) => [name, db.prepare<[], { n: number }>(`select count(*) as n from "${name}"`).get()!.n]),
+    );
+  } finally {
+    db.close();
+  }
+}
+
+/** A day: some reports, a repeat, and what is refused, of the host and of strangers. */
+async function day(server: TestServer, host: TestHost): Promise<void> {
+  for (let n = 0; n < 6; n++) {
+    server.time.now += 15 * MINUTE;
+    const sent = await host.sendSame();
+    assert.equal(sent.status, 200);
+    assert.equal((await host.post(sent.text)).status, 200);
+  }
+  const stranger = Object.create(host, { signer: { value: nodeSigner(pkcs8OfSeed(randomBytes(32))) } }) as TestHost;
+  assert.equal((await host.post((await stranger.seal(host.sameReport({ seq: host.seq-- }))).text)).status, 401);
+  host.count--;
+  assert.equal((await host.post('{}')).status, 400);
+  assert.equal(
+    (await host.post((await host.seal({ ...host.sameReport({ seq: host.seq-- }), host: `h_${'a'.repeat(26)}` })).text))
+      .status,
+    404,
+  );
+  host.count--;
+  await server.server.app.request('/api/v1/enrol/nonce', { method: 'POST', body: '{"tokenId":"aaaaaaaaaaaaaaaa"}' });
+  server.time.now += DAY - 6 * 15 * MINUTE;
+}
+
+async function grown(t: TestContext, days: number): Promise<Record<string, number>> {
+  const file = join(folder(t), 'store.db');
+  const server = await serverFor(t, { images: [OS], storeUrl: `sqlite:${file}` });
+  const host = await enrol(server, OS);
+  await host.sendFull();
+  await server.settle();
+  host.compareWith(OS);
+  await host.sendFull();
+  await host.sendSame();
+  for (let n = 0; n < days / 2; n++) await day(server, host);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await server.settle();
+  const before = rowsIn(file);
+  for (let n = 0; n < days / 2; n++) await day(server, host);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await server.settle();
+  const after = rowsIn(file);
+  assert.equal((await host.told()).verdict, 'compliant');
+  return Object.fromEntries(
+    Object.keys(after).flatMap((table) => {
+      const more = after[table]! - before[table]!;
+      return more === 0 ? [] : [[table, more]];
+    }),
+  );
+}
+
+test('ninety days of a host that does not change: of each day one report stays, and nothing else is more', async (t) => {
+  assert.deepEqual(await grown(t, 90), { report: 45 });
+});
