@@ -181,11 +181,11 @@ export function sources(args: readonly string[], io: Io): Promise<Exit> {
         .description('docker://HOST/REPOSITORY, oci:DIR or oci-archive:FILE on the server'),
       async (connection, options, [reference], out) => {
         const plainHttp = options.plainHttp === true;
-        const answer = await connection.ask<{ pattern: string; warning: string | null }>('POST', '/api/v1/sources', {
+        const answer = await connection.ask<{ pattern: string; warning?: string }>('POST', '/api/v1/sources', {
           reference,
           plainHttp,
         });
-        if (answer.warning !== null) await out.stderr.write(`warning: ${shownText(answer.warning)}\n`);
+        if (answer.warning !== undefined) await out.stderr.write(`warning: ${shownText(answer.warning)}\n`);
         if (options.json === true) await writeJson(answer, out);
         else await out.stdout.write(`allowed: ${shownText(answer.pattern)}\n`);
         return EXIT.ok;

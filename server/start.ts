@@ -28,6 +28,7 @@ import { Lapses } from '#server/decisions/lapse.ts';
 import { lapseChore, waiverWork } from '#server/jobs/lapse.ts';
 import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
+import { forgetChore } from '#server/jobs/forget.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
@@ -43,7 +44,14 @@ import { KnownTrust, trustAllJob } from '#server/trust/known.ts';
 import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
-import { HOST_REPORTS_BURST, HOST_REPORTS_PER_SECOND, JUDGE_THREADS_MAX, KNOWN_TEXT_BYTES_MAX } from '#src/limits.ts';
+import {
+  HOST_BYTES_BURST,
+  HOST_BYTES_PER_SECOND,
+  HOST_REPORTS_BURST,
+  HOST_REPORTS_PER_SECOND,
+  JUDGE_THREADS_MAX,
+  KNOWN_TEXT_BYTES_MAX,
+} from '#src/limits.ts';
 import { VERSION } from '#src/version.ts';
 import { buildApp } from './app.ts';
 import type { Deps, Log } from './deps.ts';
@@ -126,6 +134,8 @@ const REFRESH_ROOTS_MS = 24 * 3_600_000;
 const WATCH_MS = 500;
 /** Previews that nobody applied go after a quarter of an hour, and soon after is soon enough. */
 const SWEEP_MS = 60_000;
+/** What nobody runs may lie for some time. */
+const FORGET_MS = 3_600_000;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
@@ -154,10 +164,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const policies = await openPolicies(options.policy, deps);
     const answers = new Answers(deps, (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery);
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
+    const bytes = new Shares({ burst: HOST_BYTES_BURST, perSecond: HOST_BYTES_PER_SECOND });
     const lookups: Lookups = {
       admit: async (id) => {
         const host = await hosts.get(id);
-        return { host, wait: host === undefined ? 0 : shares.wait(id, clock()) };
+        return { host, wait: host === undefined ? 0 : Math.max(shares.wait(id, clock()), bytes.wait(id, clock())) };
       },
       provenances: trust,
     };
@@ -178,6 +189,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       answers,
       refusals,
       shares,
+      bytes,
       policies,
     });
     const enrolments = new Enrolments({ ...deps, policies });
@@ -265,6 +277,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       bulkChore(deps, SWEEP_MS),
       policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
       trustChore(trusting, WATCH_MS),
+      forgetChore(deps, FORGET_MS),
     ]);
     const { server, port } = listening;
     return {

@@ -326,6 +326,16 @@ export const ACCOUNT_FILE_BYTES_MAX = 16 * 1024 * 1024;
 /** An account's name in a report; useradd stops at 32, directories of people go further. */
 export const ACCOUNT_NAME_MAX = 256;
 
+/** How long an image that was never built is remembered when no host has it any more; a host that was restored names it again. */
+export const IMAGE_IDLE_MS = 24 * 60 * 60 * 1000;
+
+/** After so long an image that hosts go on naming is noted again, in case it was forgotten meanwhile; far below `IMAGE_IDLE_MS`. */
+export const IMAGE_NOTED_MS = 60 * 60 * 1000;
+
+/** Bytes of reports of one host at once: what a spool holds, and then twice what it needs that sends the largest report every 15 minutes. */
+export const HOST_BYTES_BURST = 128 * 1024 * 1024;
+export const HOST_BYTES_PER_SECOND = 24 * 1024;
+
 /** Images that one host may name anew: three slots, some updates at once, then one in two minutes. */
 export const HOST_IMAGES_BURST = 30;
 export const HOST_IMAGES_PER_SECOND = 1 / 120;

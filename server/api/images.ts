@@ -91,7 +91,7 @@ const postSource = adminRoute({
         pattern: z.string(),
         warning: z
           .string()
-          .nullable()
+          .optional()
           .openapi({ description: 'Why the layout or archive cannot be read by the server now; it may come later.' }),
       }),
       'Allowed; images that wait for a source are looked for at once.',
@@ -170,7 +170,8 @@ export function imageRoutes(api: Api, services: ApiServices): void {
     const { reference, ...terms } = c.req.valid('json');
     const pattern = await allowSource(reference, terms, actOf(c, clock()), services);
     wake();
-    return c.json({ pattern, warning: (await absence(repositoryOf(pattern))) ?? null }, 200);
+    const warning = await absence(repositoryOf(pattern));
+    return c.json({ pattern, ...(warning === undefined ? {} : { warning }) }, 200);
   });
 
   api.openapi(deleteSource, async (c) => {

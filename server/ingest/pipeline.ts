@@ -41,7 +41,9 @@ export type PipelineDeps = Deps & {
   readonly trust: KnownTrust;
   readonly answers: Answers;
   readonly refusals: Refusals;
+  /** Of reports, and of their bytes: what is full is kept for good. */
   readonly shares: Shares;
+  readonly bytes: Shares;
   readonly policies: JudgingPolicies;
 };
 
@@ -58,7 +60,7 @@ export class Pipeline {
    * @throws {ReportError} with the check that refused it; {StoreError} where the store cannot say.
    */
   async take(bytes: Uint8Array, carried = false): Promise<string> {
-    const { clock, shares, examiner } = this.#deps;
+    const { clock, shares, bytes: volume, examiner } = this.#deps;
     const arrival = { receivedAt: clock(), carried };
     const opened =
       (bytes.length <= SAME_BYTES_MAX ? await this.#openSame(bytes, arrival) : undefined) ??
@@ -67,14 +69,17 @@ export class Pipeline {
     if (opened.kind === 'refused') {
       const { hostId, refused } = opened;
       // What its key signed is its own, also where it is malformed: it costs of its share what other reports do.
-      if (refused.check > 4) shares.take(hostId, arrival.receivedAt);
+      if (refused.check > 4) {
+        shares.take(hostId, arrival.receivedAt);
+        volume.take(hostId, arrival.receivedAt, bytes.length);
+      }
       throw this.#refused(hostId, refused, arrival.receivedAt);
     }
     const taken: Taken = { bytes, brief: opened.brief, held: opened.held };
     try {
       const { host: id } = opened.brief.checked.report;
       // Only now it is known whose reports these are: before the signature a stranger could use up another host's share.
-      const wait = shares.take(id, arrival.receivedAt);
+      const wait = shares.take(id, arrival.receivedAt) || volume.take(id, arrival.receivedAt, bytes.length);
       if (wait > 0) throw limited(wait);
       const outcome = await this.#place(taken, id);
       if (outcome.kind === 'answered') return outcome.text;

@@ -17,15 +17,15 @@ export class Shares {
     this.#perSecond = perSecond;
   }
 
-  /** Takes one; 0, or the seconds after which there is one again. */
-  take(host: string, now: Instant): number {
+  /** Takes so many where there is one, if need be of what comes later; 0, or the seconds after which there is one again. */
+  take(host: string, now: Instant, count = 1): number {
     const bucket = this.#filled(host, now);
     if (bucket === undefined) {
-      this.#buckets.set(host, { tokens: this.#burst - 1, at: now });
+      this.#buckets.set(host, { tokens: this.#burst - count, at: now });
       return 0;
     }
     if (bucket.tokens < 1) return this.#secondsTo(bucket.tokens);
-    bucket.tokens -= 1;
+    bucket.tokens -= count;
     return 0;
   }
 

@@ -5,6 +5,7 @@ import type { ReadonlyKysely } from 'kysely/readonly';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
+import { IMAGE_SLOTS } from './records.ts';
 import type * as r from './records.ts';
 import type { ImageBuilt, Images, Sources } from './store.ts';
 import type { ImageRow, ManifestRow, SourceRow, Tables } from './tables.ts';
@@ -206,6 +207,32 @@ export function imagesOn(engine: Engine): Images {
           // What was built once stays: texts are immutable, and hosts are judged by them.
           .where('state', '!=', 'ready')
           .execute();
+      }),
+    drop: (digest) =>
+      engine.write(async ({ db }) => {
+        const gone = await db
+          .deleteFrom('image')
+          .where('digest', '=', digest)
+          .where('state', '!=', 'ready')
+          .where((eb) =>
+            eb.not(
+              eb.exists(
+                eb
+                  .selectFrom('host')
+                  .select('host.id')
+                  .where((on) => on.or(IMAGE_SLOTS.map((slot) => on(`host.image_${slot}`, '=', digest)))),
+              ),
+            ),
+          )
+          .executeTakeFirst();
+        if (gone.numDeletedRows === 0n) return false;
+        // Work under way ends by itself: it finds no image.
+        await db
+          .deleteFrom('job')
+          .where('dedupe_key', '=', `${BUILD_JOB}:${digest}`)
+          .where('lease', 'is', null)
+          .execute();
+        return true;
       }),
     ready: (built) => engine.write((tx) => readyIn(tx, built)),
     manifests: (image) =>

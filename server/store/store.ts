@@ -236,6 +236,8 @@ export interface Images {
     digest: string,
     failure: { readonly reasons: readonly r.Reason[]; readonly nextTry: Instant | null },
   ): Promise<void>;
+  /** Forgets an image that was never built and that no host has in a slot, with the work that waits for it. False where it stays. */
+  drop(digest: string): Promise<boolean>;
   /**
    * → ready, with manifests and aliases, in one transaction. `asked` is the digest under which it was looked for: where it
    * was an alias, its row gives way to the image's own. Manifests of a rule that stand already stay (immutable); texts

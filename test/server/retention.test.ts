@@ -4,6 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
+import { HOST_BYTES_BURST, IMAGE_IDLE_MS } from '#src/limits.ts';
+import { forgetChore } from '#server/jobs/forget.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
 import { enrol, folder, HOUR, image, MINUTE, serverFor, type TestHost, type TestServer } from './fleet.ts';
 
@@ -74,4 +76,46 @@ async function grown(t: TestContext, days: number): Promise<Record<string, numbe
 
 test('ninety days of a host that does not change: of each day one report stays, and nothing else is more', async (t) => {
   assert.deepEqual(await grown(t, 90), { report: 45 });
+});
+
+test('images that a host makes up are forgotten once it names others, with the work of looking for them', async (t) => {
+  const file = join(folder(t), 'store.db');
+  const server = await serverFor(t, { images: [OS], storeUrl: `sqlite:${file}` });
+  const host = await enrol(server, OS);
+  for (let n = 0; n < 5; n++) {
+    host.booted = image(`made up ${n}`).digest;
+    assert.equal((await host.sendFull()).status, 200);
+    await server.settle();
+  }
+  assert.equal(rowsIn(file)['image'], 5);
+  const forget = forgetChore({ store: server.server.store, clock: () => server.time.now, log: () => {} }, 1);
+  await forget.run();
+  assert.equal(rowsIn(file)['image'], 5, 'who comes back within a day finds it');
+  server.time.now += IMAGE_IDLE_MS + MINUTE;
+  await forget.run();
+  assert.deepEqual(
+    (await server.api('/api/v1/images')).body.items.map(({ digest }: { digest: string }) => digest),
+    [host.booted],
+    'what a host has stays',
+  );
+  server.time.now += DAY;
+  await server.settle();
+  assert.equal(rowsIn(file)['job'], 1, 'one image is looked for');
+  // Named again, it is looked for again.
+  host.booted = image('made up 0').digest;
+  assert.equal((await host.sendFull()).status, 200);
+  assert.equal((await server.api(`/api/v1/images/${host.booted}`)).status, 200);
+});
+
+test('a host fills no disk: bytes of its reports are bounded over time', async (t) => {
+  const server = await serverFor(t);
+  const host = await enrol(server, null);
+  const contents = Array.from({ length: 50 }, (_, n) => ({ path: `/etc/${n}`, text: 'x'.repeat(60_000) }));
+  let sent = 0;
+  let status = 200;
+  for (; status === 200; sent++) status = (await host.sendFull({ contents })).status;
+  assert.equal(status, 429);
+  assert.ok(sent < 1 + HOST_BYTES_BURST / 3e6, `${sent} reports of 4 MB`);
+  server.time.now += 15 * MINUTE;
+  assert.equal((await host.sendFull({ contents })).status, 200);
 });

@@ -176,5 +176,5 @@ test('a source on disk that is not there yet is told, at start and where a perso
   const allow = (reference: string) => server.api('/api/v1/sources', { method: 'POST', body: { reference } });
   assert.match((await allow(`oci:${absent}`)).body.warning, /oci-layout is not there/);
   assert.match((await allow(`oci-archive:${absent}.tar`)).body.warning, /layout\.tar is not there/);
-  assert.equal((await allow('docker://registry.example/os')).body.warning, null);
+  assert.equal((await allow('docker://registry.example/os')).body.warning, undefined);
 });

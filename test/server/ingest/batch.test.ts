@@ -135,6 +135,12 @@ test('a host has its share at once and then its share a second; another host is 
   assert.equal(shares.take('a', 1000), 2, 'a clock that goes back gives nothing');
 });
 
+test('a large piece is taken on credit, and paid off before the next', () => {
+  const shares = new Shares({ burst: 10, perSecond: 2 });
+  assert.deepEqual([shares.take('a', 0, 8), shares.take('a', 0, 8), shares.wait('a', 0)], [0, 0, 4]);
+  assert.deepEqual([shares.take('a', 3000, 1), shares.take('a', 4000, 1)], [1, 0]);
+});
+
 test('who asks how long to wait takes nothing', () => {
   const shares = new Shares({ burst: 1, perSecond: 0.5 });
   assert.deepEqual([shares.wait('a', 0), shares.wait('a', 0), shares.take('a', 0)], [0, 0, 0]);

@@ -336,6 +336,11 @@ export function people(suite: Suite): void {
     assert.deepEqual((await a.images.find(config))?.image.reasons, reasons);
     await a.jobs.finish(job);
 
+    await a.images.note([{ reported: digest('nowhere'), claim: null }], T0);
+    assert.equal(await a.images.drop(digest('nowhere')), true);
+    assert.equal(await b.images.find(digest('nowhere')), undefined);
+    assert.equal(await a.images.drop(digest('nowhere')), false);
+
     await a.sources.allow('quay.io/*', { plainHttp: false }, ADMIN);
     assert.equal((await b.images.find(config))?.image.state, 'pending');
     assert.equal((await b.jobs.take(['build'], T0, MINUTE, 9)).length, 1);
