@@ -13,7 +13,7 @@ import {
   type Standing as Judged,
   type Verdict,
 } from '#src/finding/verdict.ts';
-import type { IntegrityFacts } from '#src/policy/evaluate.ts';
+import type { AgeFacts, IntegrityFacts } from '#src/policy/evaluate.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Host, Standing } from '#server/store/records.ts';
 
@@ -41,7 +41,10 @@ export type Told = {
 };
 
 /** Freshness as `judgeHost` wants it: the host's own terms, as they were set at its last live report. */
-function factsOfTime(host: Pick<Host, 'createdAt' | 'freshness'>): {
+function factsOfTime(
+  host: Pick<Host, 'createdAt' | 'freshness'>,
+  age: AgeFacts | undefined,
+): {
   readonly enrolledAt: Instant;
   readonly lastLiveAt: Instant | null;
   readonly freshness: Parameters<typeof judgeHost>[0]['freshness'];
@@ -55,14 +58,18 @@ function factsOfTime(host: Pick<Host, 'createdAt' | 'freshness'>): {
       reportEvery: interval,
       lateAfter: lateAfter - since,
       silentAfter: silentAfter - since,
-      behindTagAfter: null,
-      imageAgeMax: null,
+      behindTagAfter: age?.behindTagAfter ?? null,
+      imageAgeMax: age?.imageAgeMax ?? null,
     },
   };
 }
 
 const NOT_ASSESSED: Provenance = { state: 'not-assessed' };
-const IMAGE_AGE_UNKNOWN = { behindTagSince: null, builtAt: null };
+/** What the clock needs of the booted image, as it was known at the last judgement. */
+const imageOf = (age: AgeFacts | undefined) => ({
+  behindTagSince: age?.behindTagSince ?? null,
+  builtAt: age?.madeAt ?? null,
+});
 
 /** Verdicts by how soon they need attention; severity decides within one. */
 const URGENCY: Readonly<Record<Verdict, number>> = {
@@ -93,7 +100,7 @@ export function standingFrom(
     readonly at: Instant;
   },
 ): Standing {
-  const time = factsOfTime(host);
+  const time = factsOfTime(host, about.facts.age);
   const findings = [...about.findings];
   const judgeAs = (as: typeof findings): Judged =>
     judgeHost(
@@ -103,7 +110,7 @@ export function standingFrom(
         integrity: about.facts,
         findings: as,
         provenance: about.provenance,
-        image: IMAGE_AGE_UNKNOWN,
+        image: imageOf(about.facts.age),
       },
       about.at,
     );
@@ -191,11 +198,11 @@ export function viewOf(host: Host, now: Instant): View {
   const told = toldAt(host, now);
   const clock: Judged = judgeHost(
     {
-      ...factsOfTime(host),
+      ...factsOfTime(host, told?.facts?.age),
       integrity: told?.facts ?? null,
       findings: [],
       provenance: told?.provenance ?? NOT_ASSESSED,
-      image: IMAGE_AGE_UNKNOWN,
+      image: imageOf(told?.facts?.age),
     },
     now,
   );
@@ -209,7 +216,8 @@ export function viewOf(host: Host, now: Instant): View {
       verdict: clock.verdict,
       sentence: clock.sentence,
       since: clock.verdict === 'silent' ? host.freshness.silentAfter : host.standing.since,
-      reasons: clock.verdict === 'silent' ? [...clock.reasons, ...(told?.reasons ?? [])] : clock.reasons,
+      // Behind its silence the clock's own judgement repeats what the last one told already.
+      reasons: clock.verdict === 'silent' ? [clock.reasons[0]!, ...(told?.reasons ?? [])] : clock.reasons,
     };
   return {
     ...rest,

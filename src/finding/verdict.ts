@@ -279,6 +279,8 @@ function compliantText(
     ...(integrity.waived > 0 ? [`${integrity.waived} waived`] : []),
     ...(noted > 0 ? [`${noted} noted`] : []),
     ...(integrity.state === 'masked' ? ['image partly masked'] : []),
+    // Policy asks for an age that nobody knows: that is not the same as young enough.
+    ...(facts!.age?.untold === true ? ['age of the image not assessed'] : []),
     ...(provenance.state === 'not-assessed' ? ['signatures not assessed'] : [`signatures trusted`]),
   ];
   return `compliant (${parts.join(', ')})`;

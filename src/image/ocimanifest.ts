@@ -92,7 +92,7 @@ const ConfigJson = z.object({
   architecture: Text,
   variant: Text.nullish(),
   // Only ever told: what is no text says nothing.
-  created: z.unknown(),
+  created: z.unknown().optional(),
   config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }).nullish(),
   rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(DigestText).max(LAYERS_MAX) }),
 });

@@ -179,6 +179,9 @@ test('a configuration gives platform, diff IDs and labels', () => {
   assert.equal(parsed.labels.get('ostree.final-diffid'), d(4));
   assert.equal(parseConfig(bytes({ ...configJson, config: { Labels: null } }), 1).labels.size, 0);
   assert.equal(parseConfig(bytes({ ...configJson, config: null }), 1).labels.size, 0);
+  const created = (more: object) => parseConfig(bytes({ ...configJson, ...more }), 1).created;
+  assert.equal(created({ created: '2026-11-01T00:00:00Z' }), '2026-11-01T00:00:00Z');
+  for (const none of [{}, { created: null }, { created: 7 }]) assert.equal(created(none), null);
 });
 
 const refusedConfigs: [string, unknown, string][] = [
