@@ -2,7 +2,21 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { Entry } from '#src/manifest/entry.ts';
-import { BASE, enrol, file, image, serverFor, type TestHost, type TestImage, type TestServer } from '../fleet.ts';
+import { parsePolicy } from '#src/policy/document.ts';
+import type { Build } from '#server/jobs/builder.ts';
+import { readPolicy } from '#server/serve.ts';
+import {
+  BASE,
+  builderOf,
+  enrol,
+  file,
+  image,
+  serverFor,
+  T0,
+  type TestHost,
+  type TestImage,
+  type TestServer,
+} from '../fleet.ts';
 
 /** Images of one line: each with its own motd, and a banner from the second on. */
 const with_ = (...more: Entry[]): Entry[] => [
@@ -130,4 +144,35 @@ test('the row of a host is written where something of it changed, and only then'
     [A.digest, B.digest],
   );
   assert.deepEqual(after!.copies, before!.copies);
+});
+
+test('an image that grows too old is told without a new full report; where its age is not known, the verdict says so', async (t) => {
+  const DAY = 86_400_000;
+  const shipped = await readPolicy(undefined);
+  const policy = parsePolicy(
+    'format: bootproof.policy/1\nname: strict\nextends: default\nfreshness: {imageAgeMax: 30d, silentAfter: 7d}\n',
+    { file: 'strict.yaml', base: () => shipped },
+  );
+  const plain = builderOf([A, B]);
+  const build: Build = async (request, signal) => {
+    const found = await plain(request, signal);
+    return found.kind === 'built' && found.digest === A.digest ? { ...found, madeAt: T0 - 29 * DAY } : found;
+  };
+  const server = await serverFor(t, { images: [A, B], policy, build });
+  const host = await enrol(server, A);
+  await boot(server, host, A);
+  const outdated = () => kinds(host, 'outdated');
+  assert.deepEqual([await outdated(), (await host.told()).freshness.state], [[], 'current']);
+  server.time.now += 2 * DAY;
+  // By the clock alone, before anybody wrote anything.
+  assert.equal((await host.told()).freshness.state, 'late');
+  // The first one echoes a challenge of two days ago, so only the second is live.
+  await host.sendSame();
+  await host.sendSame();
+  assert.deepEqual(await outdated(), [`image-outdated ${A.digest}`]);
+  assert.equal((await host.told()).freshness.state, 'outdated');
+  await boot(server, host, B);
+  assert.match((await host.told()).sentence, /compliant \(.*age of the image not assessed/);
+  // Nobody knows how old the other one is: that it is young enough is not said either.
+  assert.deepEqual(await outdated(), [`image-outdated ${A.digest}`]);
 });
