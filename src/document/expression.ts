@@ -1,5 +1,5 @@
 /**
- * Conditions in CEL that our documents hold (docs/image-policy.md 6, docs/policy.md 4.6). Loops only ask (`all`, `exists`, `exists_one`)
+ * Conditions in CEL that our documents hold (docs/image-policy.md 6, docs/policy.md 4.5). Loops only ask (`all`, `exists`, `exists_one`)
  * and count their steps, regular expressions are RE2, and there is no clock: the same facts are judged the same tomorrow.
  */
 import {

@@ -1,5 +1,5 @@
 /**
- * CEL in host policies (docs/policy.md, section 4.6): what a rule asks where globs and words are not enough. Its bounds and its refusals
+ * CEL in host policies (docs/policy.md, section 4.5): what a rule asks where globs and words are not enough. Its bounds and its refusals
  * are those of image policies.
  */
 import { toUtf8 } from '#src/bytes.ts';
