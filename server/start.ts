@@ -45,6 +45,7 @@ import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
 import {
+  HEADER_BYTES_MAX,
   HOST_BYTES_BURST,
   HOST_BYTES_PER_SECOND,
   HOST_REPORTS_BURST,
@@ -384,8 +385,11 @@ async function listen(
       serverOptions: {
         // A body of some megabytes over a slow line; nobody needs longer, and nobody may hold a connection open for nothing.
         requestTimeout: 120_000,
-        headersTimeout: 30_000,
+        headersTimeout: 15_000,
         keepAliveTimeout: 75_000,
+        // Node looks every 30 s by itself, which doubles what it allows.
+        connectionsCheckingInterval: 5_000,
+        maxHeaderSize: HEADER_BYTES_MAX,
       },
     }) as Server;
     try {

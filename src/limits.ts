@@ -196,6 +196,13 @@ export const INTAKE_BATCH_MAX = 256;
 /** How long a report waits for others to share its commit with, in ms: far below what a host notices. */
 export const INTAKE_WAIT_MS = 5;
 
+/** Head of a request: a bearer and a cookie are some hundred bytes. */
+export const HEADER_BYTES_MAX = 16 * 1024;
+
+/** When hosts come again that found no place, seconds: each of them told another time of this range, so that a fleet does not come back as one. */
+export const RETRY_LEAST_SECONDS = 5;
+export const RETRY_MOST_SECONDS = 60;
+
 /** Reports under way at once in a server process: some seconds of work; beyond, 503 tells hosts to come back. */
 export const INTAKE_PENDING_MAX = 4096;
 
@@ -213,9 +220,6 @@ export const JUDGE_AT_ONCE = 4;
 
 /** Full reports that wait for a thread; with the usual 100 lines of drift they are some seconds of work. */
 export const JUDGE_WAITING_MAX = 256;
-
-/** When a host whose full report found no place comes again. */
-export const JUDGE_RETRY_SECONDS = 15;
 
 /** Heap of such a thread, MB: its share of the manifest texts, and four of the largest reports with what they are compared with. */
 export const JUDGE_HEAP_MB = 1024;

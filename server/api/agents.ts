@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import type { Context } from 'hono';
 import { BodyError, isSmall, readBody } from '#server/ingest/body.ts';
 import type { Hold } from '#server/ingest/quota.ts';
-import { ReportError } from '#server/ingest/reporterror.ts';
+import { overloaded, ReportError } from '#server/ingest/reporterror.ts';
 import { decodeBlob, headerOf } from '#server/ingest/known.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
@@ -44,23 +44,21 @@ export function agentRoutes(app: Api, services: ApiServices): void {
 export async function takeReport(c: Context, { load, pipeline }: ApiServices, carried = false): Promise<Response> {
   const small = isSmall(c.req.raw, SAME_BYTES_MAX);
   const hold = load.open(!small);
-  if (hold === undefined) throw overloaded();
+  if (hold === undefined) throw overloaded(TOO_MANY);
   try {
     const bytes = await readEnvelope(c.req.raw, small ? undefined : hold);
-    if (!hold.begin()) throw overloaded();
+    if (!hold.begin()) throw overloaded(TOO_MANY);
     return c.body(await pipeline.take(bytes, carried), 200, JSON_TYPE);
   } finally {
     hold.end();
   }
 }
 
-function overloaded(): ReportError {
-  return new ReportError('OVERLOADED', 'too many reports are under way; send it again');
-}
+const TOO_MANY = 'too many reports are under way; send it again';
 
 async function readEnvelope(request: Request, hold: Hold | undefined): Promise<Uint8Array> {
   const came = (bytes: number): void => {
-    if (!hold!.add(bytes)) throw overloaded();
+    if (!hold!.add(bytes)) throw overloaded(TOO_MANY);
   };
   try {
     return await readBody(request, envelopeBytesMax(REPORT_BYTES_MAX), hold && came);

@@ -4,7 +4,7 @@
  * place: the more reports share one, the less each costs.
  */
 import { Worker } from 'node:worker_threads';
-import { JUDGE_AT_ONCE, JUDGE_HEAP_MB, JUDGE_RETRY_SECONDS, JUDGE_WAITING_MAX } from '#src/limits.ts';
+import { JUDGE_AT_ONCE, JUDGE_HEAP_MB, JUDGE_WAITING_MAX } from '#src/limits.ts';
 import type { Arrival } from '#src/report/accept.ts';
 import type { Log } from '#server/deps.ts';
 import type { PolicyDocumentText } from '#src/policy/documents.ts';
@@ -12,7 +12,7 @@ import type { Store } from '#server/store/store.ts';
 import { threadEnv } from '#server/thread.ts';
 import type { Held, Looker, Lookups, Opened } from './examiner.ts';
 import type { Asked, FromThread, ThreadData, ToThread } from './judgewire.ts';
-import { ReportError } from './reporterror.ts';
+import { overloaded } from './reporterror.ts';
 
 export type JudgePoolDeps = {
   readonly lookups: Lookups;
@@ -215,8 +215,4 @@ export class JudgePool implements Looker {
         return store.blobs.get(asked.of);
     }
   }
-}
-
-function overloaded(message: string): ReportError {
-  return new ReportError('OVERLOADED', message, { retryAfter: JUDGE_RETRY_SECONDS });
 }

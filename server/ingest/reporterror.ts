@@ -1,6 +1,7 @@
 /** A report that was not taken: what the host is told. */
 import { BootproofError } from '#src/error.ts';
 import type { CheckNumber } from '#src/report/refusal.ts';
+import { RETRY_LEAST_SECONDS, RETRY_MOST_SECONDS } from '#src/limits.ts';
 import { REPORT_VERSIONS } from '#src/report/report.ts';
 import type { ProblemCode } from '#src/wire/problem.ts';
 
@@ -22,4 +23,12 @@ export class ReportError extends BootproofError<ProblemCode> {
     this.retryAfter = more.retryAfter;
     this.head = more.head;
   }
+}
+
+let refused = 0;
+
+/** No place now. Each is told another time to come back, so that a fleet that came at one moment does not do so again. */
+export function overloaded(message: string): ReportError {
+  const spread = refused++ % (RETRY_MOST_SECONDS - RETRY_LEAST_SECONDS + 1);
+  return new ReportError('OVERLOADED', message, { retryAfter: RETRY_LEAST_SECONDS + spread });
 }
