@@ -20,8 +20,12 @@ import type { FindingWithGroup, Host } from '#server/store/records.ts';
 import type { HostCursor, Store } from '#server/store/store.ts';
 
 export type DryRunDeps = Pick<JudgeDeps, 'waivers'> &
-  Pick<Deps, 'clock'> & { readonly store: Store; readonly images: KnownImages;
-  readonly defaults: KnownDefaults; readonly trust: Provenances };
+  Pick<Deps, 'clock'> & {
+    readonly store: Store;
+    readonly images: KnownImages;
+    readonly defaults: KnownDefaults;
+    readonly trust: Provenances;
+  };
 
 /** One rule and what it would find more, or no longer. Counts are findings: one a host and thing. */
 export type RuleChange = {

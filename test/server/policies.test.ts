@@ -88,11 +88,14 @@ test('what a policy would change is told before it counts, and is what happens w
   // Back to what was: the same, the other way round.
   const back = (await post(server, '/api/v1/policies/diff', { version: 1 })).body;
   assert.deepEqual([back.findings.added, back.verdicts[0].to], [1, 'drifted']);
-  assert.deepEqual((await post(server, '/api/v1/policies/diff', { version: 1, against: { version: 1 } })).body.findings, {
-    added: 0,
-    removed: 0,
-    rerated: 0,
-  });
+  assert.deepEqual(
+    (await post(server, '/api/v1/policies/diff', { version: 1, against: { version: 1 } })).body.findings,
+    {
+      added: 0,
+      removed: 0,
+      rerated: 0,
+    },
+  );
 });
 
 test('a rule that takes the place of another is one finding more and one less, with its severities', async (t) => {
