@@ -205,6 +205,14 @@ const showHost: Action<{ readonly limit?: string }> = async (connection, options
       ['id', found.id],
       ['verdict', word(found.verdict)],
       ['', found.sentence],
+      [
+        'under policy',
+        found.policy === null
+          ? undefined
+          : found.policy.version === null
+            ? found.policy.digest
+            : `version ${found.policy.version}`,
+      ],
       ['is it the image?', word(found.integrity.state)],
       ['is the image ours?', word(found.provenance.state)],
       ['did we hear?', word(found.freshness.state)],

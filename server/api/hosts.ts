@@ -7,7 +7,7 @@ import { printableText } from '#src/terminal.ts';
 import { EnrolBody } from '#src/wire/enrol.ts';
 import { acceptFork, admitHost, changeHost } from '#server/decisions/hosts.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
-import { viewOf } from '#server/standing.ts';
+import { toldOf, viewOf } from '#server/standing.ts';
 import type { Host as HostRecord } from '#server/store/records.ts';
 import type { HostFilter } from '#server/store/store.ts';
 import { findingJson } from './findings.ts';
@@ -26,6 +26,7 @@ const timeOrNull = (instant: Instant | null | undefined): string | null =>
 export function hostJson(host: HostRecord, now: Instant): z.infer<typeof Host> {
   const { verdict, sentence, since, integrity, provenance, freshness, reasons } = viewOf(host, now);
   const { open, acknowledged, waived } = host.counters;
+  const told = toldOf(host);
   return {
     id: host.id,
     name: host.name,
@@ -35,6 +36,7 @@ export function hostJson(host: HostRecord, now: Instant): z.infer<typeof Host> {
     verdict,
     sentence,
     since: time(since),
+    policy: told?.policy == null ? null : { digest: told.policy, version: told.policyVersion ?? null },
     integrity: { ...integrity },
     provenance: provenanceJson(provenance),
     freshness: {

@@ -89,6 +89,10 @@ export const Host = z
     verdict: z.enum(VERDICTS),
     sentence: z.string(),
     since: Time,
+    policy: z
+      .object({ digest: z.string(), version: z.int().nullable() })
+      .nullable()
+      .openapi({ description: 'The host policy under which it was judged; null before the first judgement.' }),
     integrity: Integrity,
     provenance: Provenance,
     freshness: Freshness,

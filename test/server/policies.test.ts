@@ -76,6 +76,7 @@ test('what a policy would change is told before it counts, and is what happens w
   await server.settle();
   const told = await host.told();
   assert.deepEqual([told.verdict, told.integrity.allowed], ['compliant', 1]);
+  assert.deepEqual(told.policy, { digest: diff.after, version: 2 });
   assert.deepEqual(await host.findings(), []);
   const list = (await server.api('/api/v1/policies')).body;
   assert.deepEqual(
