@@ -37,12 +37,13 @@ export type FilterTerm = { readonly negated: boolean } & (
   /** Globs over subjects, as in policies. */
   | { readonly field: 'path'; readonly values: readonly string[] }
   | { readonly field: 'label'; readonly values: readonly { readonly key: string; readonly value: string }[] }
-  /** Older, or younger, than so many ms, by when it was first seen. */
-  | { readonly field: 'age'; readonly values: readonly { readonly older: boolean; readonly ms: number }[] }
+  /** Older, or younger, than so many ms: by when it was first seen, when it last came back, and when it last ended on some host. */
+  | { readonly field: AgeField; readonly values: readonly { readonly older: boolean; readonly ms: number }[] }
   | { readonly field: TextField; readonly values: readonly string[] }
 );
-/** Whole values: a rule, a host group, a host by id or name, who it is assigned to, a waiver, a booted image, part of the subject. */
-type TextField = 'rule' | 'group' | 'host' | 'assignee' | 'waiver' | 'image' | 'text';
+type AgeField = 'age' | 'reopened' | 'resolved';
+/** Whole values: a rule, a host group, a host by id or name, who it is assigned to, a waiver, a booted image, a group's id, part of the subject. */
+type TextField = 'rule' | 'group' | 'host' | 'assignee' | 'waiver' | 'image' | 'id' | 'text';
 export type FilterField = FilterTerm['field'];
 
 export type FilterLine = readonly FilterTerm[];
@@ -61,8 +62,11 @@ export const FILTER_FIELDS = [
   'image',
   'is',
   'age',
+  'reopened',
+  'resolved',
   'assignee',
   'waiver',
+  'id',
   'text',
 ] as const satisfies readonly FilterField[];
 
@@ -196,7 +200,10 @@ function termOf({ text, negated, field: written, values }: Word): FilterTerm {
     case 'label':
       return { field, negated, values: values.map(labelValue) };
     case 'age':
-      return { field, negated, values: values.map(ageValue) };
+      return { field, negated, values: values.map((value) => ageValue(field, value)) };
+    case 'reopened':
+    case 'resolved':
+      return { field, negated, values: values.map((value) => lately(field, value)) };
     default:
       return { field, negated, values };
   }
@@ -249,11 +256,23 @@ function labelValue(text: string): { key: string; value: string } {
 
 const UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 } as const;
 
-function ageValue(text: string): { older: boolean; ms: number } {
+function ageValue(field: AgeField, text: string): { older: boolean; ms: number } {
   const match = /^([<>])([1-9][0-9]{0,4})([mhdw])$/.exec(text);
   if (match === null)
-    throw new FilterError('FILTER_VALUE', text, `age: expected >7d or <24h (m, h, d, w), got ${JSON.stringify(text)}`);
+    throw new FilterError(
+      'FILTER_VALUE',
+      text,
+      `${field}: expected ${field === 'age' ? '>7d or ' : ''}<24h (m, h, d, w), got ${JSON.stringify(text)}`,
+    );
   return { older: match[1] === '>', ms: Number(match[2]) * UNITS[match[3] as keyof typeof UNITS] };
+}
+
+/** What happens again and again has no age; that it did not happen lately is the term turned around. */
+function lately(field: 'reopened' | 'resolved', text: string): { older: boolean; ms: number } {
+  const age = ageValue(field, text);
+  if (age.older)
+    throw new FilterError('FILTER_VALUE', text, `${field}: say within which time, ${field}:<24h, or -${field}:<24h`);
+  return age;
 }
 
 /** The line as it is written shortest; `parseFilter` reads it back. For chips, links and saved views. */
@@ -269,7 +288,8 @@ export function printFilter(line: FilterLine): string {
 
 function valuesOf(term: FilterTerm): string[] {
   if (term.field === 'label') return term.values.map(({ key, value }) => `${key}=${value}`);
-  if (term.field === 'age') return term.values.map(({ older, ms }) => `${older ? '>' : '<'}${printAge(ms)}`);
+  if (term.field === 'age' || term.field === 'reopened' || term.field === 'resolved')
+    return term.values.map(({ older, ms }) => `${older ? '>' : '<'}${printAge(ms)}`);
   return [...term.values];
 }
 
@@ -299,6 +319,8 @@ export function needsNow(line: FilterLine): boolean {
   return line.some(
     ({ field, values }) =>
       field === 'age' ||
+      field === 'reopened' ||
+      field === 'resolved' ||
       (field === 'is' && (values as readonly string[]).some((flag) => flag === 'flapping' || flag === 'stale')),
   );
 }

@@ -46,8 +46,16 @@ export function partsOf(
       (about === 'group' ? group : host).push(whole);
     }
   }
-  if (scope !== null && scope !== undefined) host.push(anyOf(sql.ref('host.host_group'), scope));
+  if (scope !== null && scope !== undefined) host.push(anyOf(walked('host.host_group', engine), scope));
   return { severities, statuses, group, host };
+}
+
+/**
+ * A column that SQLite must not drive the query from: without statistics it would take every finding of a large host group, and sort
+ * them. Walking the list's own index stops when the page is full. PostgreSQL knows how many rows each way has.
+ */
+function walked(column: string, engine: EngineKind): RawBuilder<unknown> {
+  return engine === 'sqlite' ? sql`+${sql.ref(column)}` : sql.ref(column);
 }
 
 /** Never null, so that `not` is its opposite. */
@@ -80,6 +88,16 @@ function conditionOf(
       return group(some(TREES.filter((tree) => term.values.includes(tree)).map(below)));
     case 'change':
       return group(some(term.values.map(changeIs)));
+    case 'id':
+      return group(anyOf(sql.ref('finding_group.id'), term.values));
+    case 'reopened':
+    case 'resolved': {
+      const since = Math.min(...term.values.map(({ ms }) => ageBound(ms, clock(now))));
+      return group(
+        sql<boolean>`exists (select 1 from group_change as g where g.group_id = finding_group.id
+          and g.at > ${since} and g.kind = ${sql.lit(term.field)})`,
+      );
+    }
     case 'assignee':
       return group(anyOf(sql.ref('finding_group.assignee'), term.values));
     case 'age':
@@ -112,7 +130,7 @@ function conditionOf(
       return (term.values.includes('stale') ? host : group)(some(flags));
     }
     case 'group':
-      return host(anyOf(sql.ref('host.host_group'), term.values));
+      return host(anyOf(walked('host.host_group', engine), term.values));
     case 'host':
       return host(
         some([
@@ -124,7 +142,7 @@ function conditionOf(
         ]),
       );
     case 'image':
-      return host(anyOf(sql.ref('host.image_booted'), term.values));
+      return host(anyOf(walked('host.image_booted', engine), term.values));
     case 'label':
       return host(
         some(
@@ -135,7 +153,9 @@ function conditionOf(
         ),
       );
     case 'waiver':
-      return host(sql<boolean>`(finding.disposition = 2 and ${anyOf(sql.ref('finding.waiver_id'), term.values)})`);
+      return host(
+        sql<boolean>`(finding.disposition = 2 and ${anyOf(walked('finding.waiver_id', engine), term.values)})`,
+      );
   }
 }
 

@@ -3,7 +3,16 @@ import assert from 'node:assert/strict';
 import { CompiledQuery } from 'kysely';
 import type { Engine } from '#server/store/engine.ts';
 import type { Host, Severity } from '#server/store/records.ts';
-import { findingPage, groupHostsPage, groupPage, hostFindingsPage } from '#server/store/read/findings.ts';
+import { GROUP_STATUSES } from '#server/store/findingdraft.ts';
+import {
+  findingPage,
+  findingParts,
+  groupHostsPage,
+  groupPage,
+  groupParts,
+  hostFindingsPage,
+} from '#server/store/read/findings.ts';
+import { parseFilter } from '#src/finding/filter.ts';
 import { hostKeys } from '#server/store/read/hosts.ts';
 import {
   SILENT_RANK,
@@ -230,8 +239,13 @@ export function lists(suite: Suite): void {
     await seed(engine);
     for (const { name, deep, query } of await offered(engine)) {
       const plan = await explain(engine, query);
-      assert.doesNotMatch(plan, /TEMP B-TREE|SCAN finding$/m, `${name}:\n${plan}`);
-      assert.doesNotMatch(plan, /Seq Scan on (finding|episode|report)\b|\bSort\b/, `${name}:\n${plan}`);
+      // A waiver on what is open: nothing can match, and PostgreSQL sees it.
+      if (plan.includes('One-Time Filter: false')) continue;
+      assert.doesNotMatch(plan, /SCAN finding$/m, `${name}:\n${plan}`);
+      assert.doesNotMatch(plan, /Seq Scan on (finding|episode|report)\b/, `${name}:\n${plan}`);
+      // The findings of one host are few, and may be sorted; it is driven from there.
+      if (name.includes('host:') && /^SEARCH (host|finding) USING|Bitmap|Index Scan using host/m.test(plan)) continue;
+      assert.doesNotMatch(plan, /TEMP B-TREE|\bSort\b/, `${name}:\n${plan}`);
       // From a cursor the walk begins there, not at the index's start.
       if (deep) assert.match(plan, /SEARCH (host|finding|finding_group) |Index Cond: .*[<>]/, `${name}:\n${plan}`);
     }
@@ -355,6 +369,30 @@ async function seed(engine: Engine): Promise<void> {
   });
 }
 
+/** Each field of the filter line by itself, and some together. */
+const LINES = [
+  '',
+  'rule:r',
+  'kind:drift',
+  'path:/usr/1*',
+  'tree:usr',
+  'change:modified',
+  'group:lab',
+  '-group:lab label:site=a',
+  'host:host-2',
+  `image:${digest('a')}`,
+  'is:regressed',
+  'is:flapping',
+  'is:stale',
+  '-is:stale',
+  'is:assigned',
+  'age:>1d',
+  'assignee:alice',
+  'waiver:W-1',
+  'usr',
+  'path:/usr/** -group:lab is:stale age:<7d',
+].map((text) => [text === '' ? 'no line' : text, parseFilter(text)] as const);
+
 type Offered = { readonly name: string; readonly deep: boolean; readonly query: CompiledQuery };
 
 /** Every list with every sort, from its start and from deep inside. */
@@ -396,6 +434,30 @@ async function offered(engine: Engine): Promise<Offered[]> {
           `findings ${severity ?? 'any'}`,
           findingPage(db, { severity, status: undefined, from: from(inFindings).cursor }, 50),
         );
+      const lapsed = { lapsed: true, raised: false };
+      add(
+        'hosts past a waiver by name',
+        hostKeys(db, { ...walkOf({ now }, 'drifted'), ...lapsed }, 'name', from(inName)),
+      );
+      add(
+        'hosts past a waiver by attention',
+        hostKeys(db, { ...walkOf({ now }), ...lapsed }, 'attention', from(inRank)),
+      );
+      for (const [text, line] of LINES) {
+        for (const tab of GROUP_STATUSES)
+          for (const severity of [undefined, 3 as const])
+            for (const sort of ['severity', 'recent'] as const) {
+              const walk = { severity, status: tab, from: from(inGroups[sort]).cursor };
+              const parts = groupParts({ line, now }, engine.kind);
+              add(`groups ${tab}, ${severity ?? 'any'}, ${text}, by ${sort}`, groupPage(db, {}, walk, sort, 50, parts));
+            }
+        for (const status of [undefined, 'open', 'acknowledged', 'waived'] as const)
+          for (const severity of [undefined, 2 as const]) {
+            const parts = findingParts({ line, now }, engine.kind);
+            const walk = { severity, status, from: from(inFindings).cursor };
+            add(`findings ${status ?? 'any'}, ${severity ?? 'any'}, ${text}`, findingPage(db, walk, 50, parts));
+          }
+      }
       add('hosts of a group', groupHostsPage(db, groupId(1), from({ hostId: hostId(9) })));
       for (const which of ['present', 'resolved'] as const) {
         const page = from({ severity: 2, groupId: groupId(9) });

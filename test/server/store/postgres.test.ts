@@ -9,9 +9,11 @@ import { POSTGRES_RETRIES_MAX } from '#src/limits.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { opened, openedEngine, people, suiteOn, type Suite } from './contract.ts';
+import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
 
@@ -37,6 +39,8 @@ people(suite);
 intakes(suite);
 lists(suite);
 trusts(suite);
+decided(suite);
+policies(suite);
 kills(suite);
 
 async function query(url: string, text: string): Promise<void> {

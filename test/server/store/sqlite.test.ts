@@ -10,9 +10,11 @@ import { openStore } from '#server/store/open.ts';
 import { StoreError } from '#server/store/store.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { people, openedEngine, opened, suiteOn } from './contract.ts';
+import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
 
@@ -27,6 +29,8 @@ people(suite);
 intakes(suite);
 lists(suite);
 trusts(suite);
+decided(suite);
+policies(suite);
 kills(suite);
 
 for (const url of ['', 'store.db', 'sqlite:', 'sqlite::memory:', 'sqlite://host/x', 'mysql://root:s3cret@db/x'])
