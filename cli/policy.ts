@@ -257,7 +257,10 @@ function changesOf(text: string, options: ExplainOptions): PathChange[] {
   };
   const secret = isSecret(path);
   const hide = ({ type, mode, uid, gid, link, device }: Facts): Facts => ({
-    ...{ type, mode, uid, gid },
+    type,
+    mode,
+    uid,
+    gid,
     ...(link === undefined ? {} : { link }),
     ...(device === undefined ? {} : { device }),
   });

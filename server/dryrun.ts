@@ -15,6 +15,7 @@ import { evidenceOf, findingsAfter, type JudgeDeps, type Provenances } from '#se
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import { lastFull, occasionOf } from '#server/ingest/rejudge.ts';
+import { knownTag } from '#server/jobs/tags.ts';
 import { standingFrom } from '#server/standing.ts';
 import type { FindingWithGroup, Host } from '#server/store/records.ts';
 import type { HostCursor, Store } from '#server/store/store.ts';
@@ -121,7 +122,7 @@ async function judgeTwice(
       ...occasionOf(host, host.chain.flags, { kind: 'policy' }, at),
       lineage: (await deps.store.lineages.get(host.id)) ?? null,
     },
-    deps,
+    { ...deps, tag: (claim) => knownTag(claim, deps.store) },
   );
   const present = await deps.store.findings.present(host.id);
   const reaching = await deps.waivers.reaching(host, examined.report.deployment.booted?.image?.digest ?? null);

@@ -32,6 +32,7 @@ import { forgetChore } from '#server/jobs/forget.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
+import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
@@ -94,6 +95,7 @@ export type StartOptions = {
   readonly clock?: Clock;
   readonly random?: (bytes: number) => Uint8Array;
   readonly build?: Build;
+  readonly lookUp?: LookUp;
   /** What images must be signed by; without it nothing is assessed. */
   readonly trust?: TrustSetup | null;
   readonly assess?: Assessor;
@@ -172,6 +174,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
         return { host, wait: host === undefined ? 0 : Math.max(shares.wait(id, clock()), bytes.wait(id, clock())) };
       },
       provenances: trust,
+      tag: (claim) => tagOf(claim, clock(), deps),
     };
     const looking = { ...deps, lookups, images, ticketKeys: keys.tickets };
     examiner = new Examiner('kind' in options.policy ? inThreads(looking) : new LocalLooker(looking), {
@@ -210,7 +213,13 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     );
     const judgements = new Lane(
       deps,
-      [rejudgeWork(judging), policyWork(judging), waiverWork(judging), bulkWork({ ...deps, wake: () => {} })],
+      [
+        rejudgeWork(judging),
+        policyWork(judging),
+        tagWork({ ...judging, lookUp: options.lookUp ?? lookUpIn(registryOf(options)) }),
+        waiverWork(judging),
+        bulkWork({ ...deps, wake: () => {} }),
+      ],
       jobsEveryMs,
     );
     const lapses = new Lapses({ ...judging, log });

@@ -287,6 +287,10 @@ export const DRY_RUN_EXAMPLES_MAX = 5;
 /** Images whose /etc a server process keeps at hand: some thousand entries each. */
 export const KNOWN_DEFAULTS_MAX = 64;
 
+/** Tags that are looked up, and digests that one may lead to: an index lists a platform each. */
+export const TAGS_MAX = 500;
+export const TAG_DIGESTS_MAX = 100;
+
 /** Documents of one policy: the one that counts, and those that it extends. */
 export const POLICY_DOCUMENTS_MAX = 64;
 

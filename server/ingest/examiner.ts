@@ -25,7 +25,7 @@ import {
   type Provenances,
 } from './judge.ts';
 import type { KnownImages } from './known.ts';
-import { KnownDefaults } from './lineage.ts';
+import { KnownDefaults, type TagFacts } from './lineage.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
@@ -121,6 +121,8 @@ export type Lookups = {
   /** The host, and the seconds that it must wait because it sent more than its share. */
   admit(id: string): Promise<{ readonly host: Host | undefined; readonly wait: number }>;
   readonly provenances: Provenances;
+  /** Where a tag leads that a host claims to follow; null where that is not known. */
+  tag(claim: string): Promise<TagFacts | null>;
 };
 
 export type LookerDeps = {
@@ -184,6 +186,7 @@ export class LocalLooker implements Looker {
           images,
           defaults: this.#defaults,
           trust: lookups.provenances,
+          tag: (claim) => lookups.tag(claim),
         });
       },
       close: () => {},

@@ -12,7 +12,7 @@ import { groupOf } from '#src/finding/group.ts';
 import { advance, type Cause, type Held } from '#src/finding/lifecycle.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
 import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
-import type { Policy } from '#src/policy/document.ts';
+import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import {
   evaluate,
   type Evaluation,
@@ -48,7 +48,7 @@ import { decideOn, standingBy, standingOf, type KnownWaivers, type Standing } fr
 import { standingFrom } from '#server/standing.ts';
 import { onHost, type ProvenanceFacts } from '#server/trust/provenance.ts';
 import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
-import { ageOf, lineageOf, type KnownDefaults, type Told as LineageTold } from './lineage.ts';
+import { ageOf, lineageOf, type KnownDefaults, type TagFacts, type Told as LineageTold } from './lineage.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
@@ -129,7 +129,13 @@ export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live' | 'at'> 
 export async function evidenceOf(
   examined: Examined,
   occasion: Circumstances,
-  deps: { readonly images: KnownImages; readonly defaults: KnownDefaults; readonly trust: Provenances },
+  deps: {
+    readonly images: KnownImages;
+    readonly defaults: KnownDefaults;
+    readonly trust: Provenances;
+    /** Where the tag leads that a host claims to follow; absent where nobody asks. */
+    readonly tag?: (claim: string) => Promise<TagFacts | null>;
+  },
 ): Promise<{
   readonly evidence: Evidence;
   readonly basis: Basis;
@@ -148,6 +154,7 @@ export async function evidenceOf(
     occasion.at,
     deps,
   );
+  const tag = await tagTold(report, deps.tag);
   const evidence: Evidence = {
     manifest: basis.state,
     drift: basis.drift,
@@ -167,7 +174,7 @@ export async function evidenceOf(
     host: hostFactsOf(occasion.host, known.kind === 'ready' ? known.image : undefined),
     accounts: report.accounts,
     ...(past === undefined ? {} : { lineage: past }),
-    ...(known.kind === 'ready' ? { age: ageOf(known.image, occasion.at) } : {}),
+    ...(known.kind === 'ready' ? { age: ageOf(known.image, tag, occasion.at) } : {}),
   };
   return { evidence, basis, lineage, signed };
 }
@@ -190,7 +197,14 @@ export async function evaluateReport(
   deps: Parameters<typeof evidenceOf>[2],
 ): Promise<Evaluated> {
   const { report } = examined;
-  const { evidence, basis, lineage, signed } = await evidenceOf(examined, occasion, deps);
+  // Nobody talks to a registry about tags unless policy asks.
+  const { tag, ...rest } = deps;
+  const asks = freshnessOf(policy, hostFactsOf(occasion.host)).behindTagAfter !== null;
+  const { evidence, basis, lineage, signed } = await evidenceOf(
+    examined,
+    occasion,
+    asks && tag !== undefined ? { ...rest, tag } : rest,
+  );
   const { judgements, facts, seen } = evaluate(evidence, policy);
   return {
     judgements,
@@ -241,6 +255,16 @@ export async function judge(evaluated: Evaluated, occasion: Occasion, deps: Judg
     waiverStamp: reaching.stamp,
     ...(evaluated.lineage === undefined ? {} : { lineage: evaluated.lineage }),
   };
+}
+
+/** Null where the host follows no tag, as one that is pinned to a digest; undefined where nobody looked where it leads. */
+async function tagTold(
+  { deployment }: FullReport,
+  look: ((claim: string) => Promise<TagFacts | null>) | undefined,
+): Promise<TagFacts | null | undefined> {
+  const claim = deployment.booted?.image?.reference ?? null;
+  if (look === undefined || claim === null) return undefined;
+  return claim.includes('@') ? null : ((await look(claim)) ?? undefined);
 }
 
 /** What the lineage needs of a report: nothing of a tree that was not told whole. */

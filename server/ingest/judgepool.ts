@@ -205,6 +205,8 @@ export class JudgePool implements Looker {
         return lookups.admit(asked.of);
       case 'provenance':
         return lookups.provenances.of(asked.of).then(({ facts }) => facts);
+      case 'tag':
+        return lookups.tag(asked.of);
       case 'policy':
         return policy(asked.of);
       case 'find':

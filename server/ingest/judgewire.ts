@@ -6,6 +6,7 @@ import type { Images } from '#server/store/store.ts';
 import type { ProvenanceFacts } from '#server/trust/provenance.ts';
 import type { Lookups, Opened } from './examiner.ts';
 import type { Circumstances, Evaluated } from './judge.ts';
+import type { TagFacts } from './lineage.ts';
 
 /** What a thread is started with. */
 export type ThreadData = {
@@ -18,6 +19,7 @@ export type ThreadData = {
 export type Asks = {
   readonly admit: [string, Awaited<ReturnType<Lookups['admit']>>];
   readonly provenance: [string | null, ProvenanceFacts];
+  readonly tag: [string, TagFacts | null];
   readonly find: [string, Awaited<ReturnType<Images['find']>>];
   readonly manifests: [string, readonly Manifest[]];
   readonly blob: [string, Blob | undefined];

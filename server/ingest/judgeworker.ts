@@ -41,6 +41,7 @@ const looker = new LocalLooker({
   lookups: {
     admit: (id) => ask('admit', id),
     provenances: { of: async (reported) => ({ facts: await ask('provenance', reported) }) },
+    tag: (claim) => ask('tag', claim),
   },
   images: new KnownImages(
     {

@@ -28,6 +28,8 @@ export type Ruled = KnownManifest & { readonly record: Manifest };
 /** An image whose manifests are there: newest rule first within a backend. */
 export type ReadyImage = Pick<Image, 'repositories' | 'version' | 'madeAt'> & {
   readonly digest: Digest;
+  /** The index through which it was found, if any. */
+  readonly index: Digest | null;
   readonly manifests: readonly Ruled[];
 };
 
@@ -105,7 +107,14 @@ export class KnownImages {
       }))
       .sort((a, b) => RULE_ORDER.indexOf(a.header.rule) - RULE_ORDER.indexOf(b.header.rule));
     const { repositories, version, madeAt } = image;
-    return { digest: image.digest as Digest, repositories, version, madeAt: madeAt ?? null, manifests };
+    return {
+      digest: image.digest as Digest,
+      index: manifests[0]?.header.index ?? null,
+      repositories,
+      version,
+      madeAt: madeAt ?? null,
+      manifests,
+    };
   }
 
   async #treeTexts(record: Manifest, tree: TreeName): Promise<TreeTexts> {

@@ -216,7 +216,20 @@ export function shown(path: string, facts: Facts | undefined, copy?: string): Fa
   return { type, mode, uid, gid, ...(link === undefined ? {} : { link }) };
 }
 
-/** What is known of the booted image's age. Where its tag points is looked up by nobody yet. */
-export function ageOf({ digest, madeAt }: Pick<ReadyImage, 'digest' | 'madeAt'>, at: Instant): Age {
-  return { image: digest, at, madeAt: madeAt ?? null, behindTagSince: undefined };
+/** Where the tag led that a host follows, when it was last looked up. */
+export type TagFacts = { readonly digests: readonly string[]; readonly movedAt: Instant };
+
+/**
+ * What is known of the booted image's age. `tag`: null where the host follows none; undefined where nobody knows where it leads. It may lead to
+ * an index that lists the image, so that any name of the image will do.
+ */
+export function ageOf(
+  { digest, index, madeAt }: Pick<ReadyImage, 'digest' | 'index' | 'madeAt'>,
+  tag: TagFacts | null | undefined,
+  at: Instant,
+): Age {
+  const isThere =
+    tag !== null && tag !== undefined && [digest, index].some((name) => name !== null && tag.digests.includes(name));
+  const behindTagSince = tag === undefined ? undefined : tag === null || isThere ? null : tag.movedAt;
+  return { image: digest, at, madeAt: madeAt ?? null, behindTagSince };
 }

@@ -1,4 +1,5 @@
 /** `openStore`: from a URL to a store that keeps the contract of store.ts. */
+import { accessOn } from './access.ts';
 import { auditOn } from './audit.ts';
 import { blobsOn } from './blobs.ts';
 import { bulksOn } from './bulks.ts';
@@ -9,7 +10,7 @@ import { hostsOn } from './hosts.ts';
 import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
 import { jobsOn } from './jobs.ts';
-import { imageAgesOn, lineagesOn, policyVersionsOn } from './policies.ts';
+import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
 import { openPostgres } from './postgres.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
@@ -41,9 +42,11 @@ export function storeOn(engine: Engine): Store {
     policies: policyVersionsOn(engine),
     lineages: lineagesOn(engine),
     imageAges: imageAgesOn(engine),
+    imageTags: imageTagsOn(engine),
     blobs: blobsOn(engine),
     jobs: jobsOn(engine),
     audit: auditOn(engine),
+    access: accessOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
     ping: () =>

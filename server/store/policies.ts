@@ -3,7 +3,15 @@ import type { Digest } from '#src/digest.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
-import type { ImageAges, Lineage, Lineages, PolicyOrigin, PolicyVersion, PolicyVersions } from './policyrecords.ts';
+import type {
+  ImageAges,
+  ImageTags,
+  Lineage,
+  Lineages,
+  PolicyOrigin,
+  PolicyVersion,
+  PolicyVersions,
+} from './policyrecords.ts';
 import { pageOf } from './read/page.ts';
 import type { PolicyVersionRow } from './tables.ts';
 
@@ -140,6 +148,59 @@ export function imageAgesOn(engine: Engine): ImageAges {
           .values({ digest, made_at: madeAt })
           .onConflict((conflict) => conflict.column('digest').doUpdateSet({ made_at: madeAt }))
           .execute();
+      }),
+  };
+}
+
+export function imageTagsOn(engine: Engine): ImageTags {
+  return {
+    get: (reference) =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('image_tag').selectAll().where('reference', '=', reference).executeTakeFirst();
+        return (
+          row && {
+            reference,
+            digests: JSON.parse(row.digests) as string[],
+            movedAt: row.moved_at,
+            checkedAt: row.checked_at,
+            failure: row.failure,
+          }
+        );
+      }),
+    want: (reference, at, most) =>
+      engine.write(async ({ db }) => {
+        const { count } = await db
+          .selectFrom('image_tag')
+          .select(({ fn }) => fn.countAll<number | string>().as('count'))
+          .executeTakeFirstOrThrow();
+        if (Number(count) >= most) return false;
+        await db
+          .insertInto('image_tag')
+          .values({ reference, digests: '[]', moved_at: at, checked_at: null, due_at: at, failure: null })
+          .onConflict((conflict) => conflict.column('reference').doNothing())
+          .execute();
+        return true;
+      }),
+    looked: (reference, digests, at) =>
+      engine.write(async ({ db }) => {
+        const text = JSON.stringify(digests);
+        const row = await db.selectFrom('image_tag').selectAll().where('reference', '=', reference).executeTakeFirst();
+        if (row === undefined) return false;
+        const moved = row.checked_at === null || row.digests !== text;
+        await db
+          .updateTable('image_tag')
+          .set({ digests: text, checked_at: at, failure: null, ...(moved ? { moved_at: at } : {}) })
+          .where('reference', '=', reference)
+          .execute();
+        return moved;
+      }),
+    failed: (reference, failure) =>
+      engine.write(async ({ db }) => {
+        await db.updateTable('image_tag').set({ failure }).where('reference', '=', reference).execute();
+      }),
+    forget: (reference) =>
+      engine.write(async ({ db }) => {
+        await db.deleteFrom('image_tag').where('reference', '=', reference).execute();
       }),
   };
 }

@@ -71,3 +71,27 @@ export interface ImageAges {
   /** What `Images.find` tells from then on; before the image becomes ready. */
   note(digest: string, madeAt: Instant | null): Promise<void>;
 }
+
+/** A tag that hosts follow, as last looked up. */
+export type ImageTag = {
+  /** `docker://registry.example/team/os:stable`. */
+  readonly reference: string;
+  /** To which it led. */
+  readonly digests: readonly string[];
+  /** When it was first seen to lead there. */
+  readonly movedAt: Instant;
+  /** Null while nobody looked. */
+  readonly checkedAt: Instant | null;
+  /** Why it could not be looked up the last time; what was known stands. */
+  readonly failure: string | null;
+};
+
+export interface ImageTags {
+  get(reference: string): Promise<ImageTag | undefined>;
+  /** Notes that it is to be looked up; false where as many as `most` are already. */
+  want(reference: string, at: Instant, most: number): Promise<boolean>;
+  /** Answers whether it leads elsewhere than before, or was never looked up. */
+  looked(reference: string, digests: readonly string[], at: Instant): Promise<boolean>;
+  failed(reference: string, failure: string): Promise<void>;
+  forget(reference: string): Promise<void>;
+}

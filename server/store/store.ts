@@ -25,6 +25,7 @@ import { BootproofError } from '#src/error.ts';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
+import type { AccessStore } from './accessrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
@@ -63,9 +64,11 @@ export interface Store {
   readonly policies: p.PolicyVersions;
   readonly lineages: p.Lineages;
   readonly imageAges: p.ImageAges;
+  readonly imageTags: p.ImageTags;
   readonly blobs: Blobs;
   readonly jobs: Jobs;
   readonly audit: Audit;
+  readonly access: AccessStore;
   readonly read: Reads;
   /**
    * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts

@@ -97,7 +97,8 @@ test('while a report of megabytes is judged, the fleet is heard', async (t) => {
 
 const nothing: Lookups = {
   admit: async () => ({ host: undefined, wait: 0 }),
-  provenances: { of: () => Promise.reject(new Error('not asked')) },
+  tag: () => Promise.resolve(null),
+        provenances: { of: () => Promise.reject(new Error('not asked')) },
 };
 
 function pool(t: TestContext, lookups: Partial<Lookups>, more: Partial<JudgePoolDeps> = {}): JudgePool {

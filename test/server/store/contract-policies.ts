@@ -98,6 +98,39 @@ export function policies(suite: Suite): void {
     assert.equal((await store.images.find(digest('i')))!.image.madeAt, null);
   });
 
+  suite('a tag is looked up once it is wanted, and knows when it moved; only so many are', async (url, t) => {
+    const { imageTags } = await opened(t, url);
+    assert.equal(await imageTags.looked('r:1', ['a'], T0), false, 'nobody wants it');
+    assert.equal(await imageTags.want('r:1', T0, 2), true);
+    assert.equal(await imageTags.want('r:2', T0, 2), true);
+    assert.equal(await imageTags.want('r:3', T0, 2), false);
+    assert.deepEqual(await imageTags.get('r:1'), {
+      reference: 'r:1',
+      digests: [],
+      movedAt: T0,
+      checkedAt: null,
+      failure: null,
+    });
+    assert.deepEqual(
+      [
+        await imageTags.looked('r:1', ['a'], T0 + 1),
+        await imageTags.looked('r:1', ['a'], T0 + 2),
+        await imageTags.looked('r:1', ['b'], T0 + 3),
+      ],
+      [true, false, true],
+    );
+    await imageTags.failed('r:1', 'SOURCE_NETWORK: down');
+    assert.deepEqual(await imageTags.get('r:1'), {
+      reference: 'r:1',
+      digests: ['b'],
+      movedAt: T0 + 3,
+      checkedAt: T0 + 3,
+      failure: 'SOURCE_NETWORK: down',
+    });
+    await imageTags.forget('r:1');
+    assert.equal(await imageTags.get('r:1'), undefined);
+  });
+
   for (const schema of [1, 2, 3])
     suite(`a store of schema ${schema} takes policies and lineages`, async (url, t) => {
       const { engine, store } = await openedEngine(t, url);
