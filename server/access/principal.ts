@@ -1,21 +1,60 @@
-/** Who asks, once it is known: a person or a token, with the roles and host groups that they act in. */
+/** Who asks, once it is known: a person, a service or the first day's token, with the roles that they hold and where. */
+import { intersection, union, type Scope } from '#src/finding/scope.ts';
 
 export const ROLES = ['viewer', 'auditor', 'operator', 'reviewer', 'policy_editor', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
+
+/** A role, and the host groups in which it is held, with all below them; null for every host and all that belongs to no host. */
+export type Grant = { readonly role: Role; readonly groups: Scope };
 
 export type Principal = {
   /** What the trail and "second person" compare: one person is one id, whichever way they came in. `admin` for the first-day token. */
   readonly id: string;
   /** For people to read. */
   readonly name: string;
+  /** Held somewhere. Where an act is about hosts, ask `acting`: a role counts only where it is held. */
   readonly roles: readonly Role[];
-  /** The host groups that they see and act on; null for every host. */
-  readonly groups: readonly string[] | null;
+  /** The host groups that they see, with all below them; null for every host. */
+  readonly groups: Scope;
+  /** Which role is held where; absent: each of `roles` in all of `groups`. */
+  readonly grants?: readonly Grant[];
 };
 
 /** Whoever holds the admin token: all roles over all hosts. */
 export const FIRST_ADMIN: Principal = { id: 'admin', name: 'admin', roles: ROLES, groups: null };
 
+/** A principal from what was granted. */
+export function principalOf(about: Pick<Principal, 'id' | 'name'>, grants: readonly Grant[]): Principal {
+  const { id, name } = about;
+  const roles = ROLES.filter((role) => grants.some((grant) => grant.role === role));
+  return { id, name, roles, groups: union(grants.map(({ groups }) => groups)), grants };
+}
+
 export function hasRole({ roles }: Pick<Principal, 'roles'>, ...wanted: readonly Role[]): boolean {
   return wanted.some((role) => roles.includes(role));
+}
+
+export function grantsOf({ roles, groups, grants }: Pick<Principal, 'roles' | 'groups' | 'grants'>): readonly Grant[] {
+  return grants ?? roles.map((role) => ({ role, groups }));
+}
+
+/** The asker as far as one of these roles reaches: what they see elsewhere does not count. Undefined where none of them is held. */
+export function acting(who: Principal, ...wanted: readonly Role[]): Principal | undefined {
+  const held = grantsOf(who).filter(({ role }) => wanted.includes(role));
+  return held.length === 0 ? undefined : principalOf(who, held);
+}
+
+/** Whether one of these roles is held everywhere: what belongs to no host (users, policies, sources) is decided by those alone. */
+export function isFleetWide(who: Pick<Principal, 'roles' | 'groups' | 'grants'>, ...wanted: readonly Role[]): boolean {
+  return grantsOf(who).some(({ role, groups }) => groups === null && wanted.includes(role));
+}
+
+/** What is granted by both: a token of a person never reaches further than the person does now. */
+export function both(token: readonly Grant[], owner: readonly Grant[]): Grant[] {
+  return token.flatMap(({ role, groups }) =>
+    owner
+      .filter((grant) => grant.role === role)
+      .map((grant) => ({ role, groups: intersection(groups, grant.groups) }))
+      .filter((grant) => grant.groups === null || grant.groups.length > 0),
+  );
 }

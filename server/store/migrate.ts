@@ -5,6 +5,7 @@ import { schema0001, type Dialect } from './migrations/0001.ts';
 import { schema0002 } from './migrations/0002.ts';
 import { schema0003 } from './migrations/0003.ts';
 import { schema0004 } from './migrations/0004.ts';
+import { schema0005 } from './migrations/0005.ts';
 import { StoreError } from './store.ts';
 
 /** By version, from 1: what has landed never changes. */
@@ -13,6 +14,7 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0002,
   schema0003,
   schema0004,
+  schema0005,
 ];
 
 /** The schema that this build reads and writes. */

@@ -35,6 +35,10 @@ export type Tables = {
   host_lineage: HostLineageRow;
   image_made: ImageMadeRow;
   image_tag: ImageTagRow;
+  account: AccountRow;
+  role_binding: RoleBindingRow;
+  session: SessionRow;
+  api_token: ApiTokenRow;
 };
 export type TableName = keyof Tables;
 
@@ -387,4 +391,54 @@ export type ImageTagRow = {
   checked_at: number | null;
   due_at: number;
   failure: string | null;
+};
+
+export type AccountRow = {
+  id: string;
+  kind: string;
+  name: string;
+  issuer: string | null;
+  subject: string | null;
+  email: string | null;
+  /** JSON: a list of texts. */
+  claims: string;
+  created_at: number;
+  created_by: string;
+  signed_in_at: number | null;
+  disabled_at: number | null;
+};
+
+export type RoleBindingRow = {
+  id: string;
+  holder_kind: string;
+  holder: string;
+  role: string;
+  /** The empty string for every host. */
+  host_group: string;
+  created_at: number;
+  created_by: string;
+};
+
+export type SessionRow = {
+  hash: string;
+  account_id: string;
+  mark: string | null;
+  created_at: number;
+  seen_at: number;
+  idle_until: number;
+  ends_at: number;
+  address: string;
+};
+
+export type ApiTokenRow = {
+  id: string;
+  hash: string;
+  name: string;
+  owner: string;
+  grants: string;
+  created_at: number;
+  created_by: string;
+  expires_at: number;
+  revoked_at: number | null;
+  used_at: number | null;
 };
