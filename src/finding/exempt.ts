@@ -32,6 +32,7 @@ export type TargetHost = {
  */
 export function isWaivable({ kind, signature }: Pick<Target, 'kind' | 'signature'>): boolean {
   if (kind === 'manifest' || kind === 'silence') return false;
+  if (kind === 'provenance') return signature !== 'unverifiable';
   return kind !== 'report' || !NOT_KNOWING.has(signature);
 }
 const NOT_KNOWING = new Set(['identity-forked', 'cloned', 'drift-truncated', 'holes-capped', 'scan-implausible']);

@@ -288,10 +288,12 @@ export function printFilter(line: FilterLine): string {
 
 function valuesOf(term: FilterTerm): string[] {
   if (term.field === 'label') return term.values.map(({ key, value }) => `${key}=${value}`);
-  if (term.field === 'age' || term.field === 'reopened' || term.field === 'resolved')
-    return term.values.map(({ older, ms }) => `${older ? '>' : '<'}${printAge(ms)}`);
+  if (isOfAge(term)) return term.values.map(({ older, ms }) => `${older ? '>' : '<'}${printAge(ms)}`);
   return [...term.values];
 }
+
+const isOfAge = (term: FilterTerm): term is Extract<FilterTerm, { readonly field: AgeField }> =>
+  term.field === 'age' || term.field === 'reopened' || term.field === 'resolved';
 
 function printAge(ms: number): string {
   for (const unit of ['w', 'd', 'h'] as const) if (ms % UNITS[unit] === 0) return `${ms / UNITS[unit]}${unit}`;

@@ -17,6 +17,12 @@ export function union(scopes: readonly Scope[]): Scope {
   return all.filter((group) => !all.some((other) => other !== group && group.startsWith(`${other}/`)));
 }
 
+/** Whether all that the one covers is covered by the other. */
+export function lies(inner: Scope, outer: Scope): boolean {
+  if (inner === null) return outer === null;
+  return inner.every((group) => covers(outer, group));
+}
+
 /** What lies within both. */
 export function intersection(a: Scope, b: Scope): Scope {
   if (a === null) return b;

@@ -116,7 +116,11 @@ export function judgeHost(facts: HostFacts, now: Instant): Standing {
     ];
     return say('unverifiable', `unverifiable (${reasons[0]!.text})`, reasons);
   }
-  if (provenance.state === 'unsigned' || provenance.state === 'rejected') {
+  // Waived is what a person answers for, until it ends; the answer itself stays what it is.
+  const isExcused = findings.some(
+    ({ kind, signature, waived }) => kind === 'provenance' && signature === provenance.state && waived,
+  );
+  if (!isExcused && (provenance.state === 'unsigned' || provenance.state === 'rejected')) {
     const text = provenance.state === 'rejected' ? `rejected: ${provenance.why}` : provenance.why;
     const own: Reason = { text, weight: 'none' };
     return say('unsigned', `unsigned (${own.text})`, [own, ...judged.reasons]);
@@ -281,10 +285,18 @@ function compliantText(
     ...(integrity.state === 'masked' ? ['image partly masked'] : []),
     // Policy asks for an age that nobody knows: that is not the same as young enough.
     ...(facts!.age?.untold === true ? ['age of the image not assessed'] : []),
-    ...(provenance.state === 'not-assessed' ? ['signatures not assessed'] : [`signatures trusted`]),
+    SIGNED_TEXT[provenance.state],
   ];
   return `compliant (${parts.join(', ')})`;
 }
+
+const SIGNED_TEXT: Readonly<Record<Provenance['state'], string>> = {
+  'not-assessed': 'signatures not assessed',
+  trusted: 'signatures trusted',
+  unsigned: 'image unsigned, which is waived',
+  rejected: 'image rejected, which is waived',
+  unverifiable: 'signatures could not be checked',
+};
 
 const differences = (n: number, what: string): string => `${n} ${what} difference${n === 1 ? '' : 's'}`;
 

@@ -122,7 +122,7 @@ export type Waiver = {
   readonly endedAt: Instant | null;
   readonly endReason: string | null;
   readonly extension: Extension | null;
-  /** Host groups of whoever approved: it reaches no further. Null for every host. */
+  /** Host groups of whoever asked and of whoever approved: it reaches no further. Null for every host. */
   readonly scope: readonly string[] | null;
 };
 
@@ -272,7 +272,7 @@ function decide(
     decision: 'approved',
     startsAt: Math.max(waiver.startsAt ?? now, now),
     alone,
-    scope: actor.groups,
+    scope: intersection(waiver.scope, actor.groups),
   };
 }
 

@@ -216,6 +216,20 @@ test('what weighs beside integrity: odd reports, contradictions, age; where poli
   }
 });
 
+test('an unsigned or rejected image that is waived: the answer stays, the verdict says that it is waived', () => {
+  for (const state of ['unsigned', 'rejected'] as const) {
+    const provenance = { state, why: 'no' } as const;
+    const judged = (waived: boolean, signature: string = state) =>
+      host({}, [finding({ kind: 'provenance', subject: 'sha256:1', signature, verdict: 'drifted', waived })], {
+        provenance,
+      });
+    assert.deepEqual([judged(true).verdict, judged(true).provenance.state], ['compliant', state]);
+    assert.match(judged(true).sentence, new RegExp(`^compliant \\(1 waived, image ${state}, which is waived\\)$`));
+    assert.equal(judged(false).verdict, 'unsigned');
+    assert.equal(judged(true, 'host-unreadable').verdict, 'unsigned', 'another fault is waived, not this one');
+  }
+});
+
 test('reasons: heaviest first, the same for the same facts, bounded, with what programs need', () => {
   const many = Array.from({ length: 100 }, (_, i) =>
     finding({ subject: `/usr/${i}`, severity: i % 2 === 0 ? 'low' : 'high' }),
