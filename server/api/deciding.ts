@@ -2,9 +2,10 @@
 import { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
-import { FilterError, parseFilter, type FilterLine } from '#src/finding/filter.ts';
+import { FilterError, type FilterLine } from '#src/finding/filter.ts';
 import { FILTER_CHARS_MAX, WAIVER_TEXT_MAX } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
+import { readLine } from '#server/decisions/line.ts';
 import type { Store } from '#server/store/store.ts';
 import { ApiError } from './problem.ts';
 import type { Env } from './route.ts';
@@ -67,26 +68,9 @@ export async function lineOf(
 ): Promise<FilterLine> {
   if (q === undefined) return [];
   try {
-    return await withImageNames(parseFilter(q), store);
+    return await readLine(q, store);
   } catch (error) {
     if (!(error instanceof FilterError)) throw error;
     throw new ApiError('QUERY_INVALID', `${place}: ${error.message}`, [{ parameter: place, detail: error.message }]);
   }
-}
-
-async function withImageNames(line: FilterLine, store: Pick<Store, 'images' | 'read'>): Promise<FilterLine> {
-  return Promise.all(
-    line.map(async (term) => {
-      if (term.field !== 'image') return term;
-      const names = await Promise.all(
-        term.values.map(async (value) => {
-          const found = await store.images.find(value);
-          if (found === undefined) return [value];
-          const aliases = await store.read.aliases(found.image.digest);
-          return [found.image.digest, ...aliases.map(({ alias }) => alias)];
-        }),
-      );
-      return { ...term, values: names.flat() };
-    }),
-  );
 }

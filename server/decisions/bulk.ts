@@ -4,13 +4,13 @@
  */
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
-import { parseFilter } from '#src/finding/filter.ts';
 import { BULK_CHUNK, BULK_ITEMS_MAX } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Ack, Bulk, BulkItem, Disposition, NewJob } from '#server/store/records.ts';
 import type { BulkPlan } from '#server/store/decided.ts';
 import { acknowledging, ackUntil, withdrawing } from './findings.ts';
+import { readLine } from './line.ts';
 import { actOf, DecisionError, mustBe } from './may.ts';
 
 export type BulkDeps = Pick<Deps, 'store' | 'clock' | 'random'> & { readonly wake: () => void };
@@ -95,7 +95,7 @@ async function coverOf(
     }
     return { kind: 'items', items: cover.items };
   }
-  const line = parseFilter(cover.q);
+  const line = await readLine(cover.q, store);
   // An empty filter is everything, and is never meant by mistake: it has to be said.
   if (line.length === 0 && !cover.all)
     throw new DecisionError(

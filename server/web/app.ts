@@ -1,37 +1,41 @@
 /** The pages as one application: who may see them, their headers, and what happens when something is missing or broken. */
-import { readFileSync } from 'node:fs';
-import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
+import { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
+import { FIRST_ADMIN } from '#server/access/principal.ts';
 import { SESSION_MS } from '#server/access/token.ts';
+import { explanations } from '#server/problems.ts';
 import { findingPages } from './findings.ts';
 import { hostPage } from './host.ts';
 import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
-import { gate, messagePage, missingPage } from './layout.ts';
+import { homePage } from './home.ts';
+import { keysPage } from './keys.ts';
+import { gate, messagePage, missingPage, THEME_COOKIE, THEMES, themeOf } from './layout.ts';
 import { problemPage } from './problem.ts';
-import { explanations } from '#server/problems.ts';
-import type { WebServices } from './services.ts';
+import { searchPage } from './search.ts';
+import type { Env, WebServices } from './services.ts';
+import { staticFiles } from './static.ts';
 import { trustPage } from './trust.ts';
 
 const COOKIE = 'bootproof_session';
-const STYLE = readFileSync(join(import.meta.dirname, 'static/bootproof.css'));
-const STYLE_TAG = `"${createHash('sha256').update(STYLE).digest('base64url').slice(0, 16)}"`;
+/** A theme is a year's choice. */
+const THEME_SECONDS = 365 * 86_400;
 
-export function webApp(services: WebServices): Hono {
+export function webApp(services: WebServices): Hono<Env> {
   const { access, clock, log } = services;
-  const web = new Hono();
+  const web = new Hono<Env>();
 
   web.use(
     secureHeaders({
-      // No script, no inline style, nothing from elsewhere (design, section 12).
+      // One script, no inline style, nothing from elsewhere (design, section 12).
       contentSecurityPolicy: {
         defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
         styleSrc: ["'self'"],
         imgSrc: ["'self'"],
         formAction: ["'self'"],
@@ -59,12 +63,7 @@ export function webApp(services: WebServices): Hono {
     );
   });
   web.get('/problems/:code', (c) => problemPage(c, clock()));
-  web.get('/static/bootproof.css', (c) => {
-    c.header('ETag', STYLE_TAG);
-    c.header('Cache-Control', 'no-cache');
-    if (c.req.header('if-none-match') === STYLE_TAG) return c.body(null, 304);
-    return c.body(STYLE, 200, { 'Content-Type': 'text/css; charset=utf-8' });
-  });
+  staticFiles(web);
 
   web.use(
     bodyLimit({
@@ -82,12 +81,13 @@ export function webApp(services: WebServices): Hono {
     await next();
   });
 
-  web.get('/login', (c) => c.html(gate(safeNext(c.req.query('next')))));
+  web.get('/login', (c) => c.html(gate(safeNext(c.req.query('next')), undefined, themeOf(c))));
   web.post('/login', async (c) => {
     const form = await c.req.parseBody();
     const next = safeNext(typeof form['next'] === 'string' ? form['next'] : undefined);
     const session = typeof form['token'] === 'string' ? await access.signIn(form['token'].trim()) : undefined;
-    if (session === undefined) return c.html(gate(next, 'This is not the admin token of this server.'), 401);
+    if (session === undefined)
+      return c.html(gate(next, 'This is not the admin token of this server.', themeOf(c)), 401);
     setCookie(c, COOKIE, session, {
       httpOnly: true,
       sameSite: 'Strict',
@@ -108,18 +108,30 @@ export function webApp(services: WebServices): Hono {
       const { pathname, search } = new URL(c.req.url);
       return c.redirect(`/login?next=${encodeURIComponent(pathname + search)}`, 303);
     }
+    c.set('principal', FIRST_ADMIN);
     c.header('Cache-Control', 'no-store');
     await next();
   });
-  web.get('/', (c) => hostsPage(c, services));
-  web.get('/hosts', (c) => c.redirect('/'));
+  web.post('/theme', async (c) => {
+    const form = await c.req.parseBody();
+    const { theme } = ThemeForm.parse(form);
+    if (theme === 'system') deleteCookie(c, THEME_COOKIE, { path: '/' });
+    else setCookie(c, THEME_COOKIE, theme, { httpOnly: true, sameSite: 'Strict', path: '/', maxAge: THEME_SECONDS });
+    return c.redirect(safeNext(typeof form['next'] === 'string' ? form['next'] : undefined), 303);
+  });
+  homePage(web, services);
+  web.get('/keys', (c) => keysPage(c, services));
+  searchPage(web, services);
+  web.get('/hosts', (c) => hostsPage(c, services));
   web.get('/hosts/:id', (c) => hostPage(c, services));
   findingPages(web, services);
   imagePages(web, services);
   trustPage(web, services);
-  web.all('*', (c) => missingPage(c, clock()));
+  web.all('*', (c) => missingPage(c, services));
   return web;
 }
+
+const ThemeForm = z.object({ theme: z.enum(THEMES) });
 
 /** Browsers say where a form comes from (Fetch, section 3.2); one that says nothing at all is none. */
 function isSameOrigin(c: Context): boolean {

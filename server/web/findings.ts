@@ -6,19 +6,20 @@ import type { FindingDetail } from '#server/ingest/judge.ts';
 import type { FindingGroup } from '#server/store/records.ts';
 import type { GroupCursor } from '#server/store/store.ts';
 import { html, type Html } from './html.ts';
-import { missingPage, page } from './layout.ts';
-import type { WebServices } from './services.ts';
+import { missingPage, show } from './layout.ts';
+import type { Env, WebServices } from './services.ts';
 import { agoHtml, count, plural, severityHtml } from './words.ts';
 
 const PAGE = 50;
 const COUNTED_MAX = 10_000;
 
-export function findingPages(web: Hono, services: WebServices): void {
+export function findingPages(web: Hono<Env>, services: WebServices): void {
   web.get('/findings', (c) => listPage(c, services));
   web.get('/findings/:id', (c) => groupPage(c, services));
 }
 
-async function listPage(c: Context, { store, clock }: WebServices): Promise<Response> {
+async function listPage(c: Context<Env>, services: WebServices): Promise<Response> {
+  const { store, clock } = services;
   const now = clock();
   const [list, total] = await Promise.all([
     store.read.groups({}, 'severity', { limit: PAGE, cursor: cursorOf(c.req.query('after')) }),
@@ -35,7 +36,7 @@ async function listPage(c: Context, { store, clock }: WebServices): Promise<Resp
       ${list.items.length > 0 && table(list.items, now)}
       <footer><span>${count(list.items.length)} of ${many}</span>${list.next !== null && nextLink(list.next)}</footer>
     </div>`;
-  return c.html(page({ title: 'Findings', section: '/findings', now, body }));
+  return show(c, services, { title: 'Findings', section: '/findings', now, body });
 }
 
 function table(groups: readonly FindingGroup[], now: number): Html {
@@ -76,9 +77,10 @@ function textOf({ kind, subject, signature }: Pick<FindingGroup, 'kind' | 'subje
   return describe({ kind: kind as JudgementKind, subject, signature: String(signature) });
 }
 
-async function groupPage(c: Context, { store, clock }: WebServices): Promise<Response> {
+async function groupPage(c: Context<Env>, services: WebServices): Promise<Response> {
+  const { store, clock } = services;
   const group = await store.findings.group(c.req.param('id')!);
-  if (group === undefined) return missingPage(c, clock());
+  if (group === undefined) return missingPage(c, services);
   const now = clock();
   const after = c.req.query('after');
   const list = await store.read.groupHosts(group.id, {
@@ -155,7 +157,7 @@ ${JSON.stringify(detail.change, null, 2)}</pre>
         }
       </aside>
     </div>`;
-  return c.html(page({ title: textOf(group), section: '/findings', now, body }));
+  return show(c, services, { title: textOf(group), section: '/findings', now, body });
 }
 
 function cursorOf(text: string | undefined): GroupCursor | null {

@@ -12,17 +12,17 @@ import { viewOf, type View } from '#server/standing.ts';
 import type { FindingWithGroup, Host, Refusals, ReportHead } from '#server/store/records.ts';
 import { digestHtml, html, pathHtml, type Html } from './html.ts';
 import { waivedNote } from './hosts.ts';
-import { missingPage, page } from './layout.ts';
-import type { WebServices } from './services.ts';
+import { missingPage, show } from './layout.ts';
+import type { Env, WebServices } from './services.ts';
 import { agoHtml, besideVerdict, count, plural, severityHtml, timeHtml, verdictHtml } from './words.ts';
 
 /** Rows that a page shows of each list; the API has the rest. */
 const ROWS_MAX = 200;
 
-export async function hostPage(c: Context, services: WebServices): Promise<Response> {
+export async function hostPage(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock } = services;
   const host = await store.hosts.get(c.req.param('id')!);
-  if (host === undefined) return missingPage(c, clock());
+  if (host === undefined) return missingPage(c, services);
   const now = clock();
   const [examined, findings, reports, refusals] = await Promise.all([
     lastFull(host, services),
@@ -33,7 +33,7 @@ export async function hostPage(c: Context, services: WebServices): Promise<Respo
   const view = viewOf(host, now);
   const body = html`<div class="head">
       <nav class="crumb" aria-label="Breadcrumb">
-        <a href="/">Hosts</a><span aria-hidden="true">/</span><span>${host.name}</span>
+        <a href="/hosts">Hosts</a><span aria-hidden="true">/</span><span>${host.name}</span>
       </nav>
       <h1>${headline(host, view)}</h1>
       <p>${verdictHtml(view.verdict, waivedNote(view))} ${besideVerdict(view.sentence, view.verdict)}</p>
@@ -50,7 +50,7 @@ export async function hostPage(c: Context, services: WebServices): Promise<Respo
         </aside>
       </div>
     </div>`;
-  return c.html(page({ title: host.name, section: '/', now, body }));
+  return show(c, services, { title: host.name, section: '/hosts', now, body });
 }
 
 function headline(host: Host, { verdict }: View): string {

@@ -1,18 +1,19 @@
-/** `/`: every host with its three answers, those first that need attention. */
+/** `/hosts`: every host with its three answers, those first that need attention. */
 import type { Context } from 'hono';
 import { VERDICTS } from '#src/finding/verdict.ts';
 import { viewOf, type View } from '#server/standing.ts';
 import type { Host } from '#server/store/records.ts';
 import type { HostCursor, HostFilter } from '#server/store/store.ts';
 import { digestHtml, html, type Html } from './html.ts';
-import { page } from './layout.ts';
-import type { WebServices } from './services.ts';
+import { show } from './layout.ts';
+import type { Env, WebServices } from './services.ts';
 import { agoHtml, besideVerdict, count, plural, severitiesHtml, verdictHtml } from './words.ts';
 
 const PAGE = 50;
 const COUNTED_MAX = 10_000;
 
-export async function hostsPage(c: Context, { store, clock, baseUrl }: WebServices): Promise<Response> {
+export async function hostsPage(c: Context<Env>, services: WebServices): Promise<Response> {
+  const { store, clock, baseUrl } = services;
   const now = clock();
   const asked = c.req.query('verdict');
   const verdict = VERDICTS.find((word) => word === asked);
@@ -36,7 +37,7 @@ export async function hostsPage(c: Context, { store, clock, baseUrl }: WebServic
       </p>
     </div>
     ${all === 0 ? firstRun(baseUrl()) : html`${tabs(counts, all, verdict)} ${search(verdict, name)} ${table(list.items, now, total, nextLink(list.next, verdict, name))}`}`;
-  return c.html(page({ title: 'Hosts', section: '/', now, body }));
+  return show(c, services, { title: 'Hosts', section: '/hosts', now, body });
 }
 
 function headline(counts: ReadonlyMap<string, number>, all: number): string {
@@ -51,13 +52,15 @@ function headline(counts: ReadonlyMap<string, number>, all: number): string {
 function tabs(counts: ReadonlyMap<string, number>, all: number, current: string | undefined): Html {
   const order = ['drifted', 'unsigned', 'unverifiable', 'silent', 'new', 'compliant'];
   return html`<nav class="tabs" aria-label="Verdict">
-    <a href="/" ${current === undefined && html` aria-current="page"`}>All <span class="count">${count(all)}</span></a>
-    ${order.map((word) => html`<a href="/?verdict=${word}" ${current === word && html` aria-current="page"`}>${verdictHtml(word)} <span class="count">${count(counts.get(word) ?? 0)}</span></a>`)}
+    <a href="/hosts" ${current === undefined && html` aria-current="page"`}
+      >All <span class="count">${count(all)}</span></a
+    >
+    ${order.map((word) => html`<a href="/hosts?verdict=${word}" ${current === word && html` aria-current="page"`}>${verdictHtml(word)} <span class="count">${count(counts.get(word) ?? 0)}</span></a>`)}
   </nav>`;
 }
 
 function search(verdict: string | undefined, name: string): Html {
-  return html`<form class="toolbar" role="search" aria-label="Hosts" method="get" action="/">
+  return html`<form class="toolbar" role="search" aria-label="Hosts" method="get" action="/hosts">
     ${verdict !== undefined && html`<input type="hidden" name="verdict" value="${verdict}" />`}
     <div class="query">
       <input
@@ -148,7 +151,7 @@ function nextLink(next: HostCursor | null, verdict: string | undefined, name: st
     ...(name === '' ? {} : { name }),
     after: `${next.rank}.${next.id}`,
   });
-  return html`<a class="link" href="/?${query.toString()}">Next ${PAGE}</a>`;
+  return html`<a class="link" href="/hosts?${query.toString()}">Next ${PAGE}</a>`;
 }
 
 function firstRun(baseUrl: string): Html {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import type { ByteString } from '#src/bytes.ts';
 import { printable, printableText } from '#src/terminal.ts';
+import { SYMBOLS } from './icons.ts';
 
 /** Markup that is safe to send: made by `html` alone. */
 export class Html {
@@ -61,31 +62,7 @@ function raw(text: string): Html {
   return new Html(text);
 }
 
-// The icons of the design, 16 by 16; a page carries those that it uses (design, section 11).
-const SYMBOLS: Readonly<Record<string, string>> = {
-  back: '<path d="M5.5 3 2.75 5.75 5.5 8.5M3 5.75h6.25a3.75 3.75 0 0 1 0 7.5H6"/>',
-  check: '<path d="m3 8.5 3.25 3.25L13 5"/>',
-  clock: '<circle cx="8" cy="8" r="5.75"/><path d="M8 4.75V8l2.25 1.5"/>',
-  folder: '<path d="M2.25 4a1 1 0 0 1 1-1h2.9l1.5 1.75h5.1a1 1 0 0 1 1 1v6.25a1 1 0 0 1-1 1h-9.5a1 1 0 0 1-1-1z"/>',
-  logo: '<rect width="20" height="20" rx="5" fill="currentColor"/><path d="M5.5 6.25h9M5.5 11.5l2.75 2.75 6.25-5" class="cut"/>',
-  right: '<path d="m6 3.5 4.5 4.5L6 12.5"/>',
-  's-critical':
-    '<path fill-rule="evenodd" d="M5.3 1.5h5.4l3.8 3.8v5.4l-3.8 3.8H5.3l-3.8-3.8V5.3zM7.1 4.25h1.8l-.25 4.9h-1.3zM8 10.1a1 1 0 1 0 0 2 1 1 0 0 0 0-2z"/>',
-  's-high': '<path d="M8.9 2.7a1 1 0 0 0-1.8 0L1.9 12.3a1 1 0 0 0 .9 1.45h10.4a1 1 0 0 0 .9-1.45z"/>',
-  's-medium': '<path d="m8 2.25 5.75 5.75L8 13.75 2.25 8z"/>',
-  's-low':
-    '<path fill-rule="evenodd" d="M8 3.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zm0 2a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5z"/>',
-  stop: '<circle cx="8" cy="8" r="5.75"/><path d="M8 5v3.5M8 11h.01"/>',
-  'v-compliant': '<circle cx="8" cy="8" r="6"/><path d="m5.25 8.25 2 2 3.5-4"/>',
-  'v-drifted': '<circle cx="8" cy="8" r="6"/><path d="M5.25 6.5h5.5M5.25 9.5h5.5M9.25 4.75l-2.5 6.5"/>',
-  'v-new': '<circle cx="8" cy="8" r="6"/><circle cx="8" cy="8" r="1.5" fill="currentColor"/>',
-  'v-silent': '<circle cx="8" cy="8" r="6" stroke-dasharray="2.1 2.61"/><path d="M5.75 8h4.5"/>',
-  'v-unsigned': '<circle cx="8" cy="6.25" r="4"/><path d="M5.75 9.75 5 14l3-1.5L11 14l-.75-4.25M2.5 2l11 10.5"/>',
-  'v-unverifiable':
-    '<circle cx="8" cy="8" r="6"/><path d="M6.25 6.5a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.85.6-.85 1.15M8 11.25h.01"/>',
-};
-
-/** An icon beside a word; never alone. */
+/** An icon beside a word; alone only where the control that it stands in has a name. */
 export function icon(name: string): Html {
   assert.ok(Object.hasOwn(SYMBOLS, name), `no icon ${name}`);
   return raw(`<svg class="icon" aria-hidden="true"><use href="#${name}"/></svg>`);
@@ -111,4 +88,16 @@ export function pathHtml(path: ByteString): Html {
 /** A digest by its first 12 characters; the whole in its title. */
 export function digestHtml(digest: string): Html {
   return html`<code class="digest" title="${digest}">${digest.replace(/^sha256:/, '').slice(0, 12)}</code>`;
+}
+
+/** A button that copies `text`; seen where a script runs, for nothing else can copy. `what` is its name: `Copy command`. */
+export function copyHtml(text: string, what: string): Html {
+  return html`<button class="copy over" type="button" hidden data-copy="${text}" title="${what}" aria-label="${what}">
+    ${icon('copy')}
+  </button>`;
+}
+
+/** A command to copy, on a well. */
+export function commandHtml(command: string): Html {
+  return html`<div class="cmd"><code>${command}</code>${copyHtml(command, 'Copy command')}</div>`;
 }

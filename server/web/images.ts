@@ -5,8 +5,8 @@ import type { BuildNotes } from '#server/jobs/builder.ts';
 import type { Image, ImageInList, Manifest, Reason } from '#server/store/records.ts';
 import type { ProvenanceFacts } from '#server/trust/provenance.ts';
 import { digestHtml, html, type Html } from './html.ts';
-import { missingPage, page } from './layout.ts';
-import type { WebServices } from './services.ts';
+import { missingPage, show } from './layout.ts';
+import type { Env, WebServices } from './services.ts';
 import { trustSheet } from './trust.ts';
 import { agoHtml, count, plural, timeHtml } from './words.ts';
 
@@ -14,19 +14,25 @@ const PAGE = 50;
 /** Notes of a build that a page shows; the API has all. */
 const NOTES_MAX = 100;
 
-export function imagePages(web: Hono, services: WebServices): void {
+export function imagePages(web: Hono<Env>, services: WebServices): void {
   web.get('/images', (c) => listPage(c, services));
   web.get('/images/:digest', (c) => imagePage(c, services));
   web.post('/sources', async (c) => {
     const form = await c.req.parseBody();
     const reference = typeof form['reference'] === 'string' ? form['reference'] : '';
-    await allowSource(reference, { plainHttp: false }, { actor: 'admin', at: services.clock() }, services);
+    await allowSource(
+      reference,
+      { plainHttp: false },
+      { actor: c.get('principal').id, at: services.clock() },
+      services,
+    );
     services.wake();
     return c.redirect('/images', 303);
   });
 }
 
-async function listPage(c: Context, { store, clock }: WebServices): Promise<Response> {
+async function listPage(c: Context<Env>, services: WebServices): Promise<Response> {
+  const { store, clock } = services;
   const now = clock();
   const [list, sources] = await Promise.all([
     store.read.images({}, { limit: PAGE, cursor: cursorOf(c.req.query('after')) }),
@@ -57,7 +63,7 @@ async function listPage(c: Context, { store, clock }: WebServices): Promise<Resp
         </section>
       </aside>
     </div>`;
-  return c.html(page({ title: 'Images', section: '/images', now, body }));
+  return show(c, services, { title: 'Images', section: '/images', now, body });
 }
 
 function allowForm(): Html {
@@ -125,10 +131,10 @@ function stateHtml({ state, reasons }: Pick<Image, 'state' | 'reasons'>): Html {
     : html`${state}`;
 }
 
-async function imagePage(c: Context, services: WebServices): Promise<Response> {
+async function imagePage(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock } = services;
   const found = await store.images.find(c.req.param('digest')!);
-  if (found === undefined) return missingPage(c, clock());
+  if (found === undefined) return missingPage(c, services);
   const now = clock();
   const { image, via } = found;
   const [aliases, manifests, signed, { facts }] = await Promise.all([
@@ -179,7 +185,7 @@ async function imagePage(c: Context, services: WebServices): Promise<Response> {
         </section>
       </aside>
     </div>`;
-  return c.html(page({ title: 'Image', section: '/images', now, body }));
+  return show(c, services, { title: 'Image', section: '/images', now, body });
 }
 
 function manifestsSheet(manifests: readonly Manifest[]): Html {

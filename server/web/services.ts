@@ -1,15 +1,20 @@
 /** What pages are given. */
 import type { Access } from '#server/access/admin.ts';
+import type { Principal } from '#server/access/principal.ts';
+import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 
-export type WebServices = Deps & {
-  readonly access: Access;
-  readonly basis: Basis;
-  readonly images: KnownImages;
-  readonly trust: KnownTrust;
-  readonly baseUrl: () => string;
-  readonly wake: () => void;
-};
+export type WebServices = Deps &
+  WaiverDeps & {
+    readonly access: Access;
+    readonly basis: Basis;
+    readonly images: KnownImages;
+    readonly trust: KnownTrust;
+    readonly baseUrl: () => string;
+  };
+
+/** Every page behind the sign-in knows who reads it. */
+export type Env = { Variables: { principal: Principal } };

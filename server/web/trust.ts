@@ -10,15 +10,16 @@ import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import type { AuthorityTold, PolicyTold, Proof } from '#server/trust/told.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
 import { html, type Html } from './html.ts';
-import { page } from './layout.ts';
-import type { WebServices } from './services.ts';
+import { show } from './layout.ts';
+import type { Env, WebServices } from './services.ts';
 import { agoHtml, plural, timeHtml, verdictHtml } from './words.ts';
 
 /** Places and signatures that the page lists; the API has all. */
 const ROWS_MAX = 40;
 
 /** `/trust`: image policies, trust roots with their age, and how much is denied. */
-export function trustPage(web: Hono, { store, clock, basis }: Pick<WebServices, 'store' | 'clock' | 'basis'>): void {
+export function trustPage(web: Hono<Env>, services: WebServices): void {
+  const { store, clock, basis } = services;
   web.get('/trust', async (c) => {
     const now = clock();
     await basis.renew();
@@ -45,7 +46,7 @@ export function trustPage(web: Hono, { store, clock, basis }: Pick<WebServices, 
           </section>`
         }
       </div>`;
-    return c.html(page({ title: 'Trust', section: '/trust', now, body }));
+    return show(c, services, { title: 'Trust', section: '/trust', now, body });
   });
 }
 

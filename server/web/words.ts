@@ -20,10 +20,16 @@ const GLYPHS: Readonly<Record<string, string>> = {
 };
 
 /** A verdict or an answer: glyph and word, colour last. `note` is what must stand with it, such as what was waived. */
-export function verdictHtml(word: string, note?: string): Html {
-  return html`<span class="verdict ${word}"
-    >${icon(GLYPHS[word] ?? 'v-unverifiable')}${word}${note !== undefined && html` <span class="quiet">${note}</span>`}</span
+export function verdictHtml(word: string, note?: string, badge = false): Html {
+  const shown = word.replace('-', ' ');
+  return html`<span class="verdict ${word}${badge && ' badge'}"
+    >${icon(GLYPHS[word] ?? 'v-unverifiable')}${badge ? capital(shown) : shown}${note !== undefined && html` <span class="quiet">${note}</span>`}</span
   >`;
+}
+
+/** The first letter large, as headings and labels have it. */
+export function capital(text: string): string {
+  return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
 /** What a standing's sentence says beside its verdict: `2 critical, 1 high` of `drifted (2 critical, 1 high)`. */
@@ -36,14 +42,22 @@ export function besideVerdict(sentence: string, verdict: string): string {
 const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
-export function severityHtml(severity: string): Html {
-  const known = severity === 'critical' || severity === 'high' || severity === 'medium' || severity === 'low';
-  return html`<span class="sev ${severity}">${known ? icon(`s-${severity}`) : ''}${severity}</span>`;
+/** Glyph and word of a severity. */
+export function severityHtml(severity: Severity): Html {
+  return html`<span class="sev ${severity}">${icon(`s-${severity}`)}${capital(severity)}</span>`;
+}
+
+/** The glyph where rows are narrow; its word for those who hear the page, and on hover. */
+export function severityGlyph(severity: Severity): Html {
+  return html`<span class="sev ${severity}" title="${severity}"
+    >${icon(`s-${severity}`)}<span class="sr">${capital(severity)}: </span></span
+  >`;
 }
 
 const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
 
-function dayOf(instant: Instant): string {
+/** `8 Dec 2026`, in UTC. */
+export function dayOf(instant: Instant): string {
   const date = new Date(instant);
   return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]} ${date.getUTCFullYear()}`;
 }
@@ -75,6 +89,21 @@ export function timeHtml(instant: Instant): Html {
   return html`<time datetime="${iso}">${dayOf(instant)}, ${iso.slice(11, 19)} UTC</time>`;
 }
 
+/** Day and minute, for what happened lately: `23 Nov, 22:14`; the whole in the title. */
+export function momentHtml(instant: Instant): Html {
+  const iso = formatInstant(instant);
+  const day = dayOf(instant).replace(/ [0-9]{4}$/, '');
+  return html`<time datetime="${iso}" title="${iso.slice(0, 19).replace('T', ' ')} UTC"
+    >${day}, ${iso.slice(11, 16)}</time
+  >`;
+}
+
+/** A day as evidence: absolute, with its time in the title. */
+export function dayHtml(instant: Instant): Html {
+  const iso = formatInstant(instant);
+  return html`<time datetime="${iso}" title="${iso.slice(0, 16).replace('T', ' ')} UTC">${dayOf(instant)}</time>`;
+}
+
 /** Numbers with commas. */
 export function count(value: number): string {
   return value.toLocaleString('en-US');
@@ -85,15 +114,24 @@ export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/** A count up to a cap: `12`, or `10,000+`. */
+export function bounded({ count: n, exact }: { readonly count: number; readonly exact: boolean }): string {
+  return exact ? count(n) : `${count(n)}+`;
+}
+
+/** `a, b and c`. */
+export function listed(words: readonly string[]): string {
+  return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} and ${words.at(-1)}`;
+}
+
 /** Open findings by severity, worst first; an en dash where there are none. `open` is indexed by severity, 0 to 4. */
 export function severitiesHtml(open: readonly number[]): Html {
   const some = [...SEVERITIES].reverse().filter((severity) => (open[SEVERITIES.indexOf(severity)] ?? 0) > 0);
   if (some.length === 0) return html`<span class="quiet">–</span>`;
   return html`${some.map((severity) => {
     const n = open[SEVERITIES.indexOf(severity)]!;
-    const glyph = severity === 'info' ? '' : icon(`s-${severity}`);
     return html`<span class="sev ${severity}" title="${n} ${severity}"
-      >${glyph}<span class="sr">${severity} </span>${n}</span
+      >${icon(`s-${severity}`)}<span class="sr">${severity} </span>${n}</span
     > `;
   })}`;
 }

@@ -1,0 +1,36 @@
+/** The icons of the design, 16 by 16 (design, section 11): shapes as SVG; a page carries those that it uses. Severities are filled, because they rank. */
+export const SYMBOLS: Readonly<Record<string, string>> = {
+  back: '<path d="M5.5 3 2.75 5.75 5.5 8.5M3 5.75h6.25a3.75 3.75 0 0 1 0 7.5H6"/>',
+  check: '<path d="m3 8.5 3.25 3.25L13 5"/>',
+  clock: '<circle cx="8" cy="8" r="5.75"/><path d="M8 4.75V8l2.25 1.5"/>',
+  copy: '<rect x="5.5" y="5.5" width="8" height="8" rx="1.75"/><path d="M10.5 3.25a1 1 0 0 0-1-.75H4A1.5 1.5 0 0 0 2.5 4v5.5a1 1 0 0 0 .75 1"/>',
+  down: '<path d="m3.5 6 4.5 4.5L12.5 6"/>',
+  file: '<path d="M4 2.25h5l3.25 3.25v8.25H4z"/><path d="M8.75 2.5v3.25H12"/>',
+  folder: '<path d="M2.25 4a1 1 0 0 1 1-1h2.9l1.5 1.75h5.1a1 1 0 0 1 1 1v6.25a1 1 0 0 1-1 1h-9.5a1 1 0 0 1-1-1z"/>',
+  get: '<path d="M8 2.5v8M4.75 7.5 8 10.75 11.25 7.5M3 13.5h10"/>',
+  image: '<path d="m8 2.25 5.75 3L8 8.25l-5.75-3z"/><path d="m2.25 8 5.75 3 5.75-3M2.25 10.75l5.75 3 5.75-3"/>',
+  logo: '<rect width="20" height="20" rx="5" fill="currentColor"/><path d="M5.5 6.25h9M5.5 11.5l2.75 2.75 6.25-5" class="cut"/>',
+  note: '<path d="M2.75 3.75a1 1 0 0 1 1-1h8.5a1 1 0 0 1 1 1v6a1 1 0 0 1-1 1H7.5L4.5 13.25v-2.5h-.75a1 1 0 0 1-1-1z"/>',
+  right: '<path d="m6 3.5 4.5 4.5L6 12.5"/>',
+  's-critical':
+    '<path fill-rule="evenodd" d="M5.3 1.5h5.4l3.8 3.8v5.4l-3.8 3.8H5.3l-3.8-3.8V5.3zM7.1 4.25h1.8l-.25 4.9h-1.3zM8 10.1a1 1 0 1 0 0 2 1 1 0 0 0 0-2z"/>',
+  's-high': '<path d="M8.9 2.7a1 1 0 0 0-1.8 0L1.9 12.3a1 1 0 0 0 .9 1.45h10.4a1 1 0 0 0 .9-1.45z"/>',
+  's-info': '<path d="M4 7h8v2H4z"/>',
+  's-low':
+    '<path fill-rule="evenodd" d="M8 3.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9zm0 2a2.5 2.5 0 1 0 0 5 2.5 2.5 0 0 0 0-5z"/>',
+  's-medium': '<path d="m8 2.25 5.75 5.75L8 13.75 2.25 8z"/>',
+  seal: '<circle cx="8" cy="6.25" r="4"/><path d="M5.75 9.75 5 14l3-1.5L11 14l-.75-4.25"/>',
+  search: '<circle cx="7" cy="7" r="4.25"/><path d="m10.25 10.25 3.25 3.25"/>',
+  sortd: '<path d="M8 3v10M4.5 9.5 8 13l3.5-3.5"/>',
+  stop: '<circle cx="8" cy="8" r="5.75"/><path d="M8 5v3.5M8 11h.01"/>',
+  term: '<path d="m3 4.5 3.5 3.5L3 11.5M8.5 12H13"/>',
+  user: '<circle cx="8" cy="5.5" r="2.5"/><path d="M3 13.25c.6-2.3 2.5-3.5 5-3.5s4.4 1.2 5 3.5"/>',
+  'v-compliant': '<circle cx="8" cy="8" r="6"/><path d="m5.25 8.25 2 2 3.5-4"/>',
+  'v-drifted': '<circle cx="8" cy="8" r="6"/><path d="M5.25 6.5h5.5M5.25 9.5h5.5M9.25 4.75l-2.5 6.5"/>',
+  'v-new': '<circle cx="8" cy="8" r="6"/><circle cx="8" cy="8" r="1.5" fill="currentColor"/>',
+  'v-silent': '<circle cx="8" cy="8" r="6" stroke-dasharray="2.1 2.61"/><path d="M5.75 8h4.5"/>',
+  'v-unsigned': '<circle cx="8" cy="6.25" r="4"/><path d="M5.75 9.75 5 14l3-1.5L11 14l-.75-4.25M2.5 2l11 10.5"/>',
+  'v-unverifiable':
+    '<circle cx="8" cy="8" r="6"/><path d="M6.25 6.5a1.8 1.8 0 1 1 2.6 1.6c-.6.3-.85.6-.85 1.15M8 11.25h.01"/>',
+  x: '<path d="m4.5 4.5 7 7m0-7-7 7"/>',
+};

@@ -1,0 +1,78 @@
+/** A finding as a person reads it: the path with its end kept, what changed in soft words, and the sentence of its own page. */
+import { describe } from '#src/finding/describe.ts';
+import { unvis, VisError } from '#src/manifest/vis.ts';
+import type { JudgementKind } from '#src/policy/judgement.ts';
+import type { FindingGroup } from '#server/store/records.ts';
+import { html, pathHtml, type Html } from '../html.ts';
+import { plural } from '../words.ts';
+
+export type What = Pick<FindingGroup, 'kind' | 'subject' | 'signature'>;
+
+const PATHS: ReadonlySet<string> = new Set(['drift', 'secret', 'hole', 'overlay', 'stale-config']);
+
+/** In one line, for titles. */
+export function textOf({ kind, subject, signature }: What): string {
+  return describe({ kind: kind as JudgementKind, subject, signature: String(signature) });
+}
+
+/** The path that a finding is about, as bytes; undefined for a finding about something else. */
+export function pathOf({ kind, subject }: Pick<What, 'kind' | 'subject'>): string | undefined {
+  if (!PATHS.has(kind) || !subject.startsWith('/')) return undefined;
+  try {
+    return unvis(subject);
+  } catch (error) {
+    if (error instanceof VisError) return undefined;
+    throw error;
+  }
+}
+
+/** What is said of the path, without it. The describer puts the path first, whichever it is. */
+function restOf(what: What): string {
+  return textOf({ ...what, subject: '/' })
+    .slice(1)
+    .replace(/^:? /, '');
+}
+
+/** In lists: path, then what changed. */
+export function whatHtml(what: What): Html {
+  const path = pathOf(what);
+  if (path === undefined) return html`${textOf(what)}`;
+  return html`${pathHtml(path)} <span class="soft">${restOf(what)}</span>`;
+}
+
+/** The sentence of its own page, with where it is. */
+export function sentenceOf(what: What, hosts: number): Html {
+  const on = hosts === 0 ? '' : ` on ${plural(hosts, 'host')}`;
+  const path = pathOf(what);
+  if (path === undefined) {
+    const text = textOf(what);
+    return html`${text.slice(0, 1).toUpperCase() + text.slice(1)}${on}`;
+  }
+  const name = pathHtml(path);
+  switch (what.kind) {
+    case 'secret':
+    case 'drift':
+      return html`${name} ${changed(String(what.signature))}${on}`;
+    case 'hole':
+      return html`${name} could not be judged${on}`;
+    case 'overlay':
+      return html`${name} ${restOf(what)}${on}`;
+    default:
+      return html`${name} keeps what an older image said${on}`;
+  }
+}
+
+function changed(signature: string): string {
+  const [change, ...fields] = signature.split(';');
+  if (change === 'added') return 'was added';
+  if (change === 'removed') return 'is gone';
+  if (change === 'differs') return 'is not what the image has';
+  const names = new Set(fields.map((field) => field.split('=', 1)[0]!));
+  if (names.has('type')) return 'was replaced by something else';
+  if (names.has('sha256') || names.has('differs')) return 'is another file than the image has';
+  if (names.has('link')) return 'points elsewhere';
+  if (names.has('mode')) return 'has another mode';
+  if (names.has('uid') || names.has('gid')) return 'belongs to somebody else';
+  if (names.has('capability')) return 'has other capabilities';
+  return 'is not as the image has it';
+}
