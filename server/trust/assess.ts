@@ -10,7 +10,7 @@ import type { DenyEntry } from '#src/trust/deny.ts';
 import { hostPolicy, type HostPolicy } from '#src/trust/hostpolicy.ts';
 import { isMaterial, type Failed, type Format, type Place, type SignedEntity } from '#src/trust/material.ts';
 import { verifySignature, type Verified } from '#src/trust/verify.ts';
-import { judgeImage } from '#src/trust/judge.ts';
+import { judgeImage, type ImageEvidence } from '#src/trust/judge.ts';
 import type { ImageJudgement } from '#src/trust/judgement.ts';
 import { blobKey, look, type LookPlace, type LookResult, type RegistryTerms } from './look.ts';
 import type { TrustSetup } from './setup.ts';
@@ -166,14 +166,15 @@ function hostsSay(
   );
 }
 
-/** Places whose silence may hide a signature. */
-export function unreadOf(
-  looked: readonly Looked[],
-  complete: boolean,
-): { where: string; reason: string | undefined }[] {
-  const silent = looked.filter(({ outcome }) => outcome === 'unreadable');
-  if (silent.length > 0 || complete)
-    return silent.map(({ where, code, reason }) => ({ where, reason: `${code}: ${reason}` }));
+/** Places that may hold a signature nobody saw: those that are silent, and those with more than is looked at. */
+export function unreadOf(looked: readonly Looked[], complete: boolean): ImageEvidence['unread'][number][] {
+  const unseen = looked.filter(({ outcome }) => outcome === 'unreadable' || outcome === 'too-many');
+  if (unseen.length > 0 || complete)
+    return unseen.map(({ where, outcome, code, reason }) => ({
+      where,
+      reason: `${code}: ${reason}`,
+      ...(outcome === 'too-many' ? { cut: true } : {}),
+    }));
   return [{ where: 'its registry', reason: 'not asked yet since the image policy changed' }];
 }
 

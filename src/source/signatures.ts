@@ -152,16 +152,21 @@ class Search {
   async #referrers(source: SignatureSource, of: Digest): Promise<boolean> {
     let any = false;
     const where = `${source.name}: referrers of ${of}`;
-    await this.#place(where, of, async () => {
-      const { supported, listed, attached, complete } = await source.referrers(of);
-      if (!supported) return 'not-supported';
-      const by = source.kind === 'layout' ? 'layout' : 'referrer';
-      let count = await this.#open(source, listed, of, by, undefined);
-      for (const { digest } of attached) count += await this.#attached(source, digest, of);
-      any = count > 0;
-      if (!complete) throw tooMany(`${where}: more than are looked at, or a list without an end`);
-      return count;
-    });
+    await this.#place(
+      where,
+      of,
+      async () => {
+        const { supported, listed, attached, complete } = await source.referrers(of);
+        if (!supported) return 'not-supported';
+        const by = source.kind === 'layout' ? 'layout' : 'referrer';
+        let count = await this.#open(source, listed, of, by, undefined);
+        for (const { digest } of attached) count += await this.#attached(source, digest, of);
+        any = count > 0;
+        if (!complete) throw tooMany(`${where}: more than are looked at, or a list without an end`);
+        return count;
+      },
+      true,
+    );
     return any;
   }
 
@@ -177,8 +182,16 @@ class Search {
     });
   }
 
-  /** Runs what asks one place, and writes down what came of it. */
-  async #place(where: string, of: Digest, ask: () => Promise<number | 'not-supported'>): Promise<void> {
+  /**
+   * Runs what asks one place, and writes down what came of it. `isOwnList`: a list that the registry or layout itself keeps; what whoever
+   * may push has garbled is an answer, a list that cannot be read is none.
+   */
+  async #place(
+    where: string,
+    of: Digest,
+    ask: () => Promise<number | 'not-supported'>,
+    isOwnList = false,
+  ): Promise<void> {
     const before = this.found.length;
     const note = (outcome: Looked['outcome'], code?: string, reason?: string) =>
       this.looked.push({ where, of, outcome, count: this.found.length - before, code, reason });
@@ -190,7 +203,7 @@ class Search {
       if (error.code === 'SOURCE_ABORTED') throw error;
       if (error.code === 'SOURCE_NOT_FOUND') note('nothing');
       else if (error.code === 'TOO_MANY') note('too-many', error.code, error.message);
-      else note(isAnswer(error) ? 'malformed' : 'unreadable', error.code, error.message);
+      else note(isAnswer(error) && !isOwnList ? 'malformed' : 'unreadable', error.code, error.message);
     }
   }
 

@@ -31,8 +31,8 @@ import { verifySignature, type Verified } from './verify.ts';
 export type ImageEvidence = {
   readonly image: ImageTarget;
   readonly entities: readonly SignedEntity[];
-  /** Places that did not answer: what is missing may be there. */
-  readonly unread: readonly { readonly where: string; readonly reason: string | undefined }[];
+  /** Places that did not answer, or (`cut`) hold more than is looked at: what is missing may be there. */
+  readonly unread: readonly { readonly where: string; readonly reason: string | undefined; readonly cut?: boolean }[];
 };
 
 export type ImageTerms = {
@@ -243,10 +243,11 @@ class Court {
             reason: `no ${asked}${failures.length === 0 ? '' : `; found ${furthest(failures).reason}`}`,
           }
         : furthest(relevant);
-    const [unread] = this.#evidence.unread;
+    const [unread] = this.#evidence.unread.toSorted((a, b) => Number(a.cut ?? false) - Number(b.cut ?? false));
     if (unread !== undefined) {
-      const text = `${unread.where} did not answer${unread.reason === undefined ? '' : ` (${unread.reason})`}; elsewhere: ${reason.reason}`;
-      return { state: 'unverifiable', code: 'NOT_READ', reason: text, held };
+      const { where, reason: why, cut = false } = unread;
+      const text = `${where} ${cut ? 'was not looked through' : 'did not answer'}${why === undefined ? '' : ` (${why})`}; elsewhere: ${reason.reason}`;
+      return { state: 'unverifiable', code: cut ? 'TOO_MANY' : 'NOT_READ', reason: text, held };
     }
     // Only where all are: what somebody added must not turn a refusal into "could not tell".
     const isUnreadable = relevant.length > 0 && relevant.every(({ code }) => UNREADABLE.has(code));

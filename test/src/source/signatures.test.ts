@@ -211,6 +211,18 @@ test('a thousand signatures in one manifest: the newest are looked at, and the r
   assert.deepEqual(outcomes(found)[0], 'too-many');
 });
 
+test('a list of its own that a place cannot show is no empty list', async () => {
+  await using registry = await registryWithApi(new Store());
+  registry.hooks.unshift(({ path }, answer) => {
+    if (!path.includes('/referrers/')) return false;
+    answer.writeHead(200, { 'content-type': OCI_INDEX }).end('<html>please log in</html>');
+    return true;
+  });
+  const found = await findSignatures({ image: IMAGE, repositories: [registryOf(registry)] });
+  assert.equal(found.complete, false);
+  assert.equal(outcomes(found)[2], 'unreadable');
+});
+
 test('what is too large is refused before it is read', async () => {
   const store = new Store();
   store.tags[tagOf('.sig')] = store.manifest([

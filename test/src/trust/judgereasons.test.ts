@@ -106,6 +106,19 @@ for (const [name, image, key, state, code] of [
     assert.deepEqual([judged.state, judged.code], [state, code]);
   });
 
+const CUT = [{ where: 'docker://ghcr.io/acme/os: referrers', reason: 'TOO_MANY: more than are looked at', cut: true }];
+for (const [name, image, key, unread, state, code] of [
+  ['none among those looked at', 'n-unsigned', KEY, CUT, 'unverifiable', 'TOO_MANY'],
+  ['by another among those looked at', SIGNED, OTHER, CUT, 'unverifiable', 'TOO_MANY'],
+  ['and the signature among those looked at', SIGNED, KEY, CUT, 'trusted', undefined],
+  ['and another place that does not answer', 'n-unsigned', KEY, [...CUT, ...UNREAD], 'unverifiable', 'NOT_READ'],
+] as const)
+  test(`a place with more than is looked at, ${name}: ${state}`, async () => {
+    const evidence = await evidenceOf(caseOf(image), { unread });
+    const judged = judgeImage(evidence, terms(read(policy('a', byKey(key)))));
+    assert.deepEqual([judged.state, judged.code], [state, code]);
+  });
+
 test('signatures nobody here can read do not turn a refusal into "could not tell"', async () => {
   const evidence = await evidenceOf(caseOf('v-legacy-good-among-bad'));
   const outcome = (code: 'TOO_MANY' | 'WRONG_KEY') => ({ kind: 'failed', code, message: code }) as const;
