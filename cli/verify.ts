@@ -14,7 +14,7 @@ import { HASH_ALGORITHMS, type Authority } from '#src/trust/requirement.ts';
 import { readTrustRoot, type TrustRoot } from '#src/trust/trustroot.ts';
 import { parseMirrors, parseSignatureRepositories } from '#server/mirrors.ts';
 import { openSource } from '#server/sources.ts';
-import { assess, byLooking, type Assessed } from '#server/trust/assess.ts';
+import { assess, byLooking, type Assessed, type Subject } from '#server/trust/assess.ts';
 import type { LookResult, RegistryTerms } from '#server/trust/look.ts';
 import { placesOf } from '#server/trust/places.ts';
 import { recordCase, type RecordedCase } from '#server/trust/recorded.ts';
@@ -190,8 +190,9 @@ export async function seek(
     [{ pattern, options: { plainHttp }, createdAt: 0, createdBy: '' }],
     setup,
     signatureRepositories,
+    as === undefined ? undefined : [as],
   );
-  const references = as === undefined ? own.references : [as];
+  const { references } = own;
   // Who types a registry's name vouches for where it lies.
   const places = own.places.map((place) => ({ ...place, reach: 'any' as const }));
   const now = Date.now();
@@ -209,9 +210,19 @@ export async function seek(
     },
     { setup, deny, now, terms },
     new AbortController().signal,
-    async (...asked) => (found = await byLooking(...asked)),
+    async (...asked) => (found = orNowhere(await byLooking(...asked), asked[0])),
   );
   return { assessed, recorded: { image: digest, recordedAt: now, references, places, found: found! } };
+}
+
+/** An image that is in none of its places, with nothing that signs it: a name misspelt, and not the absence of a signature. */
+function orNowhere(result: LookResult | undefined, { image: digest, places }: Subject): LookResult | undefined {
+  if (result === undefined || !result.complete || result.manifest !== undefined || result.found.length > 0)
+    return result;
+  const where = places?.find(({ own }) => own)?.pattern ?? 'its place';
+  const reason = `no image ${digest} there`;
+  const nowhere = { where, of: digest, outcome: 'unreadable', count: 0, code: 'SOURCE_NOT_FOUND', reason } as const;
+  return { ...result, looked: [nowhere, ...result.looked], complete: false };
 }
 
 /** What a tag stands for now; from here on the digest decides. */
@@ -332,12 +343,13 @@ function documentOf({ image: digest, state, told, complete }: Assessed): object 
     hostPolicyReadable: told.hostPolicy?.readable ?? false,
     hostPolicy: told.hostPolicy,
     checked: told.checked,
-    policies: told.policies.map(({ name, mode, state: result, code, reason }) => ({
+    policies: told.policies.map(({ name, mode, state: result, code, reason, authorities }) => ({
       name,
       mode,
       state: result,
       code,
       reason,
+      authorities: authorities.map(({ proofs: _proofs, ...authority }) => authority),
     })),
     warnings: told.warnings,
     looked: told.looked,
@@ -349,6 +361,9 @@ async function print({ image: digest, state, told }: Assessed, io: Io): Promise<
   const line = (text: string) => io.stdout.write(`${printableText(text)}\n`);
   await line(state === 'trusted' ? `trusted: ${digest}` : `${state}: ${told.why} [${told.code}]`);
   if (state === 'trusted') await line(`  by ${told.by}, as ${told.policy} demands`);
+  for (const policy of told.policies)
+    for (const { name, state: its, code, reason } of policy.authorities)
+      await line(`  ${policy.name}, authority ${name}: ${its}${code === null ? '' : `: ${reason} [${code}]`}`);
   for (const { where, format, outcome, code, reason } of told.checked)
     await line(`  ${where} (${format}): ${outcome}${code === null ? '' : `: ${reason} [${code}]`}`);
   for (const { where, outcome, reason } of told.looked)

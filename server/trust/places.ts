@@ -28,6 +28,8 @@ export function placesOf(
   sources: readonly Source[],
   setup: TrustSetup,
   signatureRepositories: readonly SignatureRepository[] = [],
+  /** Where somebody said under which names it is known, those and no others. */
+  knownAs?: readonly string[],
 ): Places {
   const allowed = sources.map(({ pattern, options }) => ({
     pattern,
@@ -44,7 +46,8 @@ export function placesOf(
   const own = asked.map((place) => ({ ...place, own: true }));
   const names = own.flatMap(({ pattern }) => nameOf(parse(pattern)) ?? []);
   // A layout on this server's disk has no name; hosts say under which one they pulled it.
-  const references = names.length > 0 ? names : [...claimed].flatMap((pattern) => nameOf(parse(pattern)) ?? []);
+  const references =
+    knownAs ?? (names.length > 0 ? names : [...claimed].flatMap((pattern) => nameOf(parse(pattern)) ?? []));
   const places: LookPlace[] = [...own];
   const insecure = new Set(
     allowed.filter(({ plainHttp }) => plainHttp).flatMap(({ pattern }) => hostOf(parse(pattern)) ?? []),

@@ -6,7 +6,7 @@ import { digestOf, type Digest } from '#src/digest.ts';
 import { nearest } from '#src/document/spelling.ts';
 import { DocumentError, readYamlDocuments, type Problem } from '#src/document/yaml.ts';
 import { DENY_ENTRIES_MAX, IMAGE_POLICIES_MAX } from '#src/limits.ts';
-import type { DemandedAttestation, PolicyAuthority, Unsupported } from './cipauthority.ts';
+import { PREDICATE_TYPES, type DemandedAttestation, type PolicyAuthority, type Unsupported } from './cipauthority.ts';
 import type { Lint } from './cipvalidate.ts';
 import { PUBLIC_GOOD, readClusterImagePolicy, type ClusterImagePolicy, type DocumentAt } from './clusterimagepolicy.ts';
 import type { DenyEntry } from './deny.ts';
@@ -120,7 +120,7 @@ export function parseImagePolicy(files: readonly PolicyFile[]): ImagePolicy {
   };
 }
 
-/** A policy of one authority over every image, as command lines spell it: all of `attestations`, or the signature where there are none. */
+/** A policy of one authority over every image, as command lines spell it: all of `attestations` (short names as cosign has them), or the signature where there are none. */
 export function policyOfAuthority(authority: Authority, attestations: readonly string[] = []): ImagePolicy {
   return {
     policies: [
@@ -136,7 +136,7 @@ export function policyOfAuthority(authority: Authority, attestations: readonly s
             signer: { kind: 'signer', authority },
             attestations: attestations.map((predicateType) => ({
               name: predicateType,
-              predicateType,
+              predicateType: PREDICATE_TYPES.get(predicateType) ?? predicateType,
               field: '',
               unsupported: undefined,
               condition: undefined,

@@ -111,6 +111,32 @@ test('an image policy says who must have signed; its name decides, its lints do 
   await assert.rejects(run(['verify', layout(SIGNED), '--policy', at]), { code: 'DOCUMENT_INVALID' });
 });
 
+test('each authority is told with its first reason, in text and in JSON', async (t) => {
+  const at = folder(t);
+  const keys = [pem('keys/other.pub'), pem('keys/p384.pub')].map((publicPem) => ({ publicPem }));
+  writeFileSync(join(at, 'policy.yaml'), keyPolicy('acme', '**', keys));
+  const args = ['verify', layout(SIGNED), '--policy', at];
+  const { exit, out } = await run(args);
+  assert.equal(exit, 1);
+  assert.equal(out.match(/^ {2}acme, authority \S+: failed: .+ \[WRONG_KEY\]$/gm)?.length, 2, out);
+  const [told] = JSON.parse((await run([...args, '--json'])).out).policies;
+  assert.deepEqual(
+    told.authorities.map(({ state, code }: { state: string; code: string }) => [state, code]),
+    [
+      ['failed', 'WRONG_KEY'],
+      ['failed', 'WRONG_KEY'],
+    ],
+  );
+});
+
+test('an attestation may be asked for by the short name that cosign has for its type', async () => {
+  const of = caseOf('v-bundle-attest-slsa1');
+  const args = ['verify', layout(of), '--key', join(vectors, of.check.key!), '--json', '--attestation'];
+  assert.equal((await run([...args, 'slsaprovenance1'])).exit, 0);
+  const other = await run([...args, 'slsaprovenance']);
+  assert.deepEqual([other.exit, JSON.parse(other.out).status], [1, 'unsigned']);
+});
+
 test('what is denied is rejected whoever signed it', async (t) => {
   const file = join(folder(t), 'deny.yaml');
   writeFileSync(file, `format: bootproof.images/1\ndeny:\n  - image: ${SIGNED.digest}\n    reason: Recalled.\n`);
@@ -125,6 +151,12 @@ test('what cannot be had or told is 2, never 1, and JSON says why', async () => 
   const key = ['--key', join(vectors, 'keys/p256.pub'), '--json'];
   const gone = await run(['verify', `oci:${join(vectors, 'nowhere')}:1`, ...key]);
   assert.deepEqual([gone.exit, JSON.parse(gone.out).code], [2, 'SOURCE_NOT_FOUND']);
+  const lost = await run(['verify', `oci:${join(vectors, 'nowhere')}@${SIGNED.digest}`, ...key]);
+  assert.deepEqual([lost.exit, JSON.parse(lost.out).status], [2, 'unverifiable'], 'a folder that is not there');
+  assert.match(JSON.parse(lost.out).reason, /SOURCE_NOT_FOUND/);
+  const other = caseOf('n-unsigned');
+  const misspelt = await run(['verify', `oci:${join(vectors, other.layout)}@${SIGNED.digest}`, ...key]);
+  assert.deepEqual([misspelt.exit, JSON.parse(misspelt.out).code], [2, 'NOT_READ'], 'an image that is not in it');
   const down = await run(['verify', `docker://127.0.0.1:1/team/os@${SIGNED.digest}`, ...key]);
   assert.equal(down.exit, 2);
   assert.equal(JSON.parse(down.out).status, 'unverifiable');
