@@ -46,7 +46,7 @@ export function partsOf(
       (about === 'group' ? group : host).push(whole);
     }
   }
-  if (scope !== null && scope !== undefined) host.push(anyOf(walked('host.host_group', engine), scope));
+  if (scope !== null && scope !== undefined) host.push(within(walked('host.host_group', engine), scope));
   return { severities, statuses, group, host };
 }
 
@@ -56,6 +56,17 @@ export function partsOf(
  */
 function walked(column: string, engine: EngineKind): RawBuilder<unknown> {
   return engine === 'sqlite' ? sql`+${sql.ref(column)}` : sql.ref(column);
+}
+
+/** Hosts of these groups and of those below them (src/finding/scope.ts). */
+function within(column: RawBuilder<unknown>, scope: readonly string[]): Condition {
+  if (scope.length === 0) return sql<boolean>`(1 = 0)`;
+  return some(
+    // `0` follows on `/`, so this is all that begins with the group and a slash.
+    scope.map(
+      (group) => sql<boolean>`(${column} = ${group} or (${column} > ${`${group}/`} and ${column} < ${`${group}0`}))`,
+    ),
+  );
 }
 
 /** Never null, so that `not` is its opposite. */

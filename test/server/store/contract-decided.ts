@@ -86,7 +86,7 @@ export function decided(suite: Suite): void {
     for (let n = 0; n < 6; n++) {
       const { id } = await admit(store, n);
       ids.push(id);
-      if (n % 2 === 0) await store.hosts.setGroup(id, 'lab', ADMIN);
+      if (n % 2 === 0) await store.hosts.setGroup(id, n === 0 ? 'lab/west' : 'lab', ADMIN);
       if (n % 3 === 0) await store.hosts.setLabels(id, { site: 'a' }, ADMIN);
       await commit(store, id, (host) => ({
         ...report(host, 'full', T0 + n * MINUTE),
@@ -138,8 +138,11 @@ export function decided(suite: Suite): void {
           assert.equal(sum, findings.length, text);
         }
       }
+      // A group below is within it, one that only begins alike is not.
+      const below = await store.read.countFindings({ ...filter, scope: ['la'] }, 1000);
+      assert.equal(below.count, 0, text);
       const scoped = await store.read.countFindings({ ...filter, scope: ['lab'] }, 1000);
-      const asked = await store.read.countFindings({ line: parseFilter(`${text} group:lab`), now }, 1000);
+      const asked = await store.read.countFindings({ line: parseFilter(`${text} group:lab,lab/west`), now }, 1000);
       assert.deepEqual(scoped, asked, `${text}: who sees the lab sees what a filter by it gives an admin`);
     }
     const parts = ['group:lab', '-group:lab'].map((text) =>
