@@ -61,6 +61,8 @@ function partsFor(
   };
 }
 
+type Narrowing = Pick<LineParts, 'group' | 'host'> & Partial<Pick<LineParts, 'namesHosts'>>;
+
 export const groupParts = (filter: GroupFilter, engine: EngineKind): LineParts =>
   partsFor(filter, engine, filter.tab === undefined ? undefined : [filter.tab]);
 export const findingParts = (filter: FindingFilter, engine: EngineKind): LineParts =>
@@ -69,7 +71,7 @@ export const findingParts = (filter: FindingFilter, engine: EngineKind): LinePar
 export function groupSelection(
   db: Db,
   filter: GroupFilter,
-  { group, host }: Pick<LineParts, 'group' | 'host'>,
+  { group, host, namesHosts = false }: Narrowing,
   { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
 ) {
   let query = plain(db).selectFrom('finding_group');
@@ -86,10 +88,12 @@ export function groupSelection(
   if (host.length === 0) return query;
   // A walk through what is resolved asks for resolved findings; every other one for present ones. Each has its index by group.
   const isOpen = sql.lit(status === 'resolved' ? 0 : 1);
+  const found = sql`from finding join host on host.id = finding.host_id join pulse on pulse.host_id = finding.host_id
+    where finding.is_open = ${isOpen} and ${sql.join([...host], sql` and `)}`;
   return query.where(
-    sql<boolean>`exists (select 1 from finding
-      join host on host.id = finding.host_id join pulse on pulse.host_id = finding.host_id
-      where finding.group_id = finding_group.id and finding.is_open = ${isOpen} and ${sql.join([...host], sql` and `)})`,
+    namesHosts
+      ? sql<boolean>`finding_group.id in (select finding.group_id ${found})`
+      : sql<boolean>`exists (select 1 ${found} and finding.group_id = finding_group.id)`,
   );
 }
 
@@ -99,7 +103,7 @@ export function groupPage(
   walk: Walk<GroupCursor>,
   sort: GroupCursor['sort'],
   limit: number,
-  parts: Pick<LineParts, 'group' | 'host'> = NOTHING_MORE,
+  parts: Narrowing = NOTHING_MORE,
 ) {
   const { severity, from } = walk;
   const query = groupSelection(db, filter, parts, walk)

@@ -22,6 +22,8 @@ export type LineParts = {
   readonly group: readonly Condition[];
   /** On tables `finding`, `host` and `pulse`. */
   readonly host: readonly Condition[];
+  /** Hosts are named, so they are few: what they have is looked up once. */
+  readonly namesHosts: boolean;
 };
 
 const STATUSES = ['open', 'acknowledged', 'waived', 'resolved'] as const satisfies readonly r.FindingStatus[];
@@ -47,7 +49,8 @@ export function partsOf(
     }
   }
   if (scope !== null && scope !== undefined) host.push(within(walked('host.host_group', engine), scope));
-  return { severities, statuses, group, host };
+  const namesHosts = line.some(({ field, negated }) => field === 'host' && !negated);
+  return { severities, statuses, group, host, namesHosts };
 }
 
 /**
