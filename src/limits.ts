@@ -513,3 +513,86 @@ export const FILTER_CHARS_MAX = 2000;
 /** Turns (openings and endings) of a finding within a day that make it flap, and how long that is said. */
 export const FLAPPING_TURNS = 4;
 export const FLAPPING_MS = 86_400_000;
+
+/** How long a browser stays signed in, ms: a working day; and how long without being used, so that an open screen at night is none. */
+export const SESSION_MS = 12 * 3_600_000;
+export const SESSION_IDLE_MS = 2 * 3_600_000;
+
+/** Sessions of one account at once: a person has some browsers; the oldest gives way. */
+export const SESSIONS_MAX = 20;
+
+/** How often the use of a session or token is written down, ms: reading pages must not be a write each. */
+export const USED_NOTED_MS = 60_000;
+
+/** How long a person has at the provider's pages, ms: a second factor that has to be fetched from a drawer. */
+export const SIGN_IN_MS = 10 * 60_000;
+
+/** Groups that a provider tells of a person, and characters of each; Entra ID sends 200 at most, and names none beyond. */
+export const CLAIMS_MAX = 500;
+export const CLAIM_CHARS_MAX = 256;
+
+/** How long an OpenID provider may take to answer, ms: a person waits. */
+export const OIDC_TIMEOUT_MS = 10_000;
+
+/** What an OpenID provider's document may hold, bytes: keys and metadata are some KB. */
+export const OIDC_BYTES_MAX = 2 ** 20;
+
+/** Life of an API token, ms: at most a year, so that a forgotten one ends. */
+export const API_TOKEN_MS = 90 * 86_400_000;
+export const API_TOKEN_MS_MAX = 366 * 86_400_000;
+
+/**
+ * Failures of one address, and of all together (IPv6 has too many addresses): at once, and each minute after. Sign-ins that failed go into
+ * the trail, which nobody should fill; a wrong bearer costs one read, and a program that was given a wrong one asks often.
+ */
+export const SIGN_INS_FAILED = { each: { burst: 10, perMinute: 5 }, all: { burst: 100, perMinute: 60 } } as const;
+export const TOKENS_FAILED = { each: { burst: 300, perMinute: 60 }, all: { burst: 3000, perMinute: 600 } } as const;
+
+/** Addresses whose failures are remembered; the one seen longest ago is forgotten. */
+export const FAILING_ADDRESSES_MAX = 10_000;
+
+/** How long a notice gathers what belongs to it, and how far updates of one topic stand apart, ms: Alertmanager's defaults, tried by many. */
+export const NOTICE_WAIT_MS = 30_000;
+export const NOTICE_INTERVAL_MS = 5 * 60_000;
+
+/** Storm guard: so much within this time is one message. Below the floor of hosts a share of them says nothing. */
+export const NOTICE_STORM_MS = 10 * 60_000;
+export const NOTICE_STORM_GROUPS = 500;
+export const NOTICE_STORM_SHARE = 0.05;
+export const NOTICE_STORM_HOSTS_MIN = 20;
+
+/** How long a new host is not told of, ms: it is being set up, and whoever does so sees it there. At most a week. */
+export const NOTICE_GRACE_MS = 3_600_000;
+export const NOTICE_GRACE_MS_MAX = 7 * 86_400_000;
+
+/** Hosts that one message names: 100,000 would be 20 MB; the link leads to the rest. */
+export const NOTICE_HOSTS_SHOWN = 100;
+
+/** Hosts in one row of the outbox. */
+export const NOTICE_HOST_ROWS_MAX = 500;
+
+/** Rows of the outbox read at once, and groups that a message about many names. */
+export const NOTICE_ROWS_AT_ONCE = 2000;
+export const NOTICE_GROUPS_SHOWN = 10;
+
+/** Channels: every change of state asks each of them. */
+export const CHANNELS_MAX = 50;
+
+/** Delays before attempts 2, 3 …, ms, as Standard Webhooks proposes them; then the message is dead, and a person may send it again. */
+export const NOTICE_RETRIES_MS = [
+  5_000, 300_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 50_400_000, 72_000_000, 86_400_000,
+] as const;
+
+/** How long a receiver may take to answer, and what of its answer is read. */
+export const NOTICE_TIMEOUT_MS = 10_000;
+export const NOTICE_ANSWER_BYTES_MAX = 4096;
+
+/** Messages that one run of a channel sends before others have their turn. */
+export const NOTICE_SENT_AT_ONCE = 50;
+
+/** One syslog message over UDP must fit a datagram (RFC 5426 3.2: at least 2048 are taken everywhere), over TCP a collector's buffer. */
+export const SYSLOG_DATAGRAM_BYTES = 2048;
+export const SYSLOG_BYTES_MAX = 65_536;
+
+/** How long deliveries are kept, ms: what came in, to look up; what did not, to send again. What was told stays as long as storms look back. */
+export const NOTICE_KEPT_MS = { told: 3_600_000, delivered: 30 * 86_400_000, dead: 90 * 86_400_000 } as const;

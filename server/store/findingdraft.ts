@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { FLAPPING_MS, FLAPPING_TURNS } from '#src/limits.ts';
 import type { Row, Tx } from './engine.ts';
+import type { Happening } from './outbox.ts';
 import type * as r from './records.ts';
 import type { Disposed, HostWrite } from './store.ts';
 import type { EpisodeRow, FindingGroupRow, FindingRow, GroupChangeRow, GroupCountRow } from './tables.ts';
@@ -96,6 +97,7 @@ export class FindingDraft {
   readonly #groups = new Map<string, GroupDraft>();
   readonly #episodes = new Map<string, EpisodeRow>();
   readonly #moves = new Map<string, GroupChangeRow>();
+  readonly #happened: (Extract<Happening, { kind: 'finding' }> & { readonly row: FindingRow })[] = [];
   readonly #closed = new Map<
     string,
     Row<'episode', 'host_id' | 'group_id' | 'n' | 'closed_at' | 'closed_seq' | 'reason'>
@@ -145,6 +147,7 @@ export class FindingDraft {
     Object.assign(row, next);
     known.changed = true;
     count(counters, row, 1);
+    if (to.kind === 'none' && to.why !== null) this.#happen(item, row, 'returned', to.why.how);
     delta[COUNTER[row.disposition as 0 | 1 | 2]]++;
     return { result: 'changed', before };
   }
@@ -159,6 +162,23 @@ export class FindingDraft {
     const key = `${row.group_id} ${at} ${kind}`;
     const move = this.#moves.get(key) ?? { group_id: row.group_id, at, kind, hosts: 0 };
     this.#moves.set(key, { ...move, hosts: move.hosts + 1 });
+  }
+
+  #happen(
+    item: HostWrite,
+    row: FindingRow,
+    transition: Extract<Happening, { kind: 'finding' }>['transition'],
+    why: string | null,
+  ): void {
+    const { host_id: hostId, group_id: groupId, sev: severity, episode } = row;
+    const heldUntil = flappingUntil(turnsOf(row.turns));
+    const at = item.at;
+    this.#happened.push({ kind: 'finding', transition, hostId, groupId, severity, episode, at, why, heldUntil, row });
+  }
+
+  /** What happened, for the outbox. What a waiver covered from the first, or when it ended, is no news to anybody. */
+  happened(): readonly Happening[] {
+    return this.#happened.filter(({ transition, row }) => transition === 'resolved' || row.disposition !== 2);
   }
 
   #present(
@@ -199,6 +219,7 @@ export class FindingDraft {
       detail: JSON.stringify(change.detail ?? null),
     };
     this.#turn(item, row, known === undefined ? 'opened' : 'reopened');
+    this.#happen(item, row, known === undefined ? 'new' : 'regressed', null);
     this.#findings.set(key, { row, changed: true });
     this.#episodes.set(`${key} ${row.episode}`, {
       host_id: item.hostId,
@@ -237,9 +258,11 @@ export class FindingDraft {
     const { count: delta } = this.#group(change.groupId);
     delta[COUNTER[row.disposition as 0 | 1 | 2]]--;
     if (row.episode > 1) delta.reopened--;
+    const wasWaived = row.disposition === 2;
     // The waiver's name stays: which exception it had when it ended is history worth having.
     Object.assign(row, { is_open: 0, disposition: 0, resolved_at: item.at, until: null, ack: null, returned: null });
     this.#turn(item, row, 'resolved');
+    if (!wasWaived) this.#happen(item, row, 'resolved', change.reason);
     known.changed = true;
     changed.resolved.push(change.groupId);
     const end = { closed_at: item.at, closed_seq: seq, reason: change.reason };

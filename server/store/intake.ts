@@ -13,6 +13,7 @@ import { chainRow, freshnessRow, lastRow, PULSE_COLUMNS, standingRow, type Pulse
 import { enqueue } from './jobs.ts';
 import { writeLineages } from './policies.ts';
 import type { Lineage } from './policyrecords.ts';
+import { writeOutbox, type Happening } from './outbox.ts';
 import type * as r from './records.ts';
 import type { Disposed, HostWrite, IntakeResult } from './store.ts';
 import type { ReportRow, VerdictChangeRow } from './tables.ts';
@@ -65,6 +66,9 @@ type HostDraft = {
 
 const DAY = 86_400_000;
 const day = (at: number) => Math.floor(at / DAY);
+/** As it is told: silence that the job noted stands before every verdict but `new`. */
+const toldVerdict = ({ verdict, silence_noted }: Pick<Pulse, 'verdict' | 'silence_noted'>): string =>
+  verdict !== 'new' && silence_noted === 1 ? 'silent' : verdict;
 const byKey = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
 const judges = (item: HostWrite) =>
@@ -137,6 +141,7 @@ class Intake {
   readonly #verdicts: VerdictChangeRow[] = [];
   readonly #lineages: { readonly hostId: string; readonly lineage: Lineage }[] = [];
   readonly #jobs: r.NewJob[] = [];
+  readonly #happened: Happening[] = [];
   readonly #audits: { by: r.Act; entry: Entry }[] = [];
 
   constructor(tx: Tx) {
@@ -208,6 +213,7 @@ class Intake {
     if (pulse.revision !== item.expectRevision || !this.#fits(draft, item)) return { kind: 'conflict' };
     if (item.waiverStamp !== undefined && item.waiverStamp !== this.#waiverStamp) return { kind: 'conflict' };
     draft.touched = true;
+    const before = toldVerdict(pulse);
     pulse.revision++;
     if (item.report !== undefined) this.#keep(draft, item.report);
     if (item.chain !== undefined) Object.assign(pulse, chainRow(item.chain));
@@ -216,7 +222,14 @@ class Intake {
     const changed = judges(item) ? this.#judge(draft, item) : NOTHING;
     if (item.lineage !== undefined) this.#lineages.push({ hostId: item.hostId, lineage: item.lineage });
     if (item.jobs !== undefined) this.#jobs.push(...item.jobs);
+    this.#noteVerdict(item, before, toldVerdict(pulse));
     return { kind: 'committed', revision: pulse.revision, ...changed };
+  }
+
+  /** A first verdict that is good is what everybody expects, and no news. */
+  #noteVerdict({ hostId, at }: HostWrite, from: string, to: string): void {
+    if (from === to || (from === 'new' && to === 'compliant')) return;
+    this.#happened.push({ kind: 'verdict', hostId, from, to, at });
   }
 
   /** A number is taken once, whatever the revision says: two rows under one key would fail the whole group. */
@@ -348,7 +361,9 @@ class Intake {
     );
     await this.#findings.write(this.#tx);
     await writeLineages(this.#tx, this.#lineages);
-    await enqueue(this.#tx, this.#jobs);
+    // Once all stands that it reads; its jobs with the others, in the order of their keys.
+    const telling = await writeOutbox(this.#tx, [...this.#findings.happened(), ...this.#happened]);
+    await enqueue(this.#tx, [...this.#jobs, ...telling]);
     for (const { by, entry } of this.#audits) await writeAudit(this.#tx, by, entry);
   }
 

@@ -6,6 +6,7 @@ import { schema0002 } from './migrations/0002.ts';
 import { schema0003 } from './migrations/0003.ts';
 import { schema0004 } from './migrations/0004.ts';
 import { schema0005 } from './migrations/0005.ts';
+import { schema0006 } from './migrations/0006.ts';
 import { StoreError } from './store.ts';
 
 /** By version, from 1: what has landed never changes. */
@@ -15,6 +16,7 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0003,
   schema0004,
   schema0005,
+  schema0006,
 ];
 
 /** The schema that this build reads and writes. */

@@ -11,6 +11,7 @@ import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
 import { jobsOn } from './jobs.ts';
 import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
+import { noticesOn } from './notices.ts';
 import { openPostgres } from './postgres.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
@@ -47,6 +48,7 @@ export function storeOn(engine: Engine): Store {
     jobs: jobsOn(engine),
     audit: auditOn(engine),
     access: accessOn(engine),
+    notices: noticesOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
     ping: () =>

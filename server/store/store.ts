@@ -27,6 +27,7 @@ import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
 import type { AccessStore } from './accessrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
+import type { Notices } from './noticerecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
 import type * as t from './trustrecords.ts';
@@ -69,6 +70,7 @@ export interface Store {
   readonly jobs: Jobs;
   readonly audit: Audit;
   readonly access: AccessStore;
+  readonly notices: Notices;
   readonly read: Reads;
   /**
    * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts
@@ -343,9 +345,9 @@ export interface Jobs {
 /** The trail of what people and jobs did; every deciding method writes it itself, this is for acts that change no row. */
 export interface Audit {
   append(by: r.Act, entry: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>): Promise<void>;
-  /** Newest first. */
+  /** Newest first; from `since` on, and before `until`. */
   list(
-    filter: { readonly object?: string; readonly actor?: string },
+    filter: { readonly object?: string; readonly actor?: string; readonly since?: Instant; readonly until?: Instant },
     page: PageRequest<AuditCursor>,
   ): Promise<r.Page<r.AuditEntry, AuditCursor>>;
 }

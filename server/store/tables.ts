@@ -39,6 +39,9 @@ export type Tables = {
   role_binding: RoleBindingRow;
   session: SessionRow;
   api_token: ApiTokenRow;
+  channel: ChannelRow;
+  outbox: OutboxRow;
+  delivery: DeliveryRow;
 };
 export type TableName = keyof Tables;
 
@@ -441,4 +444,53 @@ export type ApiTokenRow = {
   expires_at: number;
   revoked_at: number | null;
   used_at: number | null;
+};
+
+export type ChannelRow = {
+  id: string;
+  name: string;
+  kind: string;
+  settings: string;
+  secret: string;
+  state: string;
+  revision: number;
+  created_at: number;
+  created_by: string;
+  disabled_at: number | null;
+  disabled_why: string | null;
+};
+
+export type OutboxRow = {
+  id: string;
+  at: number;
+  channel_id: string;
+  topic: string;
+  transition: string;
+  sev: number;
+  /** Not told before: the grace of a new host, the hold of what flaps. */
+  ready_at: number;
+  facts: string;
+  hosts: string;
+  /** Null until it was told. */
+  delivery_id: string | null;
+};
+
+export type DeliveryRow = {
+  id: string;
+  channel_id: string;
+  topic: string;
+  transition: string;
+  episode: number;
+  n: number;
+  sev: number;
+  created_at: number;
+  notice: string;
+  hosts: number;
+  ended: number;
+  state: string;
+  attempts: number;
+  next_at: number | null;
+  done_at: number | null;
+  status: number | null;
+  error: string | null;
 };

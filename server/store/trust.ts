@@ -4,6 +4,8 @@ import type { Digest } from '#src/digest.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
+import { writeOutbox, type Happening } from './outbox.ts';
+import type * as r from './records.ts';
 import type { Denials, Trust } from './store.ts';
 import type { DeniedRow, ImageTrustRow } from './tables.ts';
 import type * as t from './trustrecords.ts';
@@ -55,6 +57,17 @@ async function renewVersion({ db }: Tx): Promise<void> {
     .values({ key: VERSION, value: textOf(randomUUID()) })
     .onConflict((conflict) => conflict.column('key').doUpdateSet({ value: (eb) => eb.ref('excluded.value') }))
     .execute();
+}
+
+/** An image that is trusted when it is first looked at is what everybody expects, and no news. */
+function happeningOf(
+  { image, state }: t.ImageTrust,
+  { at }: Pick<r.Act, 'at'>,
+  { action, before, after }: Pick<r.AuditEntry, 'action' | 'before' | 'after'>,
+): Happening[] {
+  if (action === 'trust.change' && before === null && state === 'trusted') return [];
+  const severity = action === 'signature-returned' || (action === 'trust.change' && state === 'trusted') ? 0 : 3;
+  return [{ kind: 'image', image, transition: action, severity, at, facts: { state, before, after } }];
 }
 
 export function trustOn(engine: Engine): Trust {
@@ -118,6 +131,8 @@ export function trustOn(engine: Engine): Trust {
           if (done.numUpdatedRows === 0n) return undefined;
         }
         for (const event of events) await writeAudit(tx, by, event);
+        const happened = events.flatMap((event) => happeningOf(next, by, event));
+        await enqueue(tx, await writeOutbox(tx, happened));
         await renewVersion(tx);
         return revision;
       }),
