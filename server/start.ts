@@ -15,7 +15,14 @@ import { allowSource, sourcePattern } from '#server/decisions/sources.ts';
 import { Answers } from '#server/ingest/answers.ts';
 import { Batch } from '#server/ingest/batch.ts';
 import { Enrolments } from '#server/ingest/enrol.ts';
-import { Examiner, LocalLooker, type Looker, type LookerDeps, type Lookups } from '#server/ingest/examiner.ts';
+import {
+  recordOf,
+  Examiner,
+  LocalLooker,
+  type Looker,
+  type LookerDeps,
+  type Lookups,
+} from '#server/ingest/examiner.ts';
 import { HostReads } from '#server/ingest/hostreads.ts';
 import { JudgePool } from '#server/ingest/judgepool.ts';
 import { KnownImages } from '#server/ingest/known.ts';
@@ -171,7 +178,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const lookups: Lookups = {
       admit: async (id) => {
         const host = await hosts.get(id);
-        return { host, wait: host === undefined ? 0 : Math.max(shares.wait(id, clock()), bytes.wait(id, clock())) };
+        const now = clock();
+        return host === undefined
+          ? { record: undefined, wait: 0 }
+          : { record: recordOf(host), wait: Math.max(shares.wait(id, now), bytes.wait(id, now)) };
       },
       provenances: trust,
       tag: (claim) => tagOf(claim, clock(), deps),

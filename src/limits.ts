@@ -203,6 +203,9 @@ export const HEADER_BYTES_MAX = 16 * 1024;
 export const RETRY_LEAST_SECONDS = 5;
 export const RETRY_MOST_SECONDS = 60;
 
+/** The longest that reports wait for others after a commit that wrote findings, ms: as long as it took, and no longer than a host notices. */
+export const INTAKE_GATHER_MS = 50;
+
 /** Reports under way at once in a server process: some seconds of work; beyond, 503 tells hosts to come back. */
 export const INTAKE_PENDING_MAX = 4096;
 
@@ -215,8 +218,9 @@ export const SAME_BYTES_MAX = 8 * 1024;
 /** Threads that judge full reports: beyond, the one process that commits is what they wait for. */
 export const JUDGE_THREADS_MAX = 4;
 
-/** Full reports in one such thread at once: while one waits for the store or its commit, the next is read. Each may be 8 MiB, parsed some times that. */
-export const JUDGE_AT_ONCE = 4;
+/** Full reports in one such thread at once, and bytes of them: while a commit holds the event loop, it goes on with the next ones. Parsed they take some times as much. */
+export const JUDGE_AT_ONCE = 24;
+export const JUDGE_BYTES_MAX = 24 * 1024 * 1024;
 
 /** Full reports that wait for a thread; with the usual 100 lines of drift they are some seconds of work. */
 export const JUDGE_WAITING_MAX = 256;

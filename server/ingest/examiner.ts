@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto';
 import type { Policy } from '#src/policy/document.ts';
-import { checkReport, openReport, type Arrival, type Checked } from '#src/report/accept.ts';
+import { checkReport, openReport, type Arrival, type Checked, type HostRecord } from '#src/report/accept.ts';
 import type { Consistency } from '#src/report/contradict.ts';
 import type { Refused } from '#src/report/refusal.ts';
 import type { FullReport, Report } from '#src/report/report.ts';
@@ -118,8 +118,8 @@ export class Examiner {
 
 /** What is asked of the store and of trust while a report is looked at. Everything that passes is plain data. */
 export type Lookups = {
-  /** The host, and the seconds that it must wait because it sent more than its share. */
-  admit(id: string): Promise<{ readonly host: Host | undefined; readonly wait: number }>;
+  /** The host's record, and the seconds that it must wait because it sent more than its share. */
+  admit(id: string): Promise<{ readonly record: HostRecord | undefined; readonly wait: number }>;
   readonly provenances: Provenances;
   /** Where a tag leads that a host claims to follow; null where that is not known. */
   tag(claim: string): Promise<TagFacts | null>;
@@ -146,10 +146,11 @@ export class LocalLooker implements Looker {
     const { lookups, images, verify, ticketKeys } = this.#deps;
     const opened = openReport(bytes, sha256);
     if (opened.kind === 'refused') return { kind: 'refused', hostId: '', refused: opened };
-    const { host, wait } = await lookups.admit(opened.host);
+    const { record, wait } = await lookups.admit(opened.host);
     if (wait > 0) return { kind: 'limited', seconds: wait };
-    const checked = await checkReport(opened, host && recordOf(host), arrival, { verify, ticketKeys });
-    if (checked.kind === 'refused') return { kind: 'refused', hostId: host?.id ?? '', refused: checked };
+    const checked = await checkReport(opened, record, arrival, { verify, ticketKeys });
+    if (checked.kind === 'refused')
+      return { kind: 'refused', hostId: record === undefined ? '' : opened.host, refused: checked };
     const { report } = checked;
     const brief = { checked: { ...checked, report: withoutLists(report) }, manifest: 'none' } as const;
     if (report.kind === 'same')
@@ -195,7 +196,7 @@ export class LocalLooker implements Looker {
 }
 
 /** What checks 3 to 5 need of a host. */
-export function recordOf({ publicKey, state, freshness }: Host) {
+export function recordOf({ publicKey, state, freshness }: Host): HostRecord {
   return { publicKey: parsePublicKey(publicKey), state, intervalMs: freshness.interval };
 }
 

@@ -4,7 +4,7 @@
  * place: the more reports share one, the less each costs.
  */
 import { Worker } from 'node:worker_threads';
-import { JUDGE_AT_ONCE, JUDGE_HEAP_MB, JUDGE_WAITING_MAX } from '#src/limits.ts';
+import { JUDGE_AT_ONCE, JUDGE_BYTES_MAX, JUDGE_HEAP_MB, JUDGE_WAITING_MAX } from '#src/limits.ts';
 import type { Arrival } from '#src/report/accept.ts';
 import type { Log } from '#server/deps.ts';
 import type { PolicyDocumentText } from '#src/policy/documents.ts';
@@ -32,17 +32,23 @@ type Thread = {
   readonly worker: Worker;
   /** By session: the call that waits for its answer; undefined while none does. */
   readonly sessions: Map<number, Pending | undefined>;
+  /** Of the reports that it holds. */
+  bytes: number;
   gone: boolean;
 };
 
-type Place = { readonly thread: Thread; readonly session: number };
+type Place = { readonly thread: Thread; readonly session: number; readonly bytes: number };
 
 export class JudgePool implements Looker {
   readonly #deps: JudgePoolDeps;
   readonly #size: number;
   readonly #textBytes: number;
   readonly #threads: Thread[] = [];
-  readonly #row: { readonly resolve: (place: Place) => void; readonly reject: (error: unknown) => void }[] = [];
+  readonly #row: {
+    readonly bytes: number;
+    readonly resolve: (place: Place) => void;
+    readonly reject: (error: unknown) => void;
+  }[] = [];
   #sessions = 0;
   #closed = false;
   /** Why a lookup failed: what its askers are told. */
@@ -55,7 +61,7 @@ export class JudgePool implements Looker {
   }
 
   async open(bytes: Uint8Array, arrival: Arrival): Promise<Opened<Held>> {
-    const place = await this.#place(false);
+    const place = await this.#place(bytes.length, false);
     try {
       const answer = await this.#call(place, { kind: 'open', session: place.session, bytes, arrival });
       const { value } = answer as Extract<FromThread, { kind: 'opened' }>;
@@ -69,7 +75,7 @@ export class JudgePool implements Looker {
   }
 
   async reopen(envelope: Uint8Array, patient: boolean): Promise<Held | undefined> {
-    const place = await this.#place(patient);
+    const place = await this.#place(envelope.length, patient);
     try {
       const answer = await this.#call(place, { kind: 'reopen', session: place.session, bytes: envelope });
       if ((answer as Extract<FromThread, { kind: 'reopened' }>).held) return this.#held(place);
@@ -102,31 +108,35 @@ export class JudgePool implements Looker {
     };
   }
 
-  /** A place in the thread that has most room, or the next one that is left. */
-  #place(patient: boolean): Promise<Place> {
+  /** A place in the thread that has most room, or the next one that is left; in the order of coming. */
+  #place(bytes: number, patient: boolean): Promise<Place> {
     if (this.#closed) return Promise.reject(overloaded('the server is stopping'));
-    const free = this.#freest();
-    if (free !== undefined) return Promise.resolve(this.#enter(free));
+    const free = this.#row.length === 0 ? this.#freest(bytes) : undefined;
+    if (free !== undefined) return Promise.resolve(this.#enter(free, bytes));
     if (!patient && this.#row.length >= JUDGE_WAITING_MAX)
       return Promise.reject(overloaded('too many full reports are waiting to be judged; send it again'));
-    return new Promise((resolve, reject) => this.#row.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.#row.push({ bytes, resolve, reject }));
   }
 
-  #freest(): Thread | undefined {
-    const [least] = this.#threads.toSorted((a, b) => a.sessions.size - b.sessions.size);
+  #freest(bytes: number): Thread | undefined {
+    const [least] = this.#threads.toSorted((a, b) => a.sessions.size - b.sessions.size || a.bytes - b.bytes);
     // Started when there is work for it: a server that only hears `same` needs none.
     if (this.#threads.length < this.#size && (least === undefined || least.sessions.size > 0)) return this.#start();
-    return least !== undefined && least.sessions.size < JUDGE_AT_ONCE ? least : undefined;
+    if (least === undefined || least.sessions.size >= JUDGE_AT_ONCE) return undefined;
+    // One is taken whatever its size.
+    return least.sessions.size === 0 || least.bytes + bytes <= JUDGE_BYTES_MAX ? least : undefined;
   }
 
-  #enter(thread: Thread): Place {
+  #enter(thread: Thread, bytes: number): Place {
     const session = ++this.#sessions;
     thread.sessions.set(session, undefined);
-    return { thread, session };
+    thread.bytes += bytes;
+    return { thread, session, bytes };
   }
 
-  #leave({ thread, session }: Place): void {
+  #leave({ thread, session, bytes }: Place): void {
     if (!thread.sessions.delete(session)) return;
+    thread.bytes -= bytes;
     if (!thread.gone) this.#say(thread, { kind: 'close', session });
     this.#admit();
   }
@@ -134,9 +144,10 @@ export class JudgePool implements Looker {
   /** Whoever waits longest takes what is free. */
   #admit(): void {
     while (this.#row.length > 0 && !this.#closed) {
-      const free = this.#freest();
+      const { bytes } = this.#row[0]!;
+      const free = this.#freest(bytes);
       if (free === undefined) return;
-      this.#row.shift()!.resolve(this.#enter(free));
+      this.#row.shift()!.resolve(this.#enter(free, bytes));
     }
   }
 
@@ -160,7 +171,7 @@ export class JudgePool implements Looker {
       resourceLimits: { maxOldGenerationSizeMb: JUDGE_HEAP_MB },
       env: threadEnv(),
     });
-    const thread: Thread = { worker, sessions: new Map(), gone: false };
+    const thread: Thread = { worker, sessions: new Map(), bytes: 0, gone: false };
     this.#threads.push(thread);
     let why: unknown = new Error('the thread ended');
     worker.on('message', (message: FromThread) => this.#heard(thread, message));

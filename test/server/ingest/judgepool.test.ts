@@ -96,9 +96,9 @@ test('while a report of megabytes is judged, the fleet is heard', async (t) => {
 // ── the pool by itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 const nothing: Lookups = {
-  admit: async () => ({ host: undefined, wait: 0 }),
+  admit: async () => ({ record: undefined, wait: 0 }),
   tag: () => Promise.resolve(null),
-        provenances: { of: () => Promise.reject(new Error('not asked')) },
+  provenances: { of: () => Promise.reject(new Error('not asked')) },
 };
 
 function pool(t: TestContext, lookups: Partial<Lookups>, more: Partial<JudgePoolDeps> = {}): JudgePool {
@@ -130,7 +130,7 @@ const arrival = { receivedAt: 0, carried: false };
 test('a full row refuses, with a time to come back; who is patient waits; all are served in the end', async (t) => {
   const bytes = await someReport(t);
   const held = Promise.withResolvers<void>();
-  const judges = pool(t, { admit: () => held.promise.then(() => ({ host: undefined, wait: 0 })) });
+  const judges = pool(t, { admit: () => held.promise.then(() => ({ record: undefined, wait: 0 })) });
   const under = Array.from({ length: JUDGE_AT_ONCE + JUDGE_WAITING_MAX }, () => judges.open(bytes, arrival));
   const told = new Set<number>();
   for (let n = 0; n < 20; n++)
@@ -149,7 +149,7 @@ test('a full row refuses, with a time to come back; who is patient waits; all ar
 });
 
 test('a host over its share is told so before its report is checked', async (t) => {
-  const judges = pool(t, { admit: async () => ({ host: undefined, wait: 7 }) });
+  const judges = pool(t, { admit: async () => ({ record: undefined, wait: 7 }) });
   assert.deepEqual(await judges.open(await someReport(t), arrival), { kind: 'limited', seconds: 7 });
 });
 
