@@ -3,10 +3,11 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf, type Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
-import { IMAGE_POLICIES_MAX, TRUST_ROOT_BYTES_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
+import { IMAGE_POLICIES_MAX, RECORDED_CASE_BYTES_MAX, TRUST_ROOT_BYTES_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
 import { nodeSha256 } from '#src/source/verified.ts';
 import { parseImagePolicy, type ImagePolicy, type PolicyFile } from '#src/trust/imagepolicy.ts';
 import { readTrustRoot, type TrustRoot, type TrustRoots } from '#src/trust/trustroot.ts';
+import { CASE_FORMAT } from './recorded.ts';
 import { isTufRoot, PUBLIC_MIRROR, type RootRefresh } from './roots.ts';
 
 /** A trusted_root.json as it was read. */
@@ -51,12 +52,21 @@ export async function readTrustFiles(named: {
   readonly roots: readonly string[];
 }): Promise<TrustFiles> {
   const policies: PolicyFile[] = [];
-  for (const path of named.policies)
-    for (const file of await filesOf(path))
-      policies.push({
-        file,
-        text: (await readNamed(file, YAML_BYTES_MAX, 'IMAGE_POLICY_FILE', 'image policy')).toString('utf8'),
-      });
+  for (const path of named.policies) {
+    const found = await filesOf(path);
+    const before = policies.length;
+    for (const file of found) {
+      const mayBeOther = file !== path && file.endsWith('.json');
+      const max = mayBeOther ? RECORDED_CASE_BYTES_MAX : YAML_BYTES_MAX;
+      const text = (await readNamed(file, max, 'IMAGE_POLICY_FILE', 'image policy')).toString('utf8');
+      if (!mayBeOther || !isOtherJson(text)) policies.push({ file, text });
+    }
+    if (policies.length === before)
+      throw new TrustSetupError(
+        'IMAGE_POLICY_FILE',
+        `${path} holds no image policy: what lies in it are trust roots and recorded cases`,
+      );
+  }
   const roots: RootFile[] = [];
   for (const text of named.roots) {
     const [, name, file] = /^([a-z0-9][a-z0-9.-]{0,252})=(.+)$/.exec(text) ?? [];
@@ -142,6 +152,23 @@ async function filesOf(path: string): Promise<string[]> {
     if (error instanceof TrustSetupError) throw error;
     throw new TrustSetupError('IMAGE_POLICY_FILE', `image policy ${path} cannot be read: ${codeOf(error)}`);
   }
+}
+
+/** JSON that says of itself that it is no policy: a trust root or a recorded case, which people keep beside the policies that need them. */
+function isOtherJson(text: string): boolean {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return false; // whoever reads policies says what is wrong with it, and where
+  }
+  if (typeof json !== 'object' || json === null || 'apiVersion' in json || 'kind' in json) return false;
+  if ('format' in json) return json.format === CASE_FORMAT;
+  return (
+    'mediaType' in json &&
+    typeof json.mediaType === 'string' &&
+    json.mediaType.startsWith('application/vnd.dev.sigstore.trustedroot')
+  );
 }
 
 /** A file that a command line names, at most `max` bytes of it. @throws {TrustSetupError} with the code */

@@ -41,6 +41,27 @@ for (const [what, policies, roots, code] of [
 ] as const)
   test(`${what} is refused`, () => rejectsCode(() => readTrustFiles({ policies, roots }), TrustSetupError, code));
 
+test('trust roots and recorded cases beside policies are no policies; other JSON is held to be one', async (t) => {
+  const at = folder(t);
+  const read = async () => (await readTrustFiles({ policies: [at], roots: [] })).policies.map(({ file }) => file);
+  writeFileSync(join(at, 'trusted_root.json'), readFileSync(ROOT));
+  writeFileSync(join(at, 'case.json'), JSON.stringify({ format: 'bootproof.image-case/1' }));
+  await rejectsCode(read, TrustSetupError, 'IMAGE_POLICY_FILE');
+  writeFileSync(join(at, 'a.yaml'), keyPolicy('a', '**', [KEY]));
+  assert.deepEqual(await read(), [join(at, 'a.yaml')]);
+  for (const text of [
+    '{}',
+    '{',
+    '{"format":"x"}',
+    '{"kind":"Pod","mediaType":"application/vnd.dev.sigstore.trustedroot"}',
+  ]) {
+    writeFileSync(join(at, 'b.json'), text);
+    assert.deepEqual(await read(), [join(at, 'a.yaml'), join(at, 'b.json')], text);
+  }
+  // By its own name it is what it is called.
+  assert.equal((await readTrustFiles({ policies: [join(at, 'case.json')], roots: [] })).policies.length, 1);
+});
+
 test('a folder without policies is a mistake, not an empty policy', async (t) => {
   const at = folder(t);
   await rejectsCode(() => readTrustFiles({ policies: [at], roots: [] }), TrustSetupError, 'IMAGE_POLICY_FILE');
