@@ -1,7 +1,6 @@
 /**
- * Secrets that people and hosts show to the server: the admin token (printed once, kept as a hash), the session cookie that
- * stands for it in a browser, and the short bearer with which a host fetches manifests (PROTOCOL 4). The last two are
- * stateless: an HMAC under the server's secret, so that any number of server processes accept them.
+ * Secrets that people show to the server: the admin token (printed once, kept as a hash), and texts that the server seals for itself,
+ * which any of its processes opens: an HMAC under the server's secret.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { Instant } from '#src/clock.ts';
@@ -52,7 +51,7 @@ export class Seal {
 
   /** The subject of a sealed text that is genuine and not expired at `now`, or undefined. */
   open(sealed: string, now: Instant): string | undefined {
-    const match = /^(([1-9][0-9]{0,15})\.([A-Za-z0-9_-]{1,100}))\.([A-Za-z0-9_-]{43})$/.exec(sealed);
+    const match = /^(([1-9][0-9]{0,15})\.([A-Za-z0-9_-]{1,4000}))\.([A-Za-z0-9_-]{43})$/.exec(sealed);
     if (match === null || !sameBytes(this.#mac(match[1]!), match[4]!)) return undefined;
     return Number(match[2]) > now ? match[3] : undefined;
   }
@@ -61,9 +60,6 @@ export class Seal {
     return createHmac('sha256', this.#key).update(text).digest('base64url');
   }
 }
-
-/** How long a browser stays signed in. */
-export const SESSION_MS = 12 * 3600_000;
 
 /** The subject of a session: a part of the token's hash, so that a new token ends every session. */
 export function sessionSubject(adminHash: string): string {

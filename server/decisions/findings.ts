@@ -3,6 +3,7 @@
  * (docs/findings.md, section 1).
  */
 import type { Instant } from '#src/clock.ts';
+import type { FilterLine } from '#src/finding/filter.ts';
 import { ACKNOWLEDGE_MS_MAX, BULK_CHUNK } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
@@ -43,10 +44,10 @@ export async function acknowledge(
   who: Principal,
   deps: FindingDeps,
 ): Promise<Outcome> {
-  mustBe(who, 'acknowledge findings', 'operator', 'reviewer', 'admin');
+  const may = mustBe(who, 'acknowledge findings', 'operator', 'reviewer', 'admin');
   const now = deps.clock();
   const ack: Ack = { by: who.id, at: now, until: ackUntil(until, now), note };
-  return onEach(about, acknowledging(ack), { verb: 'acknowledge', note, after: { until: ack.until } }, who, deps);
+  return onEach(about, acknowledging(ack), { verb: 'acknowledge', note, after: { until: ack.until } }, may, deps);
 }
 
 export const acknowledging =
@@ -64,9 +65,9 @@ export async function unacknowledge(
   who: Principal,
   deps: FindingDeps,
 ): Promise<Outcome> {
-  mustBe(who, 'take back acknowledgements', 'operator', 'reviewer', 'admin');
+  const may = mustBe(who, 'take back acknowledgements', 'operator', 'reviewer', 'admin');
   const now = deps.clock();
-  return onEach(about, withdrawing(who, now), { verb: 'unacknowledge', note, after: null }, who, deps);
+  return onEach(about, withdrawing(who, now), { verb: 'unacknowledge', note, after: null }, may, deps);
 }
 
 export const withdrawing =
@@ -148,30 +149,26 @@ export function tally(results: readonly Disposed[]): Outcome {
   };
 }
 
-/** A group that the asker sees at all. @throws {DecisionError} FINDING_UNKNOWN */
+/** A group that the asker sees at all, with the numbers of their hosts. @throws {DecisionError} FINDING_UNKNOWN */
 export async function groupOf(
   groupId: string,
-  who: Principal,
+  who: Pick<Principal, 'groups'>,
   { store }: Pick<FindingDeps, 'store'>,
 ): Promise<FindingGroup> {
-  const group = await store.findings.group(groupId);
-  if (group === undefined || (who.groups !== null && !(await isOnTheirs(groupId, who, store))))
-    throw new DecisionError('FINDING_UNKNOWN', 'there is no such group of findings');
+  const group = who.groups === null ? await store.findings.group(groupId) : await onTheirs(groupId, who.groups, store);
+  if (group === undefined) throw new DecisionError('FINDING_UNKNOWN', 'there is no such group of findings');
   return group;
 }
 
-/** Whether it is present on some host of theirs. */
-async function isOnTheirs(groupId: string, who: Principal, store: FindingDeps['store']): Promise<boolean> {
-  let cursor: { readonly id: string } | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof store.findings.hostsOf>> = await store.findings.hostsOf([groupId], {
-      cursor,
-      limit: PAGE,
-    });
-    if ((await within(page.items, who, store)).length > 0) return true;
-    cursor = page.next;
-  } while (cursor !== null);
-  return false;
+/** As lists show it to them: present on some host of theirs, and counted there alone. */
+async function onTheirs(
+  groupId: string,
+  scope: readonly string[],
+  store: FindingDeps['store'],
+): Promise<FindingGroup | undefined> {
+  const line: FilterLine = [{ field: 'id', negated: false, values: [groupId] }];
+  const page = await store.read.groups({ status: 'all', line, scope }, 'recent', { cursor: null, limit: 1 });
+  return page.items[0];
 }
 
 /** Says who looks after a group; `revision` is the group's as it was read. @throws {DecisionError} STALE_DECISION */
@@ -185,8 +182,8 @@ export async function assign(
   who: Principal,
   deps: FindingDeps,
 ): Promise<FindingGroup> {
-  mustBe(who, 'assign findings', 'operator', 'reviewer', 'admin');
-  await groupOf(groupId, who, deps);
+  const may = mustBe(who, 'assign findings', 'operator', 'reviewer', 'admin');
+  await groupOf(groupId, may, deps);
   const done = await deps.store.findings.assign(groupId, revision, assignee, actOf(who, deps.clock(), note));
   const now = await groupOf(groupId, who, deps);
   if (!done)
@@ -200,8 +197,7 @@ export async function assign(
 
 /** A remark on a group, for good: the trail is not edited. */
 export async function comment(groupId: string, text: string, who: Principal, deps: FindingDeps): Promise<void> {
-  mustBe(who, 'comment', 'operator', 'reviewer', 'admin');
-  await groupOf(groupId, who, deps);
+  await groupOf(groupId, mustBe(who, 'comment', 'operator', 'reviewer', 'admin'), deps);
   await deps.store.audit.append(actOf(who, deps.clock(), text), {
     action: 'group.comment',
     object: `group:${groupId}`,

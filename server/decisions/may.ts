@@ -1,6 +1,7 @@
 /** Who may decide what (facts of the roles: docs/findings.md, section 7), asked before anything is written. */
 import { BootproofError } from '#src/error.ts';
-import { hasRole, type Principal, type Role } from '#server/access/principal.ts';
+import { covers } from '#src/finding/scope.ts';
+import { acting, type Principal, type Role } from '#server/access/principal.ts';
 import type { Act } from '#server/store/records.ts';
 import type { Instant } from '#src/clock.ts';
 
@@ -32,15 +33,23 @@ export class DecisionError extends BootproofError<
   }
 }
 
-/** @throws {DecisionError} FORBIDDEN unless the asker has one of these roles. */
-export function mustBe(who: Principal, what: string, ...roles: readonly Role[]): void {
-  if (hasRole(who, ...roles)) return;
-  throw new DecisionError('FORBIDDEN', `to ${what} is for ${roles.filter((role) => role !== 'admin').join(' or ')}`);
+/**
+ * The asker as far as one of these roles reaches: their groups are those in which it is held.
+ * @throws {DecisionError} FORBIDDEN where they hold none of them.
+ */
+export function mustBe(who: Principal, what: string, ...roles: readonly Role[]): Principal {
+  const held = acting(who, ...roles);
+  if (held !== undefined) return held;
+  const asked = roles.length > 1 ? roles.filter((role) => role !== 'admin') : roles;
+  throw new DecisionError(
+    'FORBIDDEN',
+    `to ${what} is for ${asked.join(' or ')}; you are ${who.roles.join(', ') || 'without a role'}`,
+  );
 }
 
 /** Whether a host of this group is the asker's. */
 export function isTheirs({ groups }: Pick<Principal, 'groups'>, hostGroup: string | null): boolean {
-  return groups === null || (hostGroup !== null && groups.includes(hostGroup));
+  return covers(groups, hostGroup);
 }
 
 export function actOf(who: Pick<Principal, 'id'>, at: Instant, note?: string | null): Act {

@@ -19,7 +19,8 @@ import {
 } from '#src/finding/waiver.ts';
 import { WAIVER_PINS_MAX } from '#src/limits.ts';
 import { SEVERITIES, type JudgementKind, type Severity } from '#src/policy/judgement.ts';
-import { hasRole, type Principal } from '#server/access/principal.ts';
+import { lies } from '#src/finding/scope.ts';
+import { hasRole, type Principal, type Role } from '#server/access/principal.ts';
 import { decideOn, standingOf, targetHost } from '#server/exempt.ts';
 import { standingAgain } from '#server/standing.ts';
 import type { FindingGroup, NewJob } from '#server/store/records.ts';
@@ -144,7 +145,7 @@ function targetOf({ rule, kind, subject, signature, severity }: FindingGroup) {
 
 /** Asks for a waiver. It has no effect until another person approves it. @throws {WaiverError | DecisionError} */
 export async function requestWaiver(draft: WaiverDraft, who: Principal, deps: WaiverDeps): Promise<Waiver> {
-  mustBe(who, 'ask for waivers', 'operator', 'reviewer', 'admin');
+  const may = mustBe(who, 'ask for waivers', 'operator', 'reviewer', 'admin');
   const terms = await termsOf(draft, who, deps);
   const now = deps.clock();
   return deps.store.waivers.create(
@@ -161,7 +162,8 @@ export async function requestWaiver(draft: WaiverDraft, who: Principal, deps: Wa
       endedAt: null,
       endReason: null,
       extension: null,
-      scope: null,
+      // It never reaches further than whoever asked for it.
+      scope: may.groups,
     },
     actOf(who, now),
   );
@@ -269,14 +271,19 @@ export async function decideWaiver(
   who: Principal,
   deps: WaiverDeps,
 ): Promise<Acted> {
-  if (act.kind === 'extend' || act.kind === 'withdraw')
-    mustBe(who, `${act.kind} waivers`, 'operator', 'reviewer', 'admin');
-  else mustBe(who, `${act.kind} waivers`, 'reviewer', 'admin');
+  const singlePerson = await isSinglePerson(deps.store);
+  const may = mustBe(who, `${act.kind} waivers`, ...rolesFor(act.kind, singlePerson));
   const before = await waiverOf(id, deps.store);
   expectRevision(before, revision);
+  // What is in effect where they may not decide is not theirs to end or to prolong; an approval reaches as far as they do.
+  if ((act.kind === 'revoke' || act.kind === 'extend') && !lies(before.scope, may.groups))
+    throw new DecisionError(
+      'FORBIDDEN',
+      `${id} reaches hosts beyond your groups: it is for somebody whose groups hold all`,
+    );
   const now = deps.clock();
-  const actor = { id: who.id, decides: hasRole(who, 'reviewer', 'admin'), groups: who.groups };
-  const whole: WaiverAct = act.kind === 'approve' ? { ...act, singlePerson: await isSinglePerson(deps.store) } : act;
+  const actor = { id: who.id, decides: act.kind !== 'extend' && act.kind !== 'withdraw', groups: may.groups };
+  const whole: WaiverAct = act.kind === 'approve' ? { ...act, singlePerson } : act;
   const next = actOn(before, whole, actor, now);
   const begins = next.startsAt ?? now;
   const effect = act.kind === 'approve' || act.kind === 'revoke';
@@ -292,6 +299,14 @@ export async function decideWaiver(
   deps.wake();
   return { waiver: next, hosts: act.kind === 'revoke' ? covered : await coveredBy(id, deps.store), pending };
 }
+
+/** Administering is not reviewing: only where one person is all there is, admins decide as well. */
+function rolesFor(act: WaiverAct['kind'], singlePerson: boolean): readonly Role[] {
+  if (act === 'extend' || act === 'withdraw') return ['operator', 'reviewer', 'admin'];
+  if (act === 'revoke') return ['reviewer', 'admin'];
+  return singlePerson ? ['reviewer', 'admin'] : ['reviewer'];
+}
+
 async function coveredBy(id: string, store: Pick<Store, 'waivers'>): Promise<number> {
   return (await store.waivers.use([id])).get(id)?.hosts ?? 0;
 }

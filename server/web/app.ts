@@ -1,13 +1,11 @@
 /** The pages as one application: who may see them, their headers, and what happens when something is missing or broken. */
-import { Hono, type Context } from 'hono';
+import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
+import { deleteCookie, setCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
 import { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
-import { FIRST_ADMIN } from '#server/access/principal.ts';
-import { SESSION_MS } from '#server/access/token.ts';
 import { explanations } from '#server/problems.ts';
 import { findingPages } from './findings.ts';
 import { hostPage } from './host.ts';
@@ -15,19 +13,19 @@ import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
 import { homePage } from './home.ts';
 import { keysPage } from './keys.ts';
-import { gate, messagePage, missingPage, THEME_COOKIE, THEMES, themeOf } from './layout.ts';
+import { messagePage, missingPage, THEME_COOKIE, THEMES } from './layout.ts';
 import { problemPage } from './problem.ts';
 import { searchPage } from './search.ts';
 import type { Env, WebServices } from './services.ts';
+import { isSameOrigin, safeNext, signedIn, signInPages } from './signin.ts';
 import { staticFiles } from './static.ts';
 import { trustPage } from './trust.ts';
 
-const COOKIE = 'bootproof_session';
 /** A theme is a year's choice. */
 const THEME_SECONDS = 365 * 86_400;
 
 export function webApp(services: WebServices): Hono<Env> {
-  const { access, clock, log } = services;
+  const { clock, log } = services;
   const web = new Hono<Env>();
 
   web.use(
@@ -59,7 +57,7 @@ export function webApp(services: WebServices): Hono<Env> {
         clock(),
         refused && explanations().has(error.code) ? error.code : undefined,
       ),
-      refused ? 422 : 500,
+      !refused ? 500 : error.code === 'FORBIDDEN' ? 403 : 422,
     );
   });
   web.get('/problems/:code', (c) => problemPage(c, clock()));
@@ -81,37 +79,8 @@ export function webApp(services: WebServices): Hono<Env> {
     await next();
   });
 
-  web.get('/login', (c) => c.html(gate(safeNext(c.req.query('next')), undefined, themeOf(c))));
-  web.post('/login', async (c) => {
-    const form = await c.req.parseBody();
-    const next = safeNext(typeof form['next'] === 'string' ? form['next'] : undefined);
-    const session = typeof form['token'] === 'string' ? await access.signIn(form['token'].trim()) : undefined;
-    if (session === undefined)
-      return c.html(gate(next, 'This is not the admin token of this server.', themeOf(c)), 401);
-    setCookie(c, COOKIE, session, {
-      httpOnly: true,
-      sameSite: 'Strict',
-      path: '/',
-      maxAge: SESSION_MS / 1000,
-      secure: services.baseUrl().startsWith('https:'),
-    });
-    return c.redirect(next, 303);
-  });
-  web.post('/logout', (c) => {
-    deleteCookie(c, COOKIE, { path: '/' });
-    return c.redirect('/login', 303);
-  });
-
-  web.use(async (c, next) => {
-    const session = getCookie(c, COOKIE);
-    if (session === undefined || !(await access.isSession(session))) {
-      const { pathname, search } = new URL(c.req.url);
-      return c.redirect(`/login?next=${encodeURIComponent(pathname + search)}`, 303);
-    }
-    c.set('principal', FIRST_ADMIN);
-    c.header('Cache-Control', 'no-store');
-    await next();
-  });
+  signInPages(web, services);
+  web.use(signedIn(services));
   web.post('/theme', async (c) => {
     const form = await c.req.parseBody();
     const { theme } = ThemeForm.parse(form);
@@ -132,15 +101,3 @@ export function webApp(services: WebServices): Hono<Env> {
 }
 
 const ThemeForm = z.object({ theme: z.enum(THEMES) });
-
-/** Browsers say where a form comes from (Fetch, section 3.2); one that says nothing at all is none. */
-function isSameOrigin(c: Context): boolean {
-  const origin = c.req.header('origin');
-  if (origin === undefined) return c.req.header('sec-fetch-site') === 'same-origin';
-  return URL.canParse(origin) && new URL(origin).host === (c.req.header('host') ?? new URL(c.req.url).host);
-}
-
-/** Where to go after signing in: a path of this server, or its front page. */
-function safeNext(next: string | undefined): string {
-  return next !== undefined && /^\/(?![/\\])[\x21-\x7e]*$/.test(next) && !next.startsWith('/log') ? next : '/';
-}

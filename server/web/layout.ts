@@ -177,35 +177,14 @@ export function missingPage(c: Context<Env>, services: Pick<WebServices, 'store'
   return show(c, services, { title: 'No such page', now: services.clock(), body }, 404);
 }
 
-/** The page before signing in; `wrong` says why the last try failed. */
-export function gate(next: string, wrong?: string, theme: Theme = 'system'): string {
+/** A page before signing in: one thing to do, and nothing around it. */
+export function gatePage(title: string, content: Html, theme: Theme): string {
   const body = html`<main>
     <a class="brand" href="/">${LOGO}Bootproof</a>
-    <h1>Sign in</h1>
-    <p>Use the admin token that the server printed when it first started.</p>
-    <form class="form" method="post" action="/login">
-      <input type="hidden" name="next" value="${next}" />
-      ${wrong !== undefined && html`<p class="note critical" role="alert">${icon('stop')}<span>${wrong}</span></p>`}
-      <div class="field">
-        <label for="token">Admin token</label
-        ><input
-          class="input mono"
-          id="token"
-          name="token"
-          type="password"
-          autocomplete="off"
-          required
-          placeholder="bp_admin_…"
-          aria-describedby="help"
-        /><small id="help"
-          >Lost it? <code>npm start</code> keeps it beside its database, in <code>admin-token</code>. Another server:
-          stop it, and start it with <code>--new-admin-token</code>, which ends every session.</small
-        >
-      </div>
-      <button class="btn first wide" type="submit">Sign in with token</button>
-    </form>
+    <h1>${title}</h1>
+    ${content}
   </main>`;
-  return document({ title: 'Sign in' }, theme, 'gate', body);
+  return document({ title }, theme, 'gate', body);
 }
 
 function document({ title, refresh }: Pick<Page, 'title' | 'refresh'>, theme: Theme, kind: string, body: Html): string {

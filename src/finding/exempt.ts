@@ -7,6 +7,7 @@ import type { Instant } from '#src/clock.ts';
 import { unvis, VisError } from '#src/manifest/vis.ts';
 import { SEVERITIES, type JudgementKind, type Severity } from '#src/policy/judgement.ts';
 import { GlobError, matchesGlob, parseGlob } from '#src/policy/paths.ts';
+import { covers } from './scope.ts';
 import { stateOf, WaiverError, type Pin, type Selector, type Waiver } from './waiver.ts';
 
 /** A finding on a host, as far as selectors ask. */
@@ -119,11 +120,7 @@ export function ready(waiver: Waiver): Ready {
 
 /** Whether the waiver reaches this host at all, now. */
 export function reachesHost({ waiver, matcher }: Ready, host: TargetHost, now: Instant): boolean {
-  return (
-    stateOf(waiver, now) === 'active' &&
-    (waiver.scope === null || (host.group !== null && waiver.scope.includes(host.group))) &&
-    matcher.host(host)
-  );
+  return stateOf(waiver, now) === 'active' && covers(waiver.scope, host.group) && matcher.host(host);
 }
 
 /** Above its ceiling a waiver does not reach, so a finding that policy rates higher comes back. */

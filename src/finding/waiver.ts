@@ -14,6 +14,7 @@ import {
   WAIVER_TITLE_MAX,
 } from '#src/limits.ts';
 import { SEVERITIES, type Severity } from '#src/policy/judgement.ts';
+import { intersection } from './scope.ts';
 
 export class WaiverError extends BootproofError<
   /** It is not in a state in which that can be done. */
