@@ -320,7 +320,7 @@ class Search {
       });
     if (size > max) return refuse('TOO_MANY', `the layer has ${size} bytes; at most ${max}`);
     if (size > this.#bytesLeft)
-      return refuse('TOO_MANY', `all signatures together are larger than ${SIGNATURES_BYTES_MAX} bytes`);
+      throw tooMany(`all signatures together are larger than ${SIGNATURES_BYTES_MAX} bytes; the first are looked at`);
     this.#bytesLeft -= size;
     let blob: Uint8Array;
     try {

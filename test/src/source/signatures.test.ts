@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { digestOf, type Digest } from '#src/digest.ts';
 import { OCI_INDEX, OCI_MANIFEST } from '#src/image/ocimanifest.ts';
-import { REFERRERS_MAX, SIGNATURES_MAX } from '#src/limits.ts';
+import { REFERRERS_MAX, SIGNATURES_BYTES_MAX, SIGNATURES_MAX } from '#src/limits.ts';
 import { nextPage, parseReferrers } from '#src/source/referrers.ts';
 import { findSignatures, mirroredRepository, type FoundSignatures } from '#src/source/signatures.ts';
 import { SourceError } from '#src/source/source.ts';
@@ -209,6 +209,15 @@ test('a thousand signatures in one manifest: the newest are looked at, and the r
   assert.equal(found.found.length, SIGNATURES_MAX);
   assert.equal(found.found.at(-1)?.place.layer, 1000);
   assert.deepEqual(outcomes(found)[0], 'too-many');
+});
+
+test('signatures that are too large together are a search cut short', async () => {
+  const store = new Store();
+  const large = store.layer(' '.repeat(SIGNATURES_BYTES_MAX / 32), 'application/vnd.dsse.envelope.v1+json');
+  store.tags[tagOf('.att')] = store.manifest(Array.from({ length: 40 }, () => large));
+  const found = await find(store);
+  assert.equal(found.found.length, 32);
+  assert.deepEqual(outcomes(found)[1], 'too-many');
 });
 
 test('a list of its own that a place cannot show is no empty list', async () => {
