@@ -3,8 +3,8 @@ import { describe } from '#src/finding/describe.ts';
 import { unvis, VisError } from '#src/manifest/vis.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { FindingGroup } from '#server/store/records.ts';
-import { html, pathHtml, type Html } from '../html.ts';
-import { plural } from '../words.ts';
+import { digestHtml, html, pathHtml, type Html } from '../html.ts';
+import { capital, plural } from '../words.ts';
 
 export type What = Pick<FindingGroup, 'kind' | 'subject' | 'signature'>;
 
@@ -26,6 +26,12 @@ export function pathOf({ kind, subject }: Pick<What, 'kind' | 'subject'>): strin
   }
 }
 
+/** Whole digests say nothing to people: their first characters do, with the whole in the title. */
+function shortened(text: string): Html {
+  const parts = text.split(/((?:sha256:)?[0-9a-f]{64})/);
+  return html`${parts.map((part, at) => (at % 2 === 0 ? part : digestHtml(part)))}`;
+}
+
 /** What is said of the path, without it. The describer puts the path first, whichever it is. */
 function restOf(what: What): string {
   return textOf({ ...what, subject: '/' })
@@ -36,7 +42,7 @@ function restOf(what: What): string {
 /** In lists: path, then what changed. */
 export function whatHtml(what: What): Html {
   const path = pathOf(what);
-  if (path === undefined) return html`${textOf(what)}`;
+  if (path === undefined) return shortened(capital(textOf(what)));
   return html`${pathHtml(path)} <span class="soft">${restOf(what)}</span>`;
 }
 
@@ -45,8 +51,7 @@ export function sentenceOf(what: What, hosts: number): Html {
   const on = hosts === 0 ? '' : ` on ${plural(hosts, 'host')}`;
   const path = pathOf(what);
   if (path === undefined) {
-    const text = textOf(what);
-    return html`${text.slice(0, 1).toUpperCase() + text.slice(1)}${on}`;
+    return html`${shortened(capital(textOf(what)))}${on}`;
   }
   const name = pathHtml(path);
   switch (what.kind) {

@@ -100,7 +100,7 @@ export function inputHtml(
         type="${type}"
         ${ties}
         value="${value}"
-        maxlength="${max}"
+        ${type === 'text' && html` maxlength="${max}"`}
         autocomplete="off"
         ${placeholder !== undefined && html` placeholder="${placeholder}"`}${required && html` required`}
       />`,

@@ -24,6 +24,8 @@
     });
   }
 
+  for (const part of all('[data-show]')) part.hidden = false;
+
   // What changed without a new page, for those who hear it.
   const voice = document.createElement('p');
   voice.className = 'sr';

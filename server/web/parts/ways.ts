@@ -1,0 +1,88 @@
+/** Ways back of one change, as commands to copy, with the hosts for which each is right (design, section 6). */
+import { isSecret } from '#src/drift/redact.ts';
+import type { FindingGroup, Host } from '#server/store/records.ts';
+import { shellPath } from '../hostways.ts';
+import { commandHtml, html, type Html } from '../html.ts';
+import { plural } from '../words.ts';
+import { pathOf } from './finding.ts';
+
+type Way = { readonly why: string; readonly commands: readonly string[] };
+
+/** `hosts`: those that the page shows. Nothing where no command is right for all of them. */
+export function waysSheet(group: FindingGroup, hosts: readonly Host[]): Html | undefined {
+  const ways = hosts.length === 0 ? [] : waysOf(group, hosts);
+  if (ways.length === 0) return undefined;
+  return html`<section class="sheet cut-on-paper">
+    <header><h2>Ways back</h2></header>
+    <div class="pad form">
+      ${ways.map(
+        ({ why, commands }) =>
+          html`<div class="field">
+            <span class="label">${why}</span>
+            ${commands.map(commandHtml)}
+          </div>`,
+      )}
+    </div>
+  </section>`;
+}
+
+function waysOf(group: FindingGroup, hosts: readonly Host[]): readonly Way[] {
+  const { kind, signature } = group;
+  const path = pathOf(group);
+  const staged = hosts.filter(({ images }) => images.staged !== null).length;
+  const restart: readonly Way[] = [
+    ...(staged > 0
+      ? [{ why: `${plural(staged, 'host')} shown here, image staged: restart into it`, commands: ['systemctl reboot'] }]
+      : []),
+    ...(staged < hosts.length
+      ? [
+          {
+            why: `${staged > 0 ? `The other ${plural(hosts.length - staged, 'host')}` : 'Each host'}: fetch the newest, then restart`,
+            commands: ['bootc upgrade --apply'],
+          },
+        ]
+      : []),
+  ];
+  switch (kind) {
+    case 'drift':
+    case 'secret':
+    case 'stale-config':
+      if (path === undefined) return [];
+      if (path.startsWith('/etc/')) {
+        if (String(signature).startsWith('added'))
+          return [{ why: 'On each host: take it away', commands: [`rm ${shellPath(path)}`] }];
+        if (isSecret(path)) return [];
+        return [
+          {
+            why: 'On each host: the image’s own still lies in /usr/etc',
+            commands: [`cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`],
+          },
+        ];
+      }
+      return path.startsWith('/usr/') ? restart : [];
+    case 'overlay':
+      if (String(signature).startsWith('sysext'))
+        return [{ why: 'On each host: take the extensions off', commands: ['systemd-sysext unmerge'] }];
+      if (String(signature).startsWith('confext'))
+        return [{ why: 'On each host: take the extensions off', commands: ['systemd-confext unmerge'] }];
+      if (String(signature).startsWith('usr-overlay'))
+        return [{ why: 'The overlay is gone with the next restart', commands: ['systemctl reboot'] }];
+      return restart;
+    case 'layered':
+      return [
+        {
+          why: 'Takes all layered packages away, with the next restart',
+          commands: ['rpm-ostree reset', 'systemctl reboot'],
+        },
+      ];
+    case 'outdated':
+    case 'rollback':
+      return restart;
+    case 'provenance':
+      return [
+        { why: 'The deployment before is still there on most hosts', commands: ['bootc rollback', 'systemctl reboot'] },
+      ];
+    default:
+      return [];
+  }
+}
