@@ -4,7 +4,9 @@ import { EnrolError, openEnrolRequest, type EnrolAnswer, type EnrolBody } from '
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import { rejudge, type RejudgeDeps, type Rejudged } from '#server/ingest/rejudge.ts';
+import type { Principal, Role } from '#server/access/principal.ts';
 import type { Act, Host } from '#server/store/records.ts';
+import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
 /** Both reports under one number are known and explained: the finding `identity-forked`, or `cloned`, may go. */
 export function acceptFork(hostId: string, by: Act, deps: RejudgeDeps): Promise<Rejudged> {
@@ -82,4 +84,77 @@ function labelsAfter(before: Host['labels'], change: Readonly<Record<string, str
     else after.set(key, value);
   }
   return Object.fromEntries(after);
+}
+
+/** What is done to many hosts at once. */
+export type HostAct =
+  | { readonly kind: 'group'; readonly group: string | null }
+  | { readonly kind: 'label'; readonly labels: Readonly<Record<string, string | null>> }
+  | { readonly kind: 'retire' };
+
+/** Sorting hosts is daily work in one's own groups; who belongs to the fleet is for who runs it. */
+const MAY: Readonly<
+  Record<HostAct['kind'] | 'approve' | 'accept-fork' | 'rename', readonly [what: string, ...roles: Role[]]>
+> = {
+  group: ['move hosts', 'operator', 'admin'],
+  label: ['label hosts', 'operator', 'admin'],
+  rename: ['rename hosts', 'operator', 'admin'],
+  retire: ['retire hosts', 'admin'],
+  approve: ['approve hosts', 'admin'],
+  'accept-fork': ['explain what is held against the identity of a host', 'admin'],
+};
+
+/** Of these hosts those that the asker may do this to. @throws {DecisionError} FORBIDDEN where they may do it to none at all. */
+export async function hostsFor(
+  kind: keyof typeof MAY,
+  ids: readonly string[],
+  who: Principal,
+  { store }: Pick<Deps, 'store'>,
+): Promise<readonly Host[]> {
+  const held = mustBe(who, ...MAY[kind]);
+  const known = await store.hosts.getMany(ids);
+  return ids.flatMap((id) => {
+    const host = known.get(id);
+    return host !== undefined && isTheirs(held, host.group) ? [host] : [];
+  });
+}
+
+/** One host that the asker may do this to. @throws {DecisionError} */
+export async function hostFor(
+  kind: keyof typeof MAY,
+  id: string,
+  who: Principal,
+  deps: Pick<Deps, 'store'>,
+): Promise<Host> {
+  const [host] = await hostsFor(kind, [id], who, deps);
+  if (host === undefined)
+    throw new DecisionError('FINDING_UNKNOWN', 'there is no such host, or it is not yours to change');
+  return host;
+}
+
+/**
+ * Does one thing to many hosts, each in a transaction of its own, and answers to how many it made a difference. A host that is moved must
+ * stay the asker's: who may not see the group that it would go to cannot send it there.
+ * @throws {DecisionError}
+ */
+export async function actOnHosts(
+  ids: readonly string[],
+  act: HostAct,
+  who: Principal,
+  deps: RejudgeDeps & Pick<Deps, 'store'>,
+): Promise<number> {
+  const hosts = await hostsFor(act.kind, ids, who, deps);
+  if (act.kind === 'group' && !isTheirs(mustBe(who, ...MAY.group), act.group))
+    throw new DecisionError('FORBIDDEN', 'this group is not yours, so hosts cannot be moved there by you');
+  const by = actOf(who, deps.clock());
+  let done = 0;
+  for (const host of hosts) {
+    if (act.kind === 'retire') {
+      if (await deps.store.hosts.retire(host.id, by)) done++;
+      continue;
+    }
+    const change = act.kind === 'group' ? { group: act.group } : { labels: act.labels };
+    if ((await changeHost(host.id, change, by, deps)) !== undefined) done++;
+  }
+  return done;
 }

@@ -1,6 +1,6 @@
 /** The trail: one function writes it, always in the transaction of the act. */
 import type { Engine, Tx } from './engine.ts';
-import { sortableId } from './ids.ts';
+import { sortableId, sortableTime } from './ids.ts';
 import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { Audit } from './store.ts';
@@ -39,6 +39,9 @@ export function auditOn(engine: Engine): Audit {
         let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc');
         if (filter.object !== undefined) query = query.where('object', '=', filter.object);
         if (filter.actor !== undefined) query = query.where('actor', '=', filter.actor);
+        // Ids sort by time, so a time is a bound of the same index.
+        if (filter.since !== undefined) query = query.where('id', '>=', `a_${sortableTime(filter.since)}`);
+        if (filter.until !== undefined) query = query.where('id', '<', `a_${sortableTime(filter.until)}`);
         if (page.cursor !== null) query = query.where('id', '<', page.cursor.id);
         const rows = await query.limit(page.limit + 1).execute();
         return pageOf(rows, page.limit, entryOf, ({ id }) => ({ id }));

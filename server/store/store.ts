@@ -370,6 +370,8 @@ export type HostFilter = {
   /** Retired hosts appear only where asked for. */
   readonly states?: readonly r.HostState[];
   readonly group?: string;
+  /** Host groups that the asker sees, with all below them; null or absent for all. */
+  readonly scope?: readonly string[] | null;
   readonly label?: { readonly key: string; readonly value: string };
   /** Booted image, as hosts spell it: give the digest with all its aliases. */
   readonly booted?: readonly string[];
@@ -427,8 +429,8 @@ export interface Reads {
     page: PageRequest<HostCursor>,
   ): Promise<r.Page<r.Host, HostCursor>>;
   countHosts(filter: HostFilter, cap: number): Promise<r.Count>;
-  /** Hosts in state active and pending by verdict at `now`, in no order. */
-  verdicts(now: Instant): Promise<readonly { readonly verdict: string; readonly count: number }[]>;
+  /** Hosts in state active and pending by verdict at `now`, in no order; of `scope` where it is given. */
+  verdicts(now: Instant, scope?: readonly string[] | null): Promise<readonly { readonly verdict: string; readonly count: number }[]>;
   groups(
     filter: GroupFilter,
     sort: GroupCursor['sort'],
@@ -438,10 +440,11 @@ export interface Reads {
   /** Present findings of the fleet. */
   findings(filter: FindingFilter, page: PageRequest<FindingCursor>): Promise<r.Page<r.FindingInList, FindingCursor>>;
   countFindings(filter: FindingFilter, cap: number): Promise<r.Count>;
-  /** Where a group is present, by host id. */
+  /** Where a group is present, by host id; of `scope` where it is given. */
   groupHosts(
     groupId: string,
     page: PageRequest<{ readonly hostId: string }>,
+    scope?: readonly string[] | null,
   ): Promise<r.Page<r.FindingWithHost, { readonly hostId: string }>>;
   /** A host's findings: present ones by severity, or resolved ones by group id. */
   hostFindings(
@@ -460,7 +463,8 @@ export interface Reads {
   refusals(hostId: string): Promise<readonly r.Refusals[]>;
   tokens(page: PageRequest<{ readonly id: string }>): Promise<r.Page<r.Token, { readonly id: string }>>;
   images(
-    filter: { readonly states?: readonly r.ImageState[] },
+    /** `scope`: hosts of these groups are counted, and images that none of them names are left out. */
+    filter: { readonly states?: readonly r.ImageState[]; readonly scope?: readonly string[] | null },
     page: PageRequest<{ readonly at: Instant; readonly digest: string }>,
   ): Promise<r.Page<r.ImageInList, { readonly at: Instant; readonly digest: string }>>;
   /** An image's other names. */
@@ -474,5 +478,5 @@ export interface Reads {
   /** Active hosts past `silentAfter` whose silence is not noted yet, longest silent first. */
   unnotedSilence(now: Instant, limit: number): Promise<readonly string[]>;
   /** Names of host groups with the number of active hosts. */
-  hostGroups(): Promise<readonly { readonly name: string; readonly hosts: number }[]>;
+  hostGroups(scope?: readonly string[] | null): Promise<readonly { readonly name: string; readonly hosts: number }[]>;
 }

@@ -8,7 +8,9 @@ import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
 import { explanations } from '#server/problems.ts';
 import { findingPages } from './findings.ts';
-import { hostPage } from './host.ts';
+import { activityPage } from './activity.ts';
+import { hostPages } from './host.ts';
+import { hostActs } from './hostacts.ts';
 import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
 import { homePage } from './home.ts';
@@ -20,6 +22,7 @@ import type { Env, WebServices } from './services.ts';
 import { isSameOrigin, safeNext, signedIn, signInPages } from './signin.ts';
 import { staticFiles } from './static.ts';
 import { trustPage } from './trust.ts';
+import { waiverPages } from './waivers.ts';
 
 /** A theme is a year's choice. */
 const THEME_SECONDS = 365 * 86_400;
@@ -91,11 +94,14 @@ export function webApp(services: WebServices): Hono<Env> {
   homePage(web, services);
   web.get('/keys', (c) => keysPage(c, services));
   searchPage(web, services);
-  web.get('/hosts', (c) => hostsPage(c, services));
-  web.get('/hosts/:id', (c) => hostPage(c, services));
+  hostsPage(web, services);
+  hostActs(web, services);
+  hostPages(web, services);
+  activityPage(web, services);
   findingPages(web, services);
   imagePages(web, services);
   trustPage(web, services);
+  waiverPages(web, services);
   web.all('*', (c) => missingPage(c, services));
   return web;
 }

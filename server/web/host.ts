@@ -1,397 +1,271 @@
-/** `/hosts/:id`: a host as a sentence with its proof beneath: three answers, findings, changes, deployments, reports, identity. */
-import type { Context } from 'hono';
-import { attributesOf, type Drift } from '#src/drift/drift.ts';
-import { describe } from '#src/finding/describe.ts';
-import type { Facts } from '#src/manifest/entry.ts';
-import { SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
-import { printable } from '#src/terminal.ts';
-import type { DeploymentState } from '#src/deployment/state.ts';
-import type { FindingDetail, Examined } from '#server/ingest/judge.ts';
+/** `/hosts/ID`: a host as a sentence with its proof beneath: three answers, then one tab an address (design, section 5). */
+import type { Context, Hono } from 'hono';
+import type { Instant } from '#src/clock.ts';
+import { isTheirs } from '#server/decisions/may.ts';
+import { hasRole } from '#server/access/principal.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
+import type { Examined } from '#server/ingest/judge.ts';
 import { viewOf, type View } from '#server/standing.ts';
-import type { FindingWithGroup, Host, Refusals, ReportHead } from '#server/store/records.ts';
-import { digestHtml, html, pathHtml, type Html } from './html.ts';
-import { waivedNote } from './hosts.ts';
+import type { FindingWithGroup, Host } from '#server/store/records.ts';
+import { sinceHtml, type About } from './hostabout.ts';
+import { findingsTab } from './hostfindings.ts';
+import { treeTab } from './hosttree.ts';
+import { aboutSheet, deploymentsTab, historySheet, historyTab, identityTab, reportsTab } from './hosttabs.ts';
+import { waysBack } from './hostways.ts';
+import { commandHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
+import { headHtml, noticeHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
-import { agoHtml, besideVerdict, count, plural, severityHtml, timeHtml, verdictHtml } from './words.ts';
+import { agoHtml, answerHtml, count, listed, plural, whenHtml } from './words.ts';
 
-/** Rows that a page shows of each list; the API has the rest. */
-const ROWS_MAX = 200;
+/** Findings of one host that its pages look at; more is a broken host, and its list says so. */
+const FINDINGS_MAX = 1000;
 
-export async function hostPage(c: Context<Env>, services: WebServices): Promise<Response> {
-  const { store, clock } = services;
+const TABS = [
+  ['', 'Findings'],
+  ['tree', 'Tree'],
+  ['deployments', 'Deployments'],
+  ['reports', 'Reports'],
+  ['history', 'History'],
+  ['identity', 'Identity'],
+] as const;
+type Tab = (typeof TABS)[number][0];
+
+export function hostPages(web: Hono<Env>, services: WebServices): void {
+  for (const [tab] of TABS)
+    web.get(`/hosts/:id{h_[a-z2-7]{26}}${tab === '' ? '' : `/${tab}`}`, (c) => page(c, services, tab));
+  web.get('/hosts/:id{h_[a-z2-7]{26}}/reports/:seq{[1-9][0-9]{0,15}}', (c) => envelope(c, services));
+}
+
+/** A host that the reader may see. */
+async function hostOf(c: Context<Env>, { store }: WebServices): Promise<Host | undefined> {
   const host = await store.hosts.get(c.req.param('id')!);
+  return host !== undefined && isTheirs(c.get('principal'), host.group) ? host : undefined;
+}
+
+async function page(c: Context<Env>, services: WebServices, tab: Tab): Promise<Response> {
+  const { store, clock } = services;
+  const host = await hostOf(c, services);
   if (host === undefined) return missingPage(c, services);
   const now = clock();
-  const [examined, findings, reports, refusals] = await Promise.all([
+  const [examined, findings, history] = await Promise.all([
     lastFull(host, services),
-    store.read.hostFindings(host.id, 'present', { limit: ROWS_MAX, cursor: null }),
-    store.read.reports(host.id, { limit: 20, cursor: null }),
-    store.read.refusals(host.id),
+    store.read.hostFindings(host.id, 'present', { limit: FINDINGS_MAX, cursor: null }),
+    store.read.history(host.id, 50),
   ]);
-  const view = viewOf(host, now);
-  const body = html`<div class="head">
-      <nav class="crumb" aria-label="Breadcrumb">
-        <a href="/hosts">Hosts</a><span aria-hidden="true">/</span><span>${host.name}</span>
-      </nav>
-      <h1>${headline(host, view)}</h1>
-      <p>${verdictHtml(view.verdict, waivedNote(view))} ${besideVerdict(view.sentence, view.verdict)}</p>
-    </div>
+  const about: About = {
+    host,
+    view: viewOf(host, now),
+    now,
+    examined,
+    findings: findings.items,
+    query: new URL(c.req.url).searchParams,
+  };
+  const { acknowledged, waived, open } = host.counters;
+  const present = open.reduce((sum, n) => sum + n, 0) + acknowledged + waived;
+  const body = html`${noticeOf(about)}
+    ${headHtml({
+      crumbs: [['Hosts', '/hosts'], [host.name]],
+      title: headline(about),
+      text: cause(about),
+      acts: html`${hasRole(c.get('principal'), 'admin') && host.state === 'pending' && html`<a class="btn first" href="/hosts/${host.id}/approve">Approve ${host.name}</a>`}`,
+    })}
     <div class="stack">
-      ${answers(host, view, now)}
+      ${host.state === 'pending' && pendingNote(about, services.baseUrl())}
+      ${host.state === 'retired' && html`<p class="note">${icon('stop')}<span>This host is retired: its reports are refused, and nothing of it is judged. To come back, it enrols anew.</span></p>`}
+      ${answers(about)}
+      <nav class="tabs" aria-label="Host">
+        ${TABS.map(
+          ([at, word]) =>
+            html`<a href="/hosts/${host.id}${at !== '' && `/${at}`}" ${at === tab && html` aria-current="page"`}
+              >${word}${at === '' && html` <span class="count">${count(present)}</span>`}</a
+            >`,
+        )}
+      </nav>
       <div class="cols aside">
-        <div class="stack">
-          ${reasonsSheet(view)} ${findingsSheet(findings.items, findings.next !== null, now)} ${driftSheet(examined)}
-          ${deploymentsSheet(examined?.report.deployment)}
-        </div>
-        <aside class="stack">
-          ${reportsSheet(host, reports.items, now)} ${refusedSheet(refusals, now)} ${identitySheet(host, now)}
+        <div class="stack">${await tabOf(tab, about, services)}</div>
+        <aside class="stack" aria-label="About this host">
+          ${(tab === '' || tab === 'tree') && waysBack(about)} ${aboutSheet(about)} ${historySheet(about, history)}
         </aside>
       </div>
     </div>`;
   return show(c, services, { title: host.name, section: '/hosts', now, body });
 }
 
-function headline(host: Host, { verdict }: View): string {
-  switch (verdict) {
-    case 'compliant':
-      return `${host.name} is the image that it booted`;
-    case 'drifted':
-      return `${host.name} has drifted from its image`;
-    case 'unsigned':
-      return `${host.name} runs an image that nobody trusted has signed`;
-    case 'unverifiable':
-      return `${host.name} cannot be judged`;
-    case 'silent':
-      return `${host.name} is silent`;
-    case 'new':
-      return `${host.name} has not reported yet`;
+function tabOf(tab: Tab, about: About, services: WebServices): Promise<Part> | Part {
+  switch (tab) {
+    case '':
+      return findingsTab(about, services);
+    case 'tree':
+      return treeTab(about);
+    case 'deployments':
+      return deploymentsTab(about, services);
+    case 'reports':
+      return reportsTab(about, services);
+    case 'history':
+      return historyTab(about, services);
+    case 'identity':
+      return identityTab(about, services);
   }
 }
 
-function answers(host: Host, { integrity, provenance, freshness, reasons }: View, now: number): Html {
-  const beside = [
-    integrity.allowed > 0 && plural(integrity.allowed, 'difference is allowed', 'differences are allowed'),
-    integrity.local > 0 && plural(integrity.local, 'difference is expected', 'differences are expected'),
-    integrity.waived > 0 && `${count(integrity.waived)} waived`,
-  ].filter((text) => text !== false);
-  const why = integrity.state === 'intact' ? undefined : reasons[0]?.text;
-  return html`<section class="sheet">
+/** The signed envelope as the host sent it, to keep and to check elsewhere. */
+async function envelope(c: Context<Env>, services: WebServices): Promise<Response> {
+  const host = await hostOf(c, services);
+  const seq = Number(c.req.param('seq'));
+  const report = host && (await services.store.reports.get(host.id, seq));
+  if (report === undefined) return missingPage(c, services);
+  return c.body(new Uint8Array(report.envelope), 200, {
+    'Content-Type': 'application/octet-stream',
+    'Content-Disposition': `attachment; filename="${report.hostId}-${seq}.dsse.json"`,
+  });
+}
+
+function noticeOf({ host, query }: About): Html | undefined {
+  switch (query.get('did')) {
+    case 'approved':
+      return noticeHtml(
+        `${host.name} is approved: its next report is taken and judged. Whoever held its identity before is retired.`,
+      );
+    case 'changed':
+      return noticeHtml(`${host.name} is saved, and judged anew where its group or labels changed.`);
+    case 'explained':
+      return noticeHtml(`What was held against the identity of ${host.name} is explained; it is judged anew.`);
+    default:
+      return undefined;
+  }
+}
+
+function headline({ host, view, now }: About): Html {
+  const { name } = host;
+  if (host.state === 'pending') return html`${name} waits for your approval`;
+  if (host.state === 'retired') return html`${name} is retired`;
+  const since = sinceHtml(view.since, now);
+  switch (view.verdict) {
+    case 'compliant':
+      return html`${name} is the image that it booted`;
+    case 'drifted':
+      return html`${name} has drifted since ${since}`;
+    case 'unsigned':
+      return html`${name} runs an image that nobody trusted has signed`;
+    case 'unverifiable':
+      return html`${name} cannot be judged since ${since}`;
+    case 'silent':
+      return html`${name} is silent since ${since}`;
+    case 'new':
+      return html`${name} has not reported yet`;
+  }
+}
+
+/** `3 open findings, one critical, and 1 waived. Its image is ours, and it reported 4 min ago.` */
+function cause({ host, view, now, findings }: About): Html {
+  const { open, acknowledged, waived } = host.counters;
+  const n = open.reduce((sum, each) => sum + each, 0);
+  const [critical, high] = [open[4], open[3]];
+  const worst = critical > 0 ? `${few(critical)} critical` : high > 0 ? `${few(high)} high` : undefined;
+  const oldest = Math.min(...findings.filter(({ status }) => status === 'open').map(({ openedAt }) => openedAt));
+  const parts = [
+    n === 0 ? 'No open finding' : `${plural(n, 'open finding')}${worst === undefined ? '' : `, ${worst}`}`,
+    ...(acknowledged > 0 ? [`${count(acknowledged)} acknowledged`] : []),
+    ...(waived > 0 ? [`${count(waived)} waived`] : []),
+  ];
+  const trust = {
+    trusted: 'Its image is ours',
+    unsigned: 'Its image is signed by nobody that counts',
+    rejected: 'Its image is signed by somebody else',
+    unverifiable: 'Who signed its image cannot be told now',
+    'not-assessed': 'Nobody is asked who signed its image',
+  }[view.provenance.state];
+  return html`${listed(parts)}${Number.isFinite(oldest) && html`, the oldest ${agoHtml(oldest, now)} old`}. ${trust},
+  ${host.last === null ? 'and no report came yet.' : html`and it reported ${whenHtml(host.last.receivedAt, now)}.`}
+  ${view.verdict === 'compliant' && host.state === 'active' && html` So since ${sinceHtml(view.since, now)}.`}`;
+}
+
+const few = (n: number): string => ['none', 'one', 'two', 'three', 'four', 'five'][n] ?? count(n);
+
+function pendingNote({ host, now }: About, baseUrl: string): Html {
+  return html`<section class="sheet waits" aria-labelledby="waits">
+    <header><h2 id="waits">${icon('clock')} Its reports are kept back until a person approves it</h2></header>
+    <div class="pad form">
+      <p>
+        It enrolled ${whenHtml(host.createdAt, now)} with a new key, and another host holds the machine id that it
+        names. That is a machine installed anew, or a copy of one. Approve it here, or with:
+      </p>
+      ${commandHtml(`bootproof hosts approve ${host.id} --server ${baseUrl}`)}
+      <p class="quiet">Not yours? Retire it on the tab Identity; nothing of it was judged.</p>
+    </div>
+  </section>`;
+}
+
+function answers({ host, view, now, examined, findings }: About): Html {
+  return html`<section class="sheet" aria-label="Three answers">
     <div class="answers">
       <div>
         <h2>Is it the image?</h2>
-        ${verdictHtml(integrity.state)}
-        <p>${[why, ...beside].filter((text) => text !== undefined).join('; ') || 'No path differs.'}</p>
+        ${answerHtml(view.integrity.state)}
+        <p>${integrityText(view, examined)}</p>
       </div>
       <div>
         <h2>Is the image ours?</h2>
-        ${verdictHtml(provenance.state)}
-        <p>
-          ${provenance.state === 'not-assessed' ? 'No image policy is set, so signatures are not assessed.' : 'why' in provenance ? provenance.why : `By ${provenance.by}, as policy ${provenance.policy} asks.`}
-        </p>
+        ${answerHtml(view.provenance.state)}
+        <p>${provenanceText(host, view, now)}</p>
       </div>
       <div>
         <h2>Did we hear?</h2>
-        ${verdictHtml(freshness.state)}
-        <p>
-          ${host.last === null ? 'No report came yet.' : html`Report ${count(host.last.seq)} came ${agoHtml(host.last.receivedAt, now)} ago.`}
-        </p>
+        ${answerHtml(view.freshness.state)}
+        <p>${freshnessText(host, view, now, findings)}</p>
       </div>
     </div>
   </section>`;
 }
 
-function reasonsSheet({ reasons }: View): Html | undefined {
-  if (reasons.length === 0) return undefined;
-  return html`<section class="sheet">
-    <header><h2>Why</h2></header>
-    <div class="pad">
-      <ul class="rows">
-        ${reasons.map(({ text, severity }) => html`<li><div>${severity !== undefined && severityHtml(severity)} ${text}</div></li>`)}
-      </ul>
-    </div>
-  </section>`;
-}
-
-function findingsSheet(findings: readonly FindingWithGroup[], more: boolean, now: number): Html {
-  return html`<section class="sheet">
-    <header>
-      <h2>Findings</h2>
-      <span class="quiet">${more ? `the first ${ROWS_MAX}` : plural(findings.length, 'finding')}</span>
-    </header>
-    ${
-      findings.length === 0
-        ? html`<div class="empty"><p>Nothing is open on this host.</p></div>`
-        : html`<table class="list flat">
-            <caption class="sr">
-              Findings, worst first
-            </caption>
-            <thead>
-              <tr>
-                <th>Severity</th>
-                <th>What</th>
-                <th class="p3">Status</th>
-                <th class="num">Since</th>
-              </tr>
-            </thead>
-            <tbody>
-              ${findings.map(
-                ({ group, groupId, severity, status, openedAt, detail }) =>
-                  html`<tr>
-                    <td>${severityHtml(SEVERITIES[severity])}</td>
-                    <td class="main">
-                      <div class="two">
-                        <span
-                          ><a class="go" href="/findings/${groupId}"
-                            >${describe({ kind: group.kind as JudgementKind, subject: group.subject, signature: String(group.signature) })}</a
-                          ></span
-                        >
-                        <span>${(detail as FindingDetail | null)?.reason ?? ''} <code>${group.rule}</code></span>
-                      </div>
-                    </td>
-                    <td class="p3">${status}</td>
-                    <td class="num soft nowrap">${agoHtml(openedAt, now)}</td>
-                  </tr>`,
-              )}
-            </tbody>
-          </table>`
-    }
-  </section>`;
-}
-
-/** Every path that differs, expected beside actual, before policy: allowed differences are here as well. */
-function driftSheet(examined: Examined | undefined): Html | undefined {
-  if (examined === undefined) return undefined;
-  const { contents, report } = examined;
-  const { drift, secrets, holes } = contents;
-  const told = secrets.filter(({ state }) => state !== 'same');
-  const unread = [...holes.usr, ...holes.etc];
-  return html`<section class="sheet">
-    <header>
-      <h2>What differs</h2>
-      <span class="quiet"
-        >${report.truncated === null ? plural(drift.length, 'path') : `${plural(drift.length, 'path')} listed of more`}</span
-      >
-    </header>
-    ${
-      drift.length === 0
-        ? html`<div class="empty">
-            <p>${report.manifest === null ? 'The host had no manifest to compare with yet.' : 'No path differs.'}</p>
-          </div>`
-        : html`<table class="list flat">
-            <caption class="sr">
-              Paths that differ, expected and actual
-            </caption>
-            <thead>
-              <tr>
-                <th>Path</th>
-                <th class="p2">Expected</th>
-                <th>Actual</th>
-              </tr>
-            </thead>
-            <tbody>
-              ${drift.slice(0, ROWS_MAX).map(driftRow)}
-            </tbody>
-          </table>`
-    }
-    ${drift.length > ROWS_MAX && html`<footer><span>${ROWS_MAX} of ${plural(drift.length, 'path')}; the API has all</span></footer>`}
-    ${
-      told.length > 0 &&
-      html`<div class="pad">
-        <h3>Secrets, compared on the host</h3>
-        <ul class="rows">
-          ${told.slice(0, ROWS_MAX).map(({ path, state }) => html`<li><span class="grow">${pathHtml(path)}</span><span>${state}</span></li>`)}
-        </ul>
-      </div>`
-    }
-    ${
-      unread.length > 0 &&
-      html`<div class="pad">
-        <h3>Could not be judged</h3>
-        <ul class="rows">
-          ${unread.slice(0, ROWS_MAX).map(({ path, kind, detail }) => html`<li><span class="grow">${pathHtml(path)}</span><span class="quiet">${kind}: ${detail}</span></li>`)}
-        </ul>
-      </div>`
-    }
-  </section>`;
-}
-
-const MARKS = { added: '+', removed: '−', modified: '~' } as const;
-
-function driftRow(drift: Drift): Html {
-  const changed = attributesOf(drift);
-  const only = (facts: Facts) => (drift.change === 'modified' ? factTexts(facts, changed) : factTexts(facts));
-  return html`<tr>
-    <td class="main">
-      <span class="mark2" title="${drift.change}">${MARKS[drift.change]}</span>${pathHtml(drift.path)}
-    </td>
-    <td class="p2 soft nowrap">${'expected' in drift ? only(drift.expected) : html`<span class="quiet">–</span>`}</td>
-    <td class="nowrap">${'actual' in drift ? only(drift.actual) : html`<span class="quiet">–</span>`}</td>
-  </tr>`;
-}
-
-/** What is known of a path, or of some of its attributes, in short. */
-function factTexts(facts: Facts, only?: readonly string[]): Html {
-  const told: (readonly [string, string | undefined])[] = [
-    ['type', facts.type],
-    ['mode', facts.type === 'symlink' ? undefined : facts.mode.toString(8).padStart(4, '0')],
-    ['uid', only === undefined ? undefined : `uid ${facts.uid}`],
-    ['gid', only === undefined ? `${facts.uid}:${facts.gid}` : `gid ${facts.gid}`],
-    ['size', facts.size === undefined ? undefined : `${count(facts.size)} B`],
-    ['sha256', facts.sha256?.slice(0, 12)],
-    ['link', facts.link === undefined ? undefined : `→ ${printable(facts.link)}`],
-    ['capability', facts.capability === undefined ? undefined : `capability ${facts.capability}`],
-    ['device', facts.device === undefined ? undefined : `device ${facts.device}`],
+function integrityText({ integrity, reasons }: View, examined: Examined | undefined): string {
+  const beside = [
+    ...(integrity.allowed > 0 ? [plural(integrity.allowed, 'difference is allowed', 'differences are allowed')] : []),
+    ...(integrity.local > 0
+      ? [plural(integrity.local, 'difference is expected here', 'differences are expected here')]
+      : []),
+    ...(integrity.waived > 0 ? [`${count(integrity.waived)} waived`] : []),
   ];
-  const shown = told.flatMap(([name, text]) => {
-    if (only === undefined) return text === undefined ? [] : [text];
-    return only.includes(name) ? [text ?? `no ${name === 'sha256' ? 'content' : name}`] : [];
-  });
-  return html`<code>${shown.join(only === undefined ? ' ' : ', ')}</code>`;
+  const told = (texts: readonly string[]): string =>
+    texts.map((text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`).join(' ');
+  const compared = examined === undefined ? 0 : examined.report.trees.usr.entries + examined.report.trees.etc.entries;
+  if (integrity.state === 'intact')
+    return told([
+      compared === 0 ? 'nothing differs' : `${count(compared)} paths compared, nothing that matters differs`,
+      ...beside,
+    ]);
+  // What silence says is the third answer's.
+  const why = reasons.filter(({ text }) => !text.startsWith('nothing heard for ')).map(({ text }) => text);
+  return told([
+    why[0] ?? 'no report says',
+    ...(why.length > 1 ? [`${count(why.length - 1)} more below`] : []),
+    ...beside,
+  ]);
 }
 
-function deploymentsSheet(deployment: DeploymentState | undefined): Html | undefined {
-  if (deployment === undefined) return undefined;
-  const slots = (['staged', 'booted', 'rollback'] as const).flatMap((slot) => {
-    const entry = deployment[slot];
-    return entry === null ? [] : [{ slot, image: entry.image, layered: entry.layered }];
-  });
-  return html`<section class="sheet">
-    <header>
-      <h2>Deployments</h2>
-      <span class="quiet">${deployment.backend} backend, told by ${deployment.via}</span>
-    </header>
-    <table class="list flat">
-      <caption class="sr">
-        Deployments
-      </caption>
-      <thead>
-        <tr>
-          <th>Slot</th>
-          <th>Image</th>
-          <th class="p2">Digest</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${slots.map(
-          ({ slot, image, layered }) =>
-            html`<tr>
-              <td>${slot}</td>
-              <td class="main">
-                <div class="two">
-                  <span>${image?.reference ?? '–'}</span
-                  ><span
-                    >${image?.version ?? ''}${layered.length > 0 && ` ${plural(layered.length, 'layered package')}`}</span
-                  >
-                </div>
-              </td>
-              <td class="p2">
-                ${image?.digest === null || image?.digest === undefined ? html`<span class="quiet">–</span>` : html`<a class="over" href="/images/${encodeURIComponent(image.digest)}">${digestHtml(image.digest)}</a>`}
-              </td>
-            </tr>`,
-        )}
-      </tbody>
-    </table>
-    ${
-      deployment.overlays.length > 0 &&
-      html`<div class="pad">
-        <h3>Lies over the image</h3>
-        <ul class="rows">
-          ${deployment.overlays.map(
-            ({ path, kind, detail, writable }) =>
-              html`<li>
-                <span class="grow"><code>${path}</code></span
-                ><span class="quiet">${kind}${writable && ', writable'}: ${detail}</span>
-              </li>`,
-          )}
-        </ul>
-      </div>`
-    }
-    ${
-      deployment.contradictions.length > 0 &&
-      html`<div class="pad">
-        <h3>What the host tells contradicts itself</h3>
-        <ul class="rows">
-          ${deployment.contradictions.map((text) => html`<li>${text}</li>`)}
-        </ul>
-      </div>`
-    }
-  </section>`;
+function provenanceText({ images }: Host, { provenance }: View, now: Instant): Html {
+  const image =
+    images.booted === null ? undefined : html` <a href="/images/${encodeURIComponent(images.booted)}">The proof</a>`;
+  switch (provenance.state) {
+    case 'not-assessed':
+      return html`No <a href="/trust">image policy</a> is about it, so its signatures are not assessed.`;
+    case 'trusted':
+      return html`Signed by ${provenance.by}, as policy <a href="/trust">${provenance.policy}</a> asks.${image}`;
+    case 'unverifiable':
+      return html`Since ${sinceHtml(provenance.since, now)}: ${provenance.why}.${image}`;
+    case 'unsigned':
+    case 'rejected':
+      return html`${provenance.why.slice(0, 1).toUpperCase()}${provenance.why.slice(1)}.${image}`;
+  }
 }
 
-function reportsSheet(host: Host, reports: readonly ReportHead[], now: number): Html {
-  const { chain } = host;
-  return html`<section class="sheet">
-    <header><h2>Reports</h2></header>
-    <div class="pad form">
-      <dl class="facts">
-        <dt>Newest</dt>
-        <dd>${chain.headSeq === 0 ? '–' : count(chain.headSeq)}</dd>
-        <dt>Missing</dt>
-        <dd>
-          ${chain.gaps.length === 0 ? 'none' : chain.gaps.map(({ from, to }) => (from === to ? `${from}` : `${from}–${to}`)).join(', ')}
-        </dd>
-        ${
-          chain.flags.forked !== undefined &&
-          html`<dt>Forked</dt>
-            <dd>two hosts sign with one key, since ${agoHtml(chain.flags.forked, now)}</dd>`
-        }
-        ${
-          chain.flags.cloned !== undefined &&
-          html`<dt>Cloned</dt>
-            <dd>two running systems alternate, since ${agoHtml(chain.flags.cloned, now)}</dd>`
-        }
-      </dl>
-      <ul class="rows">
-        ${reports.map(({ seq, kind, class: of, receivedAt }) => html`<li><span>${count(seq)}</span><span class="grow quiet">${kind}, ${of}</span><span>${agoHtml(receivedAt, now)}</span></li>`)}
-      </ul>
-    </div>
-  </section>`;
-}
-
-function refusedSheet(refusals: readonly Refusals[], now: number): Html | undefined {
-  if (refusals.length === 0) return undefined;
-  return html`<section class="sheet">
-    <header><h2>Refused reports</h2></header>
-    <div class="pad">
-      <dl class="facts">
-        ${refusals.map(
-          ({ code, count: n, lastAt, detail }) =>
-            html`<dt>${count(n)} ×</dt>
-              <dd><code>${code}</code>, the last ${agoHtml(lastAt, now)} ago: ${detail}</dd>`,
-        )}
-      </dl>
-    </div>
-  </section>`;
-}
-
-function identitySheet(host: Host, now: number): Html {
-  return html`<section class="sheet">
-    <header><h2>About this host</h2></header>
-    <div class="pad">
-      <dl class="facts">
-        <dt>State</dt>
-        <dd>${host.state}</dd>
-        <dt>Id</dt>
-        <dd><code>${host.id}</code></dd>
-        <dt>Group</dt>
-        <dd>${host.group ?? '–'}</dd>
-        <dt>Labels</dt>
-        <dd>
-          ${Object.keys(host.labels).length === 0 ? '–' : Object.entries(host.labels).map(([key, value]) => html`<span class="tag">${key}=${value}</span> `)}
-        </dd>
-        <dt>Rule</dt>
-        <dd>${host.rule ?? '–'}</dd>
-        <dt>Agent</dt>
-        <dd>${host.facts?.agentVersion ?? '–'}</dd>
-        <dt>Key</dt>
-        <dd><code class="digest full">${host.publicKey}</code></dd>
-        <dt>Enrolled</dt>
-        <dd>${timeHtml(host.createdAt)}</dd>
-        <dt>Verdict since</dt>
-        <dd>${agoHtml(host.standing.since, now)}</dd>
-      </dl>
-    </div>
-  </section>`;
+function freshnessText(host: Host, { freshness }: View, now: Instant, _findings: readonly FindingWithGroup[]): Html {
+  const { last, chain } = host;
+  if (last === null) return html`No report came yet; it was enrolled ${whenHtml(host.createdAt, now)}.`;
+  const missing = chain.gaps.reduce((sum, { from, to }) => sum + to - from + 1, 0);
+  return html`Report ${count(last.seq)} came ${whenHtml(last.receivedAt, now)},
+  ${missing === 0 ? 'none missing' : plural(missing, 'is missing', 'are missing')}.
+  ${freshness.since !== null && html` It is ${freshness.state} since ${sinceHtml(freshness.since, now)}.`}
+  ${host.images.staged !== null && html` A newer image is staged.`}`;
 }

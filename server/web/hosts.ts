@@ -1,136 +1,513 @@
-/** `/hosts`: every host with its three answers, those first that need attention. */
-import type { Context } from 'hono';
-import { VERDICTS } from '#src/finding/verdict.ts';
+/** `/hosts`: every host in a line, those first that need attention; what waits for a person on top. */
+import type { Context, Hono } from 'hono';
+import type { Instant } from '#src/clock.ts';
 import { viewOf, type View } from '#server/standing.ts';
-import type { Host } from '#server/store/records.ts';
-import type { HostCursor, HostFilter } from '#server/store/store.ts';
-import { digestHtml, html, type Html } from './html.ts';
-import { show } from './layout.ts';
+import type { Count, Host } from '#server/store/records.ts';
+import type { HostCursor } from '#server/store/store.ts';
+import {
+  cursorFrom,
+  cursorText,
+  filterOf,
+  FRESHNESS,
+  imagesNamed,
+  namedOf,
+  readAsked,
+  type Asked,
+  type Named,
+} from './hostfilter.ts';
+import { commandHtml, digestHtml, html, icon, type Html } from './html.ts';
+import { COUNTED_MAX, show } from './layout.ts';
+import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
+import { addressWith, footHtml } from './parts/table.ts';
 import type { Env, WebServices } from './services.ts';
-import { agoHtml, besideVerdict, count, plural, severitiesHtml, verdictHtml } from './words.ts';
+import { agoHtml, bounded, capital, count, plural, severitiesHtml, verdictHtml, whenHtml } from './words.ts';
 
 const PAGE = 50;
-const COUNTED_MAX = 10_000;
+/** Hosts that wait for approval and are named above the list. */
+const PENDING_SHOWN = 5;
+/** Choices of a menu; the filter takes any other as well. */
+const CHOICES_MAX = 24;
+/** Beside choices a rough number is enough, and quickly counted. */
+const CHOICE_COUNTED_MAX = 1000;
 
-export async function hostsPage(c: Context<Env>, services: WebServices): Promise<Response> {
+export function hostsPage(web: Hono<Env>, services: WebServices): void {
+  web.get('/hosts', (c) => page(c, services));
+}
+
+async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock, baseUrl } = services;
   const now = clock();
-  const asked = c.req.query('verdict');
-  const verdict = VERDICTS.find((word) => word === asked);
-  const name = c.req.query('name') ?? '';
-  const filter: HostFilter = {
-    now,
-    ...(verdict === undefined ? {} : { verdicts: [verdict] }),
-    ...(name === '' ? {} : { namePrefix: name }),
-  };
-  const [list, total, verdicts] = await Promise.all([
-    store.read.hosts(filter, 'attention', { limit: PAGE, cursor: cursorOf(c.req.query('after')) }),
+  const query = new URL(c.req.url).searchParams;
+  const asked = readAsked(query);
+  const sort = asked.words.sort ?? 'attention';
+  const filter = await filterOf(asked.words, now, store);
+  const [list, total, verdicts, pending, waiting] = await Promise.all([
+    store.read.hosts(filter, sort, { limit: PAGE, cursor: cursorFrom(query.get('after') ?? undefined, sort) }),
     store.read.countHosts(filter, COUNTED_MAX),
     store.read.verdicts(now),
+    store.read.hosts({ now, states: ['pending'] }, 'name', { limit: PENDING_SHOWN, cursor: null }),
+    store.read.countHosts({ now, states: ['pending'] }, COUNTED_MAX),
   ]);
   const counts = new Map(verdicts.map(({ verdict, count }) => [verdict, count]));
   const all = [...counts.values()].reduce((sum, n) => sum + n, 0);
-  const body = html`<div class="head">
-      <h1>${all === 0 ? 'No host has enrolled yet' : headline(counts, all)}</h1>
-      <p>
-        ${all === 0 ? 'A host appears here when it is enrolled, and is judged with its first report.' : `${count(counts.get('compliant') ?? 0)} of ${count(all)} are the image that they booted, as far as policy allows.`}
-      </p>
-    </div>
-    ${all === 0 ? firstRun(baseUrl()) : html`${tabs(counts, all, verdict)} ${search(verdict, name)} ${table(list.items, now, total, nextLink(list.next, verdict, name))}`}`;
+  if (all === 0 && total.count === 0 && asked.words.state === undefined)
+    return show(c, services, { title: 'Hosts', section: '/hosts', now, body: firstRun(baseUrl()) });
+  const inTime = await store.read.countHosts({ now, freshness: 'current' }, COUNTED_MAX);
+  const body = html`${noticeOf(query)}
+  ${headHtml({
+    title: plural(all, 'host'),
+    text: html`${bad(counts)} <a href="/hosts?freshness=current">${bounded(inTime)}</a> reported within
+      ${inTime.count === 1 ? 'its' : 'their'} own interval.`,
+    acts: html`<a class="btn first" href="/settings/enrol">Enrol hosts</a>`,
+  })}
+  ${waiting.count > 0 && pendingSheet(pending.items, waiting, now, baseUrl())} ${tabs(counts, all, asked, query)}
+  ${await toolbar(asked, query, list.items, services, now)}
+  ${
+    list.items.length === 0
+      ? html`<section class="sheet">${await nothing(asked, query, services, now)}</section>`
+      : table(list.items, {
+          now,
+          sort,
+          query,
+          total,
+          next: list.next,
+          named: await imagesNamed(
+            list.items.map(({ images }) => images.booted),
+            store,
+          ),
+        })
+  }`;
   return show(c, services, { title: 'Hosts', section: '/hosts', now, body });
 }
 
-function headline(counts: ReadonlyMap<string, number>, all: number): string {
-  const bad = (['drifted', 'unsigned', 'unverifiable', 'silent'] as const).reduce(
-    (sum, word) => sum + (counts.get(word) ?? 0),
-    0,
-  );
-  if (bad === 0) return `${plural(all, 'host')}, and none needs a look`;
-  return `${plural(bad, 'host')} of ${count(all)} ${bad === 1 ? 'needs' : 'need'} a look`;
+/** What was done just now, by the address that the act led to: its words are ours, only the number is in it. */
+function noticeOf(query: URLSearchParams): Html | undefined {
+  const n = Number(query.get('n') ?? '1');
+  const hosts = Number.isSafeInteger(n) && n >= 0 ? plural(n, 'host') : 'The hosts';
+  switch (query.get('did')) {
+    case 'approved':
+      return noticeHtml(
+        `${hosts} approved. The next report is taken; whoever held the machine’s identity before is retired.`,
+      );
+    case 'retired':
+      return noticeHtml(
+        `${hosts} retired. Open findings were closed, and reports are refused from now on; what was seen stays.`,
+      );
+    case 'moved':
+      return noticeHtml(`${hosts} moved, and judged anew under the policy of the group.`);
+    case 'labelled':
+      return noticeHtml(`${hosts} labelled, and judged anew.`);
+    default:
+      return undefined;
+  }
 }
 
-function tabs(counts: ReadonlyMap<string, number>, all: number, current: string | undefined): Html {
-  const order = ['drifted', 'unsigned', 'unverifiable', 'silent', 'new', 'compliant'];
+function bad(counts: ReadonlyMap<string, number>): string {
+  const n = ['drifted', 'unsigned', 'unverifiable', 'silent'].reduce((sum, word) => sum + (counts.get(word) ?? 0), 0);
+  return n === 0 ? 'None needs a look.' : `${count(n)} ${n === 1 ? 'needs' : 'need'} a look.`;
+}
+
+/** Nobody looks for what waits: it stands above everything else, with the way to let it in. */
+function pendingSheet(hosts: readonly Host[], total: Count, now: Instant, baseUrl: string): Html {
+  const more = total.count - hosts.length;
+  return html`<section class="sheet waits" aria-labelledby="waiting">
+    <header>
+      <h2 id="waiting">
+        ${icon('clock')} ${total.count === 1 ? 'One host waits' : `${bounded(total)} hosts wait`} for your approval
+      </h2>
+      <a class="link" href="/hosts?state=pending">${more > 0 ? `All ${bounded(total)}` : 'As a list'}</a>
+    </header>
+    <div class="pad">
+      <p>
+        Another key already speaks for the machine that each of them says it is: it was installed anew, or somebody
+        copied it. Reports are kept back until a person decides. Approving retires the host that holds the identity now.
+      </p>
+      <ul class="rows">
+        ${hosts.map(
+          (host) =>
+            html`<li>
+              <span class="grow"
+                ><a class="link" href="/hosts/${host.id}"><strong>${host.name}</strong></a>
+                <span class="quiet">asked ${whenHtml(host.createdAt, now)}</span></span
+              >
+              ${commandHtml(`bootproof hosts approve ${host.id} --server ${baseUrl}`)}
+              <a class="btn" href="/hosts/${host.id}/approve">Approve ${host.name}</a>
+            </li>`,
+        )}
+      </ul>
+    </div>
+  </section>`;
+}
+
+function tabs(counts: ReadonlyMap<string, number>, all: number, { words }: Asked, query: URLSearchParams): Html {
+  const order = ['drifted', 'unsigned', 'unverifiable', 'silent', 'new', 'compliant'] as const;
+  const current = words.verdict;
+  // Tabs are the whole fleet by verdict: their numbers stand for the list without any other word.
+  const here = words.state === undefined;
   return html`<nav class="tabs" aria-label="Verdict">
-    <a href="/hosts" ${current === undefined && html` aria-current="page"`}
+    <a
+      href="${addressWith('/hosts', keepSort(query), {})}"
+      ${current === undefined && here && html` aria-current="page"`}
       >All <span class="count">${count(all)}</span></a
     >
-    ${order.map((word) => html`<a href="/hosts?verdict=${word}" ${current === word && html` aria-current="page"`}>${verdictHtml(word)} <span class="count">${count(counts.get(word) ?? 0)}</span></a>`)}
+    ${order.map(
+      (word) =>
+        html`<a
+          href="${addressWith('/hosts', keepSort(query), { verdict: word })}"
+          ${current === word && html` aria-current="page"`}
+          ><span class="verdict ${word}">${icon(`v-${word}`)}${capital(word)}</span>
+          <span class="count">${count(counts.get(word) ?? 0)}</span></a
+        >`,
+    )}
   </nav>`;
 }
 
-function search(verdict: string | undefined, name: string): Html {
-  return html`<form class="toolbar" role="search" aria-label="Hosts" method="get" action="/hosts">
-    ${verdict !== undefined && html`<input type="hidden" name="verdict" value="${verdict}" />`}
-    <div class="query">
+function keepSort(query: URLSearchParams): URLSearchParams {
+  const sort = query.get('sort');
+  return new URLSearchParams(sort === null ? {} : { sort });
+}
+
+const FRESH_WORDS = { current: 'In time', late: 'Late', silent: 'Silent' } as const;
+const STATE_WORDS = { active: 'Active', pending: 'Waits for approval', retired: 'Retired' } as const;
+
+async function toolbar(
+  asked: Asked,
+  query: URLSearchParams,
+  shown: readonly Host[],
+  services: WebServices,
+  now: Instant,
+): Promise<Html> {
+  const { words, unknown } = asked;
+  const { store } = services;
+  const [groups, images] = await Promise.all([
+    store.read.hostGroups(),
+    store.read.images({}, { limit: CHOICES_MAX, cursor: null }),
+  ]);
+  const labels = [
+    ...new Set(shown.flatMap((host) => Object.entries(host.labels).map(([key, value]) => `${key}=${value}`))),
+  ].sort();
+  const image = words.image === undefined ? undefined : (await imagesNamed([words.image], store)).get(words.image);
+  const menu = (name: keyof typeof asked.words, word: string, choices: readonly Choice[], typed?: Html) =>
+    menuHtml({ name, word, choices, typed }, { asked, query, services, now });
+  const chosen: readonly (readonly [name: string, word: string])[] = [
+    ...(words.image === undefined
+      ? []
+      : [['image', image === undefined ? words.image : `${image.place} ${image.version ?? ''}`] as const]),
+    ...(words.group === undefined ? [] : [['group', `group ${words.group}`] as const]),
+    ...(words.freshness === undefined ? [] : [['freshness', FRESH_WORDS[words.freshness]] as const]),
+    ...(words.label === undefined ? [] : [['label', words.label] as const]),
+    ...(words.state === undefined ? [] : [['state', STATE_WORDS[words.state]] as const]),
+    ...(words.name === undefined ? [] : [['name', `${words.name}…`] as const]),
+  ];
+  return html`<div class="toolbar">
+    <form class="query" role="search" aria-label="Hosts" method="get" action="/hosts">
+      ${icon('search')}${[...query].filter(([name]) => !['name', 'after', 'did', 'n'].includes(name)).map(([name, value]) => html`<input type="hidden" name="${name}" value="${value}" />`)}
       <input
         name="name"
-        aria-label="Beginning of the host's name"
+        aria-label="Beginning of a host’s name"
         placeholder="Beginning of a name"
-        value="${name}"
+        value="${words.name ?? ''}"
         maxlength="255"
-      />
+        autocomplete="off"
+      /><kbd>↵</kbd>
+    </form>
+    <div class="chips">
+      ${chosen.map(
+        ([name, word]) =>
+          html`<a class="chip on" href="${addressWith('/hosts', query, { [name]: null })}"
+            ><span class="clip">${word}</span>${icon('x')}<span class="sr"> (drop this filter)</span></a
+          >`,
+      )}
+      ${
+        words.image === undefined &&
+        (await menu(
+          'image',
+          'Image',
+          images.items.map((each) => {
+            const { place, version } = namedOf(each);
+            return {
+              value: each.digest,
+              word: html`${place} <span class="quiet">${version ?? each.digest.slice(7, 19)}</span>`,
+            };
+          }),
+        ))
+      }
+      ${
+        words.group === undefined &&
+        (await menu(
+          'group',
+          'Group',
+          groups.slice(0, CHOICES_MAX).map(({ name }) => ({ value: name, word: html`${name}` })),
+        ))
+      }
+      ${
+        words.freshness === undefined &&
+        (await menu(
+          'freshness',
+          'Freshness',
+          FRESHNESS.map((value) => ({ value, word: html`${FRESH_WORDS[value]}` })),
+        ))
+      }
+      ${
+        words.label === undefined &&
+        (await menu(
+          'label',
+          'Label',
+          labels.slice(0, 12).map((value) => ({ value, word: html`${value}` })),
+          html`<form method="get" action="/hosts">
+            ${[...query].filter(([name]) => !['label', 'after', 'did', 'n'].includes(name)).map(([name, value]) => html`<input type="hidden" name="${name}" value="${value}" />`)}
+            <input class="input mono" name="label" aria-label="Label" placeholder="key=value" maxlength="301" />
+          </form>`,
+        ))
+      }
+      ${
+        words.state === undefined &&
+        (await menu(
+          'state',
+          'State',
+          (['pending', 'retired'] as const).map((value) => ({ value, word: html`${STATE_WORDS[value]}` })),
+        ))
+      }
+      <span class="push"></span>
+      <button
+        class="link"
+        type="button"
+        hidden
+        data-copy="${apiCall(query, services.baseUrl())}"
+        aria-label="Copy as API call"
+      >
+        Copy as API call
+      </button>
+      <button class="link" type="button" hidden data-copy="${command(query)}" aria-label="Copy as command">
+        as command
+      </button>
+    </div>
+    ${
+      unknown.length > 0 &&
+      html`<p class="note" role="alert">
+        ${icon('stop')}<span
+          >No filter is called <code>${unknown[0]}</code>, or it has no such word; it was left out.</span
+        >
+      </p>`
+    }
+  </div>`;
+}
+
+const FILTERS = ['verdict', 'freshness', 'state', 'group', 'label', 'image', 'name', 'sort'];
+
+function apiCall(query: URLSearchParams, baseUrl: string): string {
+  const words = new URLSearchParams([...query].filter(([name]) => FILTERS.includes(name)));
+  return `GET ${baseUrl}/api/v1/hosts${words.size === 0 ? '' : `?${words.toString()}`}`;
+}
+
+function command(query: URLSearchParams): string {
+  const words = [...query].filter(([name]) => FILTERS.includes(name) && name !== 'sort');
+  return [
+    'bootproof hosts list',
+    ...words.map(([name, value]) => `--${name} '${value.replaceAll("'", "'\\''")}'`),
+  ].join(' ');
+}
+
+type Choice = { readonly value: string; readonly word: Html };
+type Around = {
+  readonly asked: Asked;
+  readonly query: URLSearchParams;
+  readonly services: WebServices;
+  readonly now: Instant;
+};
+
+async function menuHtml(
+  {
+    name,
+    word,
+    choices,
+    typed,
+  }: {
+    readonly name: string;
+    readonly word: string;
+    readonly choices: readonly Choice[];
+    readonly typed: Html | undefined;
+  },
+  { asked, query, services, now }: Around,
+): Promise<Html | undefined> {
+  if (choices.length === 0 && typed === undefined) return undefined;
+  const counted = await Promise.all(
+    choices.map(async (choice) => {
+      const filter = await filterOf({ ...asked.words, [name]: choice.value }, now, services.store);
+      return { ...choice, hosts: await services.store.read.countHosts(filter, CHOICE_COUNTED_MAX) };
+    }),
+  );
+  return html`<details class="menu">
+    <summary class="chip">${word}${icon('down')}</summary>
+    <div class="pop">
+      ${typed}
+      <ul>
+        ${counted.map(
+          ({ value, word: shown, hosts }) =>
+            html`<li>
+              <a href="${addressWith('/hosts', query, { [name]: value })}"
+                ><span class="clip">${shown}</span><span>${bounded(hosts)}</span></a
+              >
+            </li>`,
+        )}
+      </ul>
+    </div>
+  </details>`;
+}
+
+/** Which one word is in the way, with what there would be without it. */
+async function nothing(asked: Asked, query: URLSearchParams, { store }: WebServices, now: Instant): Promise<Html> {
+  for (const name of ['name', 'label', 'group', 'freshness', 'image', 'verdict', 'state'] as const) {
+    if (asked.words[name] === undefined) continue;
+    const { [name]: _, ...rest } = asked.words;
+    const without = await store.read.countHosts(await filterOf(rest, now, store), COUNTED_MAX);
+    if (without.count === 0) continue;
+    return emptyHtml(
+      'No host matches',
+      html`Without <strong>${name}:${asked.words[name]}</strong> there ${without.count === 1 ? 'is' : 'are'}
+        ${bounded(without)}.`,
+      html`<a class="btn" href="${addressWith('/hosts', query, { [name]: null })}"
+        >Drop ${name}:${asked.words[name]}</a
+      >`,
+    );
+  }
+  return emptyHtml(
+    'No host matches',
+    'Nor does any match one of these words alone.',
+    html`<a class="btn" href="/hosts">All hosts</a>`,
+  );
+}
+
+type Shown = {
+  readonly now: Instant;
+  readonly sort: HostCursor['sort'];
+  readonly query: URLSearchParams;
+  readonly total: Count;
+  readonly next: HostCursor | null;
+  readonly named: ReadonlyMap<string, Named>;
+  /** Somebody is asked who signed images. */
+  readonly assessed: boolean;
+};
+
+function table(hosts: readonly Host[], { now, sort, query, total, next, named, assessed }: Shown): Html {
+  const head = (word: string, by: HostCursor['sort'], direction: 'ascending' | 'descending', of = '') =>
+    html`<th class="${of}" ${sort === by && html` aria-sort="${direction}"`}>
+      <a href="${addressWith('/hosts', query, { sort: by === 'attention' ? null : by })}"
+        >${word}${sort === by && icon('sortd')}</a
+      >
+    </th>`;
+  return html`<form method="post" action="/hosts/many">
+    <div class="sheet">
+      <table class="list">
+        <caption class="sr">
+          Hosts, ${sort === 'name' ? 'by name' : 'those first that need attention'}
+        </caption>
+        <thead>
+          <tr>
+            <th class="pick"><input type="checkbox" hidden aria-label="Select all that are shown" /></th>
+            ${head('Host', 'name', 'ascending')} ${head('Verdict', 'attention', 'descending')}
+            <th class="p3 num">Since</th>
+            <th class="p2">Booted image</th>
+            <th class="p3">Digest</th>
+            ${assessed && html`<th class="p4">Signed by</th>`}
+            <th class="p4">Others</th>
+            <th class="p4">Group and labels</th>
+            <th class="num">Findings</th>
+            <th class="p2 num">Report</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${hosts.map((host) => row(host, viewOf(host, now), { named, now, assessed }))}
+        </tbody>
+      </table>
+      ${footHtml({
+        shown: hosts.length,
+        of: total,
+        one: 'host',
+        first: query.get('after') === null ? null : addressWith('/hosts', query, {}),
+        next:
+          next === null
+            ? null
+            : `${addressWith('/hosts', query, { after: null })}${query.size > (query.has('after') ? 1 : 0) ? '&' : '?'}after=${encodeURIComponent(cursorText(next))}`,
+      })}
+    </div>
+    <div class="bulk" role="region" aria-label="Act on the selected hosts">
+      <span data-selected data-one="host" data-many="hosts">Hosts are selected</span>
+      <span class="acts">
+        <button class="btn" name="action" value="label" type="submit">Label</button>
+        <button class="btn" name="action" value="group" type="submit">Move to a group</button>
+        <button class="btn" name="action" value="retire" type="submit">Retire</button>
+      </span>
     </div>
   </form>`;
 }
 
-function table(
-  hosts: readonly Host[],
-  now: number,
-  total: { count: number; exact: boolean },
-  next: Html | undefined,
-): Html {
-  return html`<div class="sheet">
-    <table class="list">
-      <caption class="sr">
-        Hosts, those first that need attention
-      </caption>
-      <thead>
-        <tr>
-          <th>Host</th>
-          <th>Verdict</th>
-          <th class="p2">Is it the image?</th>
-          <th class="p3">Is the image ours?</th>
-          <th class="p2">Did we hear?</th>
-          <th class="p4">Booted image</th>
-          <th class="p3 num">Findings</th>
-          <th class="num">Report</th>
-        </tr>
-      </thead>
-      <tbody>
-        ${hosts.map((host) => row(host, viewOf(host, now), now))}
-      </tbody>
-    </table>
-    ${hosts.length === 0 && html`<div class="empty"><h2>No host matches</h2></div>`}
-    <footer>
-      <span
-        >${count(hosts.length)} of ${total.exact ? plural(total.count, 'host') : `${count(total.count)}+ hosts`}</span
+function row(host: Host, view: View, { named, now, assessed }: Pick<Shown, 'named' | 'now' | 'assessed'>): Html {
+  const { booted, staged, rollback } = host.images;
+  const image = booted === null ? undefined : named.get(booted);
+  const others = [...(staged === null ? [] : ['1 staged']), ...(rollback === null ? [] : ['1 back'])].join(', ');
+  const labels = Object.entries(host.labels);
+  const open = host.counters.open.reduce((sum, n) => sum + n, 0);
+  return html`<tr>
+    <td class="pick">
+      <input
+        type="checkbox"
+        class="over"
+        name="host"
+        value="${host.id}"
+        aria-label="Select ${host.name}"
+        data-findings="${open}"
+      />
+    </td>
+    <td class="name">
+      <span class="clip" title="${host.name}"><a class="go" href="/hosts/${host.id}">${host.name}</a></span
+      >${host.state !== 'active' && html` <span class="tag loud late">${host.state === 'pending' ? 'waits for approval' : 'retired'}</span>`}
+    </td>
+    <td title="${view.sentence}">${verdictHtml(view.verdict, waivedNote(view))}</td>
+    <td class="p3 num soft nowrap">${agoHtml(view.since, now)}</td>
+    <td class="main p2">
+      <span class="clip"
+        >${image === undefined ? html`<span class="quiet">${booted === null ? '–' : 'unknown'}</span>` : html`${image.place} <span class="soft">${image.version ?? ''}</span>`}</span
       >
-      ${next}
-    </footer>
-  </div>`;
+    </td>
+    <td class="p3">${booted === null ? html`<span class="quiet">–</span>` : digestHtml(booted)}</td>
+    ${assessed && html`<td class="p4 soft"><span class="clip narrowest">${signedBy(view)}</span></td>`}
+    <td class="p4 soft nowrap">${others === '' ? html`<span class="quiet">none</span>` : others}</td>
+    <td class="p4">
+      <span
+        class="clip tags"
+        title="${[host.group ?? '', ...labels.map(([key, value]) => `${key}=${value}`)].join(' ').trim()}"
+        >${host.group !== null && html`<span class="soft">${host.group}</span> `}${labels.map(([key, value]) => html`<span class="tag">${key}=${value}</span> `)}${host.group === null && labels.length === 0 && html`<span class="quiet">–</span>`}</span
+      >
+    </td>
+    <td class="num nowrap tallies">
+      ${open === 0 ? html`<span class="quiet">0</span>` : severitiesHtml(host.counters.open)}
+    </td>
+    <td class="p2 num soft nowrap">${agoHtml(host.last?.receivedAt, now)}</td>
+  </tr>`;
 }
 
-function row(host: Host, view: View, now: number): Html {
-  const { booted } = host.images;
-  return html`<tr>
-    <td class="main">
-      <div class="two">
-        <span
-          ><a class="go" href="/hosts/${host.id}">${host.name}</a
-          >${host.state !== 'active' && html` <span class="tag">${host.state}</span>`}</span
-        >
-        <span title="${view.sentence}">${besideVerdict(view.sentence, view.verdict)}</span>
-      </div>
-    </td>
-    <td>${verdictHtml(view.verdict, waivedNote(view))}</td>
-    <td class="p2">${verdictHtml(view.integrity.state)}</td>
-    <td class="p3">${verdictHtml(view.provenance.state)}</td>
-    <td class="p2">${verdictHtml(view.freshness.state)}</td>
-    <td class="p4">${booted === null ? html`<span class="quiet">–</span>` : digestHtml(booted)}</td>
-    <td class="p3 num nowrap tallies">${severitiesHtml(host.counters.open)}</td>
-    <td class="num soft nowrap">${agoHtml(host.last?.receivedAt, now)}</td>
-  </tr>`;
+/** In a word or two; the whole is on the image's page. */
+export function signedBy({ provenance }: Pick<View, 'provenance'>): Html {
+  switch (provenance.state) {
+    case 'trusted':
+      return html`<span title="${provenance.by}">${shortSigner(provenance.by)}</span>`;
+    case 'unsigned':
+      return html`nobody`;
+    case 'rejected':
+      return html`<span title="${provenance.why}">somebody else</span>`;
+    case 'unverifiable':
+      return html`<span title="${provenance.why}">not known</span>`;
+    case 'not-assessed':
+      return html`<span class="quiet">not assessed</span>`;
+  }
+}
+
+/** Of an identity its own words: a workflow without its host, a key by the start of its fingerprint. */
+function shortSigner(by: string): string {
+  const key = /^key sha256:([0-9a-f]{12})/.exec(by);
+  if (key !== null) return `key ${key[1]}`;
+  return by.replace(/^https:\/\/[^/]+\//, '').split(/[ @,]/)[0]!;
 }
 
 /** What was waived stands with the word, always. */
@@ -138,32 +515,23 @@ export function waivedNote({ integrity, verdict }: View): string | undefined {
   return verdict === 'compliant' && integrity.waived > 0 ? `(${count(integrity.waived)} waived)` : undefined;
 }
 
-/** A page's end, as the address keeps it: rank and id of its last host. */
-function cursorOf(text: string | undefined): HostCursor | null {
-  const match = /^([0-9]{1,4})\.(h_[a-z2-7]{26})$/.exec(text ?? '');
-  return match === null ? null : { sort: 'attention', rank: Number(match[1]), id: match[2]! };
-}
-
-function nextLink(next: HostCursor | null, verdict: string | undefined, name: string): Html | undefined {
-  if (next === null || next.sort !== 'attention') return undefined;
-  const query = new URLSearchParams({
-    ...(verdict === undefined ? {} : { verdict }),
-    ...(name === '' ? {} : { name }),
-    after: `${next.rank}.${next.id}`,
-  });
-  return html`<a class="link" href="/hosts?${query.toString()}">Next ${PAGE}</a>`;
-}
-
 function firstRun(baseUrl: string): Html {
-  return html`<section class="sheet">
-    <div class="empty">
-      <h2>Two commands</h2>
-      <p>Here, for a token that enrols one host:</p>
-      <div class="cmd"><code>bootproof tokens create --server ${baseUrl}</code></div>
-      <p>On the host, as root, with the token that it printed:</p>
-      <div class="cmd">
-        <code>BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}</code>
+  return html`${headHtml({
+      title: 'No host has enrolled yet',
+      text: 'A host appears here when it is enrolled, and is judged with its first report, within a minute.',
+      acts: html`<a class="btn first" href="/settings/enrol">Make an enrolment token</a>`,
+    })}
+    <section class="sheet">
+      <div class="empty">
+        <h2>Three commands bring the first one</h2>
+        <p>Here, for a token that enrols one host:</p>
+        ${commandHtml(`bootproof tokens create --server ${baseUrl}`)}
+        <p>On the host, as root, with the token that it printed:</p>
+        ${commandHtml(`BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}`)}
+        ${commandHtml('systemctl enable --now bootproof-agent.timer')}
+        <p class="quiet">
+          To look around first: <code>bootproof demo</code> starts a server of its own with a small fleet that drifts.
+        </p>
       </div>
-    </div>
-  </section>`;
+    </section>`;
 }

@@ -82,6 +82,7 @@ export function sprite(page: Html): Html {
 export function pathHtml(path: ByteString): Html {
   const shown = printable(path);
   const cut = shown.lastIndexOf('/') + 1;
+  if (cut < 2) return html`<span class="path" title="${shown}"><b>${shown}</b></span>`;
   return html`<span class="path" title="${shown}"><i>${shown.slice(0, cut)}</i><b>${shown.slice(cut)}</b></span>`;
 }
 

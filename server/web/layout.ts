@@ -15,7 +15,10 @@ const NAVIGATION = [
   ['/hosts', 'Hosts'],
   ['/images', 'Images'],
   ['/waivers', 'Waivers'],
+  ['/policies', 'Policies'],
   ['/trust', 'Trust'],
+  ['/activity', 'Activity'],
+  ['/settings', 'Settings'],
 ] as const;
 export type Section = (typeof NAVIGATION)[number][0];
 

@@ -3,7 +3,11 @@ import type { Access } from '#server/access/admin.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
+import type { Enrolments } from '#server/ingest/enrol.ts';
+import type { Examiner } from '#server/ingest/examiner.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
+import type { KnownDefaults } from '#server/ingest/lineage.ts';
+import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
 
@@ -11,7 +15,11 @@ export type WebServices = Deps &
   WaiverDeps & {
     readonly access: Access;
     readonly basis: Basis;
+    readonly defaults: KnownDefaults;
+    readonly enrolments: Enrolments;
+    readonly examiner: Examiner;
     readonly images: KnownImages;
+    readonly policies: Policies;
     readonly trust: KnownTrust;
     readonly baseUrl: () => string;
   };

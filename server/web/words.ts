@@ -27,6 +27,13 @@ export function verdictHtml(word: string, note?: string, badge = false): Html {
   >`;
 }
 
+/** An answer as a heading has it: `Not assessed`. */
+export function answerHtml(word: string): Html {
+  return html`<span class="verdict ${word}"
+    >${icon(GLYPHS[word] ?? 'v-unverifiable')}${capital(word.replace('-', ' '))}</span
+  >`;
+}
+
 /** The first letter large, as headings and labels have it. */
 export function capital(text: string): string {
   return text.slice(0, 1).toUpperCase() + text.slice(1);
@@ -67,6 +74,13 @@ export function agoHtml(instant: Instant | null | undefined, now: Instant): Html
   if (instant === null || instant === undefined) return html`<span class="quiet">–</span>`;
   const iso = formatInstant(instant);
   return html`<time datetime="${iso}" title="${iso.slice(0, 16).replace('T', ' ')} UTC">${ago(instant, now)}</time>`;
+}
+
+/** In a sentence: `just now`, `4 min ago`, `on 12 Mar 2026`. */
+export function whenHtml(instant: Instant, now: Instant): Html {
+  const seconds = (now - instant) / 1000;
+  if (seconds < 60) return html`just now`;
+  return seconds < 30 * 86_400 ? html`${agoHtml(instant, now)} ago` : html`on ${agoHtml(instant, now)}`;
 }
 
 function ago(instant: Instant, now: Instant): string {
