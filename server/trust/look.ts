@@ -3,7 +3,7 @@ import { BootproofError } from '#src/error.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { parseManifest } from '#src/image/ocimanifest.ts';
 import { parseReference } from '#src/image/reference.ts';
-import { SIGNATURE_INDEXES_MAX } from '#src/limits.ts';
+import { SIGNATURE_INDEXES_MAX, SIGNATURE_PLACES_MAX } from '#src/limits.ts';
 import { findSignatures, type FoundSignatures, type Looked, type SignatureRepository } from '#src/source/signatures.ts';
 import type { SignatureSource } from '#src/source/source.ts';
 import { nodeSha256, verifiedDigest } from '#src/source/verified.ts';
@@ -64,13 +64,23 @@ export async function look(request: LookRequest, terms: RegistryTerms, signal: A
     reason: 'it is not on the list of sources',
   }));
   try {
-    for (const place of request.places) {
+    for (const place of request.places.slice(0, SIGNATURE_PLACES_MAX)) {
       try {
         opened.push({ ...place, ...(await openPlace(place, terms, signal)) });
       } catch (error) {
         looked.push(unreadable(place.pattern, request.image, error));
       }
     }
+    const [unasked, ...more] = request.places.slice(SIGNATURE_PLACES_MAX);
+    if (unasked !== undefined)
+      looked.push({
+        where: `${unasked.pattern}${more.length === 0 ? '' : ` and ${more.length} more`}`,
+        of: request.image,
+        outcome: 'too-many',
+        count: 0,
+        code: 'TOO_MANY',
+        reason: `at most ${SIGNATURE_PLACES_MAX} places are asked for one image: let fewer policies name one of their own`,
+      });
     return await lookIn(opened, request, looked);
   } finally {
     for (const { close } of opened) await close();

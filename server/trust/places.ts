@@ -4,7 +4,6 @@
  */
 import type { Digest } from '#src/digest.ts';
 import { ImageReferenceError, parseReference, type Reference } from '#src/image/reference.ts';
-import { SIGNATURE_PLACES_MAX } from '#src/limits.ts';
 import { imageName, matchesImage } from '#src/trust/imageglob.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
 import { liesUnder, type SignatureRepository } from '#server/mirrors.ts';
@@ -73,7 +72,7 @@ export function placesOf(
     const source = claimedSource(claim);
     return source !== undefined && own.some(({ pattern }) => pattern === source) ? (tagOf(claim) ?? []) : [];
   });
-  return { places: places.slice(0, SIGNATURE_PLACES_MAX), references, tags: [...new Set(tags)], closed };
+  return { places, references, tags: [...new Set(tags)], closed };
 }
 
 /** Repositories and tag prefixes that policies about the image name (COSIGN_REPOSITORY, `source`). */
