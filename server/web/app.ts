@@ -37,6 +37,8 @@ export function webApp(services: WebServices): Hono<Env> {
       contentSecurityPolicy: {
         defaultSrc: ["'none'"],
         scriptSrc: ["'self'"],
+        // A form shows what it would do while it is filled in.
+        connectSrc: ["'self'"],
         styleSrc: ["'self'"],
         imgSrc: ["'self'"],
         formAction: ["'self'"],

@@ -1,4 +1,5 @@
 /** `/findings/bulk`: one act on many, in two steps: what it covers and would do, then the act; and a quarter of an hour to take it back. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
@@ -286,8 +287,7 @@ async function again(
 }
 
 function isAsPreviewed(bulk: Bulk, terms: BulkWanted['terms']): boolean {
-  const kept = BulkTerms.parse(bulk.terms);
-  return JSON.stringify(Object.entries(kept).sort()) === JSON.stringify(Object.entries(terms).sort());
+  return isDeepStrictEqual(BulkTerms.parse(bulk.terms), terms);
 }
 
 /** The very items of a preview, under other terms: what was typed after it was shown. */

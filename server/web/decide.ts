@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { compileSelector, isWaivable } from '#src/finding/exempt.ts';
 import { maxLife, WAIVER_KINDS, WaiverError, type Waiver, type WaiverKind } from '#src/finding/waiver.ts';
+import { WAIVER_TITLE_MAX } from '#src/limits.ts';
 import { SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import {
@@ -169,10 +170,7 @@ function draftOf(group: FindingGroup, sent: Sent, expiresAt: Instant): WaiverDra
   const signature = String(group.signature);
   return {
     kind: WAIVER_KINDS.find((kind) => kind === first(sent, 'kind')) ?? 'mitigated',
-    // eslint-disable-next-line no-control-regex
-    title: textOf(group)
-      .replaceAll(/[\0-\x1f\x7f]/g, ' ')
-      .slice(0, 200),
+    title: textOf(group).slice(0, WAIVER_TITLE_MAX),
     justification: first(sent, 'reason').trim(),
     compensating: first(sent, 'compensating').trim() || null,
     ticket: first(sent, 'ticket').trim() || null,

@@ -21,7 +21,7 @@ import type { Env, WebServices } from './services.ts';
 import { agoHtml, capital, count, dayOf, momentHtml, plural, severityGlyph, verdictHtml } from './words.ts';
 
 const PAGE = 25;
-const STORY = 40;
+const STORY = 100;
 /** Minutes of its history that the chart is counted from. */
 const CHANGES = 1000;
 
@@ -308,14 +308,28 @@ function storySheet(group: FindingGroup, story: readonly TimelineItem[], acts: b
         </form>`
       }
       <ol class="timeline">
-        ${story.map(storyItem)}
+        ${runsOf(story).map(storyItem)}
       </ol>
     </div>
     ${story.length >= STORY && html`<footer><span>The last ${STORY} of its story; the API has all.</span></footer>`}
   </section>`;
 }
 
-function storyItem(item: TimelineItem): Html {
+/** What machines showed in a row, nothing decided between, is one line: forty hosts are not forty lines. */
+type Run = TimelineItem & { readonly from?: Instant };
+
+function runsOf(story: readonly TimelineItem[]): readonly Run[] {
+  const out: Run[] = [];
+  for (const item of story) {
+    const last = out.at(-1);
+    if (item.kind !== 'decision' && last?.kind === item.kind)
+      out[out.length - 1] = { ...last, hosts: last.hosts + item.hosts, from: item.at };
+    else out.push(item);
+  }
+  return out;
+}
+
+function storyItem(item: Run): Html {
   if (item.kind !== 'decision') {
     const [name, kind] = KIND_ICONS[item.kind]!;
     const hosts = plural(item.hosts, 'host');
@@ -323,7 +337,11 @@ function storyItem(item: TimelineItem): Html {
       item.kind === 'opened' ? `Seen on ${hosts}` : item.kind === 'reopened' ? `Back on ${hosts}` : `Gone on ${hosts}`;
     return html`<li class="${kind}">
       ${icon(name)}
-      <div>${what}<br /><small>${momentHtml(item.at)}</small></div>
+      <div>
+        ${what}<br /><small
+          >${item.from !== undefined && html`${momentHtml(item.from)} to `}${momentHtml(item.at)}</small
+        >
+      </div>
     </li>`;
   }
   const { actor, action, note, at } = item;

@@ -86,6 +86,7 @@ async function overview(
   const critical = bySeverity[4]!;
   const shown = rows
     .flatMap(({ items }, at) => items.map((group) => ({ group, kind: KINDS[at]! })))
+    .sort((a, b) => Number(a.kind === 'over') - Number(b.kind === 'over') || b.group.severity - a.group.severity)
     .slice(0, CHANGED_SHOWN);
   return html`${headHtml({
       title: sentence(counts, all),
@@ -343,8 +344,9 @@ async function heardSheet({ store }: WebServices, now: Instant): Promise<Html> {
     store.read.refusals(''),
     store.jobs.lag(now),
   ]);
-  const waiting = jobs.reduce((sum, { waiting }) => sum + waiting, 0);
-  const oldest = Math.min(now, ...jobs.filter(({ waiting }) => waiting > 0).map(({ oldest }) => oldest));
+  const due = jobs.filter(({ waiting, oldest }) => waiting > 0 && oldest <= now);
+  const waiting = due.reduce((sum, job) => sum + job.waiting, 0);
+  const oldest = Math.min(now, ...due.map((job) => job.oldest));
   const rows: readonly (readonly [string, Count, string])[] = [
     ['Heard in time', current, 'current'],
     ['Late', late, 'late'],

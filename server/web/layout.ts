@@ -119,7 +119,7 @@ function account({ id, name, roles, groups }: Principal, theme: Theme, here: str
     .split(/[^\p{L}\p{N}]+/u)
     .filter((word) => word !== '')
     .slice(0, 2)
-    .map((word) => [...word][0]!.toUpperCase())
+    .map((word) => word.slice(0, word.codePointAt(0)! > 0xffff ? 2 : 1).toUpperCase())
     .join('');
   return html`<details class="account">
     <summary class="me" title="${name}">

@@ -21,8 +21,8 @@ import { first, inputHtml, sentIn, textareaHtml, wrongHtml, type Sent, type Wron
 import { whatHtml } from './parts/finding.ts';
 import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
 import { dateInput, endOf } from './parts/time.ts';
+import { stateHtml, subjectHtml, whereText } from './parts/waiver.ts';
 import type { Env, WebServices } from './services.ts';
-import { stateHtml, subjectHtml, whereText } from './waivers.ts';
 import { agoHtml, capital, count, dayHtml, dayOf, momentHtml, plural, severityGlyph, severityHtml } from './words.ts';
 
 const SHOWN = 25;
@@ -101,7 +101,7 @@ export async function waiverPage(c: Context<Env>, services: WebServices, refused
       crumbs: [['Waivers', '/waivers'], [html`<span class="mono">${waiver.id}</span>`]],
       lead: severityGlyph(waiver.ceiling),
       title: sentence(waiver, state, hosts),
-      text: aboutText(waiver, state, now),
+      text: aboutText(waiver, state),
     })}
     <div class="cols aside">
       <div class="stack">
@@ -141,7 +141,7 @@ function sentence(waiver: Waiver, state: WaiverState, hosts: number): Html {
   }
 }
 
-function aboutText(waiver: Waiver, state: WaiverState, now: Instant): Html {
+function aboutText(waiver: Waiver, state: WaiverState): Html {
   const {
     requestedBy,
     requestedAt,
@@ -154,8 +154,8 @@ function aboutText(waiver: Waiver, state: WaiverState, now: Instant): Html {
     alone,
     extension,
   } = waiver;
-  return html`${stateHtml(state)} Asked for by ${requestedBy} ${agoHtml(requestedAt, now)}
-  ago${
+  return html`${stateHtml(state)} Asked for by ${requestedBy},
+  ${momentHtml(requestedAt)}${
     decidedBy !== null &&
     decidedAt !== null &&
     html`; ${state === 'rejected' ? 'rejected' : 'approved'} by ${decidedBy},

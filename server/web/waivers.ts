@@ -1,15 +1,15 @@
 /** `/waivers`: exceptions that end: those to decide first, then what holds and what ends soon (docs/findings.md, section 3). */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
-import { stateOf, type Selector, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
+import { stateOf, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import { EXPIRING_MS, hygieneOf } from '#server/decisions/waivers.ts';
 import { KIND_WORDS } from './decide.ts';
-import { html, icon, pathHtml, type Html } from './html.ts';
+import { html, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { extensions } from './parts/counts.ts';
-import { pathOf } from './parts/finding.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { footHtml } from './parts/table.ts';
+import { stateHtml, subjectHtml, whereText } from './parts/waiver.ts';
 import type { Env, WebServices } from './services.ts';
 import { waiverPage, waiverActs } from './waiver.ts';
 import { agoHtml, count, dayHtml, plural, severityGlyph, severityHtml, span } from './words.ts';
@@ -182,48 +182,6 @@ function table(waivers: readonly Waiver[], use: Use, now: Instant): Html {
       })}
     </tbody>
   </table>`;
-}
-
-/** What it is about: the path where there is one, else its title. */
-export function subjectHtml({ selector, title }: Pick<Waiver, 'selector' | 'title'>): Html {
-  const { subject } = selector;
-  if (subject !== undefined && 'exact' in subject) {
-    const path = pathOf({ kind: 'drift', subject: subject.exact });
-    if (path !== undefined) return html`${pathHtml(path)}`;
-  }
-  if (subject !== undefined && 'glob' in subject) return html`<code>${subject.glob}</code>`;
-  return html`${title}`;
-}
-
-/** Where it holds, in words. */
-export function whereText({ hosts, image, content }: Selector): string {
-  const where = [
-    ...(hosts?.groups ?? []).map((name) => `group ${name}`),
-    ...(hosts?.labels ?? []).map(({ key, value }) => `${key}=${value}`),
-    ...(hosts?.ids === undefined ? [] : [plural(hosts.ids.length, 'host')]),
-    ...(image?.repository === undefined ? [] : [`image ${image.repository}`]),
-    ...(image?.digest === undefined ? [] : [`image ${image.digest.replace('sha256:', '').slice(0, 12)}`]),
-  ];
-  const place =
-    where.length === 0
-      ? 'every host'
-      : where.slice(0, 4).join(', ') + (where.length > 4 ? ` and ${where.length - 4} more` : '');
-  return `${content === 'any' ? 'any content' : 'pinned content'}, ${place}`;
-}
-
-const STATE_LOOK: Readonly<Record<WaiverState, readonly [icon: string, look: string]>> = {
-  requested: ['clock', 'new'],
-  approved: ['clock', 'current'],
-  active: ['v-compliant', 'current'],
-  expired: ['v-silent', 'silent'],
-  revoked: ['x', 'silent'],
-  rejected: ['x', 'silent'],
-  withdrawn: ['back', 'silent'],
-};
-
-export function stateHtml(state: WaiverState): Html {
-  const [name, look] = STATE_LOOK[state];
-  return html`<span class="verdict ${look}">${icon(name)}${state}</span>`;
 }
 
 /** What nobody needs, and what two cover: to be tidied up before an auditor asks. */

@@ -73,10 +73,15 @@
       timer = setTimeout(async () => {
         const mine = ++asked;
         const body = new URLSearchParams(new FormData(form));
-        const answer = await fetch(form.dataset.live, { method: 'POST', body, credentials: 'same-origin' });
-        const text = await answer.text();
+        let text = '';
+        try {
+          const answer = await fetch(form.dataset.live, { method: 'POST', body, credentials: 'same-origin' });
+          if (!answer.redirected) text = await answer.text();
+        } catch {
+          // No answer, no preview: the button beside it asks again.
+        }
         // The answer to what was typed last; an older one that comes late says nothing any more.
-        if (mine !== asked || answer.redirected) return;
+        if (mine !== asked) return;
         const fresh = new DOMParser().parseFromString(text, 'text/html').querySelector('[data-preview]');
         if (fresh !== null && target !== null) target.replaceChildren(...fresh.childNodes);
       }, 300);
