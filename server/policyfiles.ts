@@ -15,7 +15,13 @@ const SHIPPED_POLICY = join(import.meta.dirname, '..', 'policies', 'default.yaml
 export const isTestFile = (name: string): boolean => /\.test\.ya?ml$/.test(name);
 const isPolicyFile = (name: string): boolean => /\.ya?ml$/.test(name) && !name.startsWith('.') && !isTestFile(name);
 
-export async function shippedPolicy(): Promise<Shipped> {
+let shipped: Promise<Shipped> | undefined;
+/** Read once in a process: it comes with the build. */
+export function shippedPolicy(): Promise<Shipped> {
+  return (shipped ??= readShipped());
+}
+
+async function readShipped(): Promise<Shipped> {
   const document = { file: 'policies/default.yaml', text: await readFile(SHIPPED_POLICY, 'utf8') };
   return { policy: parsePolicy(document.text, { file: document.file }), document };
 }

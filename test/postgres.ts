@@ -22,12 +22,15 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
+import { openStore } from '#server/store/open.ts';
 
 export type Postgres = {
   /** Where it is reached; the database is the one that is always there. */
   readonly url: string;
   /** Makes an empty database and answers its URL. */
   database(): Promise<string>;
+  /** Makes one that a server has opened before: with our tables, as they are now, and no rows. A third of what making them each time costs. */
+  migrated(): Promise<string>;
   stop(): Promise<void>;
 };
 
@@ -92,13 +95,22 @@ function at(base: string, name: string): string {
 }
 
 function server(base: string, stop: () => Promise<void>): Postgres {
+  // Copying files is cheaper than writing all of them to the log, where nobody minds losing them.
+  const make = async (template: string) => {
+    const name = `bootproof_${randomBytes(6).toString('hex')}`;
+    await query(base, `create database ${name} template ${template} encoding 'UTF8' strategy file_copy`);
+    return { name, url: at(base, name) };
+  };
+  let template: Promise<string> | undefined;
+  const open = async () => {
+    const { name, url } = await make('template0');
+    await (await openStore(url)).close();
+    return name;
+  };
   return {
     url: base,
-    async database() {
-      const name = `bootproof_${randomBytes(6).toString('hex')}`;
-      await query(base, `create database ${name} template template0 encoding 'UTF8'`);
-      return at(base, name);
-    },
+    database: async () => (await make('template0')).url,
+    migrated: async () => (await make(await (template ??= open()))).url,
     stop,
   };
 }

@@ -184,7 +184,8 @@ export async function serverFor(
     build: builderOf(images),
     clock: () => time.now,
     log: (level, event, fields) => events.push({ level, event, fields }),
-    jobsEveryMs: 10,
+    // What is queued here is begun at once; this is for what falls due as tests move the clock. Looking costs.
+    jobsEveryMs: 20,
     ...rest,
   });
   t.after(() => server.close());

@@ -32,7 +32,7 @@ export function onBoth(title: string, body: (server: TestServer, t: TestContext)
   test(`postgres: ${title}`, async (t) => {
     postgres ??= await startPostgres();
     if ('skip' in postgres) return t.skip(postgres.skip);
-    await body(await serverFor(t, { images: [OS, NEXT], storeUrl: await postgres.database() }), t);
+    await body(await serverFor(t, { images: [OS, NEXT], storeUrl: await postgres.migrated() }), t);
   });
 }
 

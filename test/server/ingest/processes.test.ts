@@ -1,26 +1,12 @@
-/** Several server processes on one store, and one that is killed: nothing that was acknowledged is lost, no number means two things. */
+/** Several server processes on one store: no number means two things. One that is killed is in test/system/kill.test.ts. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { formatInstant } from '#src/clock.ts';
-import {
-  BASE,
-  enrol,
-  file,
-  folder,
-  image,
-  serverFor,
-  T0,
-  TestHost,
-  type Posted,
-  type TestServer,
-} from '#test/server/fleet.ts';
+import { BASE, enrol, file, folder, image, serverFor, T0, type Posted, type TestServer } from '#test/server/fleet.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 
 const OS = image('41');
-const launcher = join(import.meta.dirname, '../../../bootproof');
 
 let postgres: Postgres | { skip: string };
 before(async () => {
@@ -102,7 +88,7 @@ for (const [name, url] of [
   [
     'PostgreSQL',
     async (t: TestContext) => {
-      if (!('skip' in postgres)) return postgres.database();
+      if (!('skip' in postgres)) return postgres.migrated();
       t.skip(postgres.skip);
       return undefined;
     },
@@ -117,114 +103,3 @@ for (const [name, url] of [
     if (at !== undefined) await life(t, at);
   });
 }
-
-// ── kill -9 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** `bootproof server` as a process of its own. */
-async function start(
-  data: string,
-  t: TestContext,
-): Promise<{ child: ChildProcess; url: string; token: string | undefined }> {
-  const child = spawn(launcher, ['server', '--data', data, '--listen', '127.0.0.1:0'], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  t.after(() => child.kill('SIGKILL'));
-  let told = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (told += text));
-  for (;;) {
-    const url = /server at (http:\S+)/.exec(told)?.[1];
-    if (url !== undefined) return { child, url, token: /bp_admin_\S+/.exec(told)?.[0] };
-    if (child.exitCode !== null) throw new Error(told);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-/** A server in another process, as the helpers of this folder see one. */
-function remote(url: () => string, admin: string): TestServer {
-  const request = (path: string, init?: RequestInit) => fetch(url() + path, init);
-  const server: Partial<TestServer> = {
-    server: { app: { request } } as never,
-    admin,
-    time: {
-      get now() {
-        return Date.now();
-      },
-      set now(_) {},
-    },
-    async api(path, { method = 'GET', body } = {}) {
-      const response = await request(path, {
-        method,
-        headers: { authorization: `Bearer ${admin}`, 'content-type': 'application/json' },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
-      return { status: response.status, body: await response.json(), headers: response.headers };
-    },
-  };
-  return server as TestServer;
-}
-
-test('kill -9 in the middle of intake loses nothing that was acknowledged', async (t) => {
-  const data = folder(t);
-  let running = await start(data, t);
-  const server = remote(() => running.url, running.token!);
-  const { token } = (await server.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
-  const hosts: TestHost[] = [];
-  for (let n = 0; n < 12; n++) hosts.push(await enrol(server, OS, { token, name: `host-${n}` }));
-  const acknowledged = new Map<TestHost, { seq: number; digest: string }[]>(hosts.map((host) => [host, []]));
-
-  const total = () => [...acknowledged.values()].reduce((sum, { length }) => sum + length, 0);
-
-  for (let round = 0; round < 3; round++) {
-    const stop = new AbortController();
-    // Each host posts one report after the other; what was not answered is posted again, as the agent does.
-    const work = hosts.map(async (host) => {
-      for (let kind = 0; !stop.signal.aborted; kind++) {
-        const report = host.full === null || kind % 4 === 0 ? host.fullReport() : host.sameReport();
-        const sealed = await host.seal(report);
-        for (;;) {
-          const posted = await host.post(sealed.text).catch(() => undefined);
-          if (posted?.status === 200) {
-            acknowledged.get(host)!.push({ seq: report.seq, digest: sealed.digest });
-            if (report.kind === 'full') {
-              host.full = { digest: sealed.digest, report };
-              host.count = 0;
-            }
-            host.challenge = posted.body.challenge;
-            break;
-          }
-          if (posted !== undefined) assert.equal(posted.status, 503, JSON.stringify(posted.body));
-          await new Promise((resolve) => setTimeout(resolve, 20));
-        }
-      }
-    });
-    // In the middle: some were taken in this round, and more are under way.
-    const enough = total() + 40 + 10 * round;
-    while (total() < enough) await new Promise((resolve) => setTimeout(resolve, 5));
-    running.child.kill('SIGKILL');
-    await once(running.child, 'exit');
-    running = await start(data, t);
-    stop.abort();
-    await Promise.all(work);
-
-    for (const [host, taken] of acknowledged) {
-      const told = (await server.api(`/api/v1/hosts/${host.id}`)).body;
-      assert.equal(told.chain.head, taken.at(-1)!.seq);
-      assert.deepEqual([told.chain.gaps, told.chain.forkedAt, told.chain.gapAt], [[], null, null]);
-      const kept = new Map<number, string>();
-      let next: string | null = '';
-      while (next !== null) {
-        const page: { items: { seq: number; digest: string; kind: string }[]; next: string | null } = (
-          await server.api(`/api/v1/hosts/${host.id}/reports?limit=200${next === '' ? '' : `&cursor=${next}`}`)
-        ).body;
-        for (const { seq, digest } of page.items) kept.set(seq, digest);
-        next = page.next;
-      }
-      // Every full and the newest `same` are kept, each under its own number.
-      for (const { seq, digest } of taken) if (kept.has(seq)) assert.equal(kept.get(seq), digest);
-      assert.ok(kept.has(told.chain.full.seq));
-    }
-  }
-  running.child.kill('SIGTERM');
-  const [code] = (await once(running.child, 'exit')) as [number];
-  assert.equal(code, 0, 'an orderly end');
-});

@@ -215,7 +215,7 @@ function access(suite: Suite): void {
 
 access(suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folder(t), 'store.db')}` }, () => undefined));
 access(
-  suiteOn({ name: 'postgres', fresh: () => (postgres as Postgres).database() }, () =>
+  suiteOn({ name: 'postgres', fresh: () => (postgres as Postgres).migrated() }, () =>
     'skip' in postgres ? postgres.skip : undefined,
   ),
 );
