@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
+import type { Scope } from '#src/finding/scope.ts';
 import type { Image } from '#server/store/records.ts';
 import type { HostCursor, HostFilter, Store } from '#server/store/store.ts';
 import { nameOf } from './home.ts';
@@ -50,15 +51,19 @@ export function readAsked(query: URLSearchParams): Asked {
   return { words, unknown };
 }
 
+/** By whom and when the list is read. */
+export type Seen = { readonly now: Instant; readonly scope: Scope };
+
 /** What the store is asked; an image by each of its names. */
 export async function filterOf(
   { verdict, freshness, state, group, label, image, name }: Words,
-  now: Instant,
+  { now, scope }: Seen,
   store: Pick<Store, 'images' | 'read'>,
 ): Promise<HostFilter> {
   const [, key, value] = LABEL.exec(label ?? '') ?? [];
   return {
     now,
+    scope,
     ...(verdict === undefined ? {} : { verdicts: [verdict] }),
     ...(freshness === undefined ? {} : { freshness }),
     ...(state === undefined ? {} : { states: [state] }),
