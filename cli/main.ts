@@ -57,6 +57,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'say what no longer counts, whoever signed it',
     load: async () => ({ main: (await import('./trust.ts')).deny }),
   },
+  channels: {
+    about: 'who is told what, and what did not arrive',
+    load: async () => ({ main: (await import('./notices.ts')).channels }),
+  },
   tokens: {
     about: 'make, list and revoke enrolment tokens',
     load: async () => ({ main: (await import('./supply.ts')).tokens }),

@@ -1,11 +1,14 @@
 /** Both faces as one application: the API, and the pages. */
 import { Hono } from 'hono';
+import { PATHS } from '#src/wire/paths.ts';
 import { apiApp } from '#server/api/app.ts';
 import type { ApiServices } from '#server/api/services.ts';
 import { webApp } from '#server/web/app.ts';
 
 export function buildApp(services: ApiServices): Hono {
   const app = new Hono();
+  app.use(PATHS.reports, services.metrics.reports);
+  app.get('/metrics', services.metrics.answer);
   // The API first: a report passes nothing that is there for pages.
   app.route('/', apiApp(services));
   // Pages read as the API does: what ended a moment ago is over in every list and count.

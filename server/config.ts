@@ -64,6 +64,17 @@ const OPTIONS = {
   },
   'tuf-every': { env: 'TUF_EVERY', value: 'TIME', help: 'how often those repositories are asked (default 24h)' },
   reverify: { env: 'REVERIFY', value: 'TIME', help: 'how often signatures are looked for again (default 24h)' },
+  'notice-target': {
+    env: 'NOTICE_TARGETS',
+    value: 'HOST[:PORT]',
+    help: 'a receiver of notices that may lie on loopback or a private network, or speak no TLS; repeat it',
+    multiple: true,
+  },
+  metrics: {
+    env: 'METRICS',
+    value: 'off|token|open',
+    help: 'who may read /metrics: nobody, whoever shows a token (default), or everybody who reaches the port',
+  },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   'image-limit': {
     env: 'IMAGE_LIMITS',
@@ -119,6 +130,8 @@ export type Settings = {
   readonly tufRoots: readonly string[];
   readonly tufEveryMs: number;
   readonly reverifyMs: number;
+  readonly noticeTargets: readonly string[];
+  readonly metrics: 'off' | 'token' | 'open';
   readonly jobsIntervalMs: number;
   /** What an image may make the server do. */
   readonly imageBounds: ImageBounds;
@@ -173,6 +186,8 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     tufRoots: all('tuf-root'),
     tufEveryMs: parseDuration('tuf-every', one('tuf-every') ?? '24h'),
     reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
+    noticeTargets: all('notice-target'),
+    metrics: parseMetrics(one('metrics') ?? 'token'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     imageBounds: imageBounds(all('image-limit'), '--image-limit'),
     authFile: one('authfile'),
@@ -212,6 +227,11 @@ function parseListen(text: string): Settings['listen'] {
   if (match === null || port > 65_535)
     throw new UsageError(`--listen ${text}: expected HOST:PORT, such as 0.0.0.0:8340 or [::1]:8340`);
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port, movable: false };
+}
+
+function parseMetrics(text: string): Settings['metrics'] {
+  if (text === 'off' || text === 'token' || text === 'open') return text;
+  throw new UsageError(`--metrics ${text}: expected off, token or open`);
 }
 
 function parseBaseUrl(text: string): string {

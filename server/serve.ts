@@ -9,6 +9,7 @@ import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { makeFolders } from './folder.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
+import { parseTargets } from './notices/target.ts';
 import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { absence, readNamedFiles } from './sources.ts';
@@ -67,6 +68,8 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     newAdminToken: settings.newAdminToken,
     log,
     jobsEveryMs: settings.jobsIntervalMs,
+    noticeTargets: parseTargets(settings.noticeTargets),
+    metrics: settings.metrics,
   });
   if (server.adminToken !== undefined) await io.stderr.write(`admin token (shown this once): ${server.adminToken}\n`);
   if (settings.listen.movable && server.port !== settings.listen.port)

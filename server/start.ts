@@ -40,10 +40,12 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
+import { noticeChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
 import type { Mirror, SignatureRepository } from '#server/mirrors.ts';
+import { Targets, type NoticeTarget } from '#server/notices/target.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
 import { assessInWorker, type Assessor } from '#server/trust/assessor.ts';
@@ -67,6 +69,7 @@ import type { Deps, Log } from './deps.ts';
 import { KnownWaivers } from './exempt.ts';
 import { hostFactsOf } from './hostfacts.ts';
 import { serverKeys } from './keys.ts';
+import { Metrics, type MetricsFor } from './metrics.ts';
 import { Policies, type PolicySource } from './policies.ts';
 
 export type StartOptions = {
@@ -111,6 +114,10 @@ export type StartOptions = {
   readonly refreshRootsEveryMs?: number;
   /** How often each image's signatures are looked for again. */
   readonly reverifyEveryMs?: number;
+  /** Receivers of notices that whoever runs this allows to lie inside. */
+  readonly noticeTargets?: readonly NoticeTarget[];
+  /** Who may read `/metrics`; whoever shows a token by default. */
+  readonly metrics?: MetricsFor;
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -146,6 +153,8 @@ const WATCH_MS = 500;
 const SWEEP_MS = 60_000;
 /** What nobody runs may lie for some time. */
 const FORGET_MS = 3_600_000;
+/** Channels that are sent to beside each other: one receiver that hangs must not hold up all others. */
+const SENDING_LANES = 4;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
@@ -249,6 +258,18 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS })],
       jobsEveryMs,
     );
+    const metrics = new Metrics({ ...deps, access }, options.metrics ?? 'token');
+    const notices = {
+      ...deps,
+      targets: new Targets(options.noticeTargets ?? []),
+      baseUrl: () => url,
+      sent: metrics.sent,
+      wake: () => {
+        for (const lane of sending) lane.wake();
+      },
+    };
+    const telling = new Lane(deps, [tellWork(notices, notices.wake)], jobsEveryMs);
+    const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], jobsEveryMs));
     const chores = new Chores(log);
     const wake = (): void => {
       builds.wake();
@@ -274,6 +295,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       load: new Load(),
       pipeline,
       policies,
+      notices,
+      metrics,
       baseUrl: () => url,
       wake,
     });
@@ -291,6 +314,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     judgements.start();
     trusts.start();
     roots.start();
+    telling.start();
+    for (const lane of sending) lane.start();
     chores.start([
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
@@ -298,6 +323,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
       trustChore(trusting, WATCH_MS),
       forgetChore(deps, FORGET_MS),
+      noticeChore(deps, FORGET_MS),
     ]);
     const { server, port } = listening;
     return {
@@ -313,6 +339,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
         await closeHttp(server);
         await chores.close();
         await Promise.all([builds.close(), judgements.close(), trusts.close(), roots.close()]);
+        await Promise.all([telling, ...sending].map((lane) => lane.close()));
         await batch.drain();
         await refusals.close();
         await examiner?.close();

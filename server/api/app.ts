@@ -8,6 +8,7 @@ import { bulkRoutes } from './bulk.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
+import { noticeRoutes } from './notices.ts';
 import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { problemRoutes } from './problems.ts';
@@ -63,6 +64,7 @@ export function apiApp(services: ApiServices): Api {
   waiverRoutes(api, services);
   bulkRoutes(api, services);
   viewRoutes(api, services);
+  noticeRoutes(api, services);
   api.all('/api/*', () => {
     throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
   });

@@ -11,6 +11,8 @@ import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import type { NotedImages } from '#server/ingest/noted.ts';
 import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
+import type { ChannelDeps } from '#server/decisions/channels.ts';
+import type { Metrics } from '#server/metrics.ts';
 import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
@@ -30,6 +32,8 @@ export type ApiServices = Deps & {
   readonly waivers: KnownWaivers;
   readonly lapses: Lapses;
   readonly policies: Policies;
+  readonly notices: ChannelDeps;
+  readonly metrics: Metrics;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

@@ -46,10 +46,10 @@ export function isPublic(address: string): boolean {
 }
 
 /** A target that the operator named: a host, on every port or on one. */
-type Named = { readonly host: string; readonly port: number | null };
+export type NoticeTarget = { readonly host: string; readonly port: number | null };
 
 /** @throws {UsageError} */
-export function parseTargets(texts: readonly string[]): readonly Named[] {
+export function parseTargets(texts: readonly string[]): readonly NoticeTarget[] {
   return texts.map((text) => {
     const match = /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?$/.exec(text);
     const port = match?.[2] === undefined ? null : Number(match[2]);
@@ -66,10 +66,10 @@ const nameOf = (host: string): string =>
     .replace(/\.$/, '');
 
 export class Targets {
-  readonly #named: readonly Named[];
+  readonly #named: readonly NoticeTarget[];
   readonly #resolve: typeof resolveName;
 
-  constructor(named: readonly Named[], resolve: typeof resolveName = resolveName) {
+  constructor(named: readonly NoticeTarget[], resolve: typeof resolveName = resolveName) {
     this.#named = named;
     this.#resolve = resolve;
   }

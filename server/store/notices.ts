@@ -99,7 +99,8 @@ const deliveryRow = (delivery: n.NewDelivery): DeliveryRow => ({
   ended: delivery.ended ? 1 : 0,
   state: 'waiting',
   attempts: 0,
-  next_at: delivery.createdAt,
+  // A test is sent by whoever asked for it, who waits for what comes of it.
+  next_at: delivery.topic === 'test' ? null : delivery.createdAt,
   done_at: null,
   status: null,
   error: null,
@@ -360,6 +361,7 @@ export function noticesOn(engine: Engine): n.Notices {
           .select('next_at')
           .where('channel_id', '=', channelId)
           .where(sql<boolean>`state = 'waiting'`)
+          .where('next_at', 'is not', null)
           .orderBy('next_at')
           .limit(1)
           .executeTakeFirst();
@@ -445,8 +447,13 @@ export function noticesOn(engine: Engine): n.Notices {
     sweep: ({ told: toldBefore, delivered, dead }) =>
       engine.write(async ({ db }) => {
         await db.deleteFrom('outbox').where('delivery_id', 'is not', null).where('at', '<', toldBefore).execute();
-        // Their ids begin with when they were made, which is their order in the index.
         await db.deleteFrom('delivery').where('state', '=', 'delivered').where('created_at', '<', delivered).execute();
+        await db
+          .deleteFrom('delivery')
+          .where('state', '=', 'waiting')
+          .where('next_at', 'is', null)
+          .where('created_at', '<', delivered)
+          .execute();
         await db.deleteFrom('delivery').where('state', '=', 'dead').where('created_at', '<', dead).execute();
       }),
   };
