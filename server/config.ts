@@ -96,6 +96,39 @@ const OPTIONS = {
     help: 'where signatures of images (under FROM) lie besides, as with COSIGN_REPOSITORY; repeat it',
     multiple: true,
   },
+  'oidc-issuer': {
+    env: 'OIDC_ISSUER',
+    value: 'URL',
+    help: 'the OpenID provider by which people sign in (docs/access.md); none otherwise, then the admin token alone lets in',
+  },
+  'oidc-client-id': { env: 'OIDC_CLIENT_ID', value: 'ID', help: 'this server’s name at that provider' },
+  'oidc-client-secret-file': {
+    env: 'OIDC_CLIENT_SECRET_FILE',
+    value: 'FILE',
+    help: 'a file with its secret there; without one it is a public client',
+  },
+  'oidc-scopes': {
+    env: 'OIDC_SCOPES',
+    value: 'WORDS',
+    help: 'what the provider is asked for (default "openid profile email")',
+  },
+  'oidc-groups-claim': {
+    env: 'OIDC_GROUPS_CLAIM',
+    value: 'NAME',
+    help: 'where the provider tells a person’s groups, dots for parts (default groups)',
+  },
+  'oidc-role': {
+    env: 'OIDC_ROLES',
+    value: 'CLAIM=ROLE[@GROUP]',
+    help: 'a role, in a host group perhaps, for everybody whom the provider counts to CLAIM; repeat it',
+    multiple: true,
+  },
+  'trusted-proxy': {
+    env: 'TRUSTED_PROXIES',
+    value: 'ADDRESS',
+    help: 'a proxy, or network of proxies, whose X-Forwarded-For tells where requests come from; repeat it',
+    multiple: true,
+  },
   'plain-http': {
     env: 'PLAIN_HTTP',
     value: 'HOST:PORT',
@@ -140,6 +173,15 @@ export type Settings = {
   readonly plainHttp: readonly string[];
   readonly mirrors: readonly string[];
   readonly signatureRepositories: readonly string[];
+  readonly oidc: {
+    readonly issuer: string;
+    readonly clientId: string;
+    readonly clientSecretFile: string | undefined;
+    readonly scopes: string;
+    readonly groupsClaim: string;
+  } | null;
+  readonly oidcRoles: readonly string[];
+  readonly trustedProxies: readonly string[];
   readonly newAdminToken: boolean;
   readonly help: boolean;
 };
@@ -195,9 +237,36 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     plainHttp: all('plain-http'),
     mirrors: all('mirror'),
     signatureRepositories: all('signature-repository'),
+    oidc: oidcOf(one),
+    oidcRoles: all('oidc-role'),
+    trustedProxies: all('trusted-proxy'),
     newAdminToken: flags['new-admin-token'] === true,
     help: flags['help'] === true,
   });
+}
+
+/** All of it, or nothing. */
+function oidcOf(one: (name: keyof typeof OPTIONS) => string | undefined): Settings['oidc'] {
+  const issuer = one('oidc-issuer');
+  const clientId = one('oidc-client-id');
+  if (issuer === undefined) {
+    const alone = (['oidc-client-id', 'oidc-client-secret-file', 'oidc-role'] as const).find(
+      (name) => one(name) !== undefined,
+    );
+    if (alone !== undefined) throw new UsageError(`--${alone} without --oidc-issuer: whose it is must be named`);
+    return null;
+  }
+  if (clientId === undefined)
+    throw new UsageError(
+      '--oidc-issuer without --oidc-client-id: register this server there, and name it by the id it got',
+    );
+  return {
+    issuer,
+    clientId,
+    clientSecretFile: one('oidc-client-secret-file'),
+    scopes: one('oidc-scopes') ?? 'openid profile email',
+    groupsClaim: one('oidc-groups-claim') ?? 'groups',
+  };
 }
 
 function readFlags(args: readonly string[]): Record<string, string | boolean | (string | boolean)[] | undefined> {

@@ -1,10 +1,15 @@
 /** `bootproof server`: settings → a running server, until it is told to stop. For cli/server.ts and server/main.ts. */
 import { accessSync, constants } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { DocumentError } from '#src/document/yaml.ts';
+import { BootproofError } from '#src/error.ts';
+import { trustedProxies } from '#server/access/address.ts';
+import { parseConfigured } from '#server/access/bindings.ts';
+import { checkIssuer } from '#server/access/oidc.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { makeFolders } from './folder.ts';
@@ -13,7 +18,7 @@ import { parseTargets } from './notices/target.ts';
 import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { absence, readNamedFiles } from './sources.ts';
-import { startServer } from './start.ts';
+import { startServer, type StartOptions } from './start.ts';
 import { repositoryOf } from '#server/decisions/sources.ts';
 import { SourceError } from '#src/source/source.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
@@ -44,6 +49,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   const mirrors = parseMirrors(settings.mirrors, isPlain);
   const signatureRepositories = parseSignatureRepositories(settings.signatureRepositories, isPlain);
   await checkRegistryFiles(settings, io);
+  const access = await accessOf(settings);
   await tellAbsent(settings, io);
   if (settings.databaseUrl === undefined) makeFolder(settings.data);
   const log = logTo(io);
@@ -66,6 +72,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     },
     imageBounds: settings.imageBounds,
     newAdminToken: settings.newAdminToken,
+    access,
     log,
     jobsEveryMs: settings.jobsIntervalMs,
     noticeTargets: parseTargets(settings.noticeTargets),
@@ -111,6 +118,38 @@ async function checkRegistryFiles({ authFile, caFile }: Settings, { env }: Io): 
       `${printableText(cause.message)}; correct --authfile (or REGISTRY_AUTH_FILE) or --ca-file, or leave it out`,
     );
   }
+}
+
+type AccessSettings = NonNullable<StartOptions['access']>;
+
+/** How people come in. @throws {UsageError} */
+async function accessOf({ oidc, oidcRoles, trustedProxies: proxies }: Settings): Promise<AccessSettings> {
+  try {
+    if (oidc !== null) checkIssuer(oidc.issuer);
+    return {
+      oidc: oidc && { ...oidc, clientSecret: await secretIn(oidc.clientSecretFile) },
+      configured: oidcRoles.map(parseConfigured),
+      proxies: trustedProxies(proxies),
+    };
+  } catch (cause) {
+    if (!(cause instanceof BootproofError) || cause instanceof UsageError) throw cause;
+    throw new UsageError(printableText(cause.message));
+  }
+}
+
+async function secretIn(file: string | undefined): Promise<string | null> {
+  if (file === undefined) return null;
+  let text: string;
+  try {
+    text = (await readFile(file, 'utf8')).trim();
+  } catch (cause) {
+    throw new UsageError(
+      `--oidc-client-secret-file ${printableText(file)} cannot be read: ${(cause as NodeJS.ErrnoException).code}`,
+    );
+  }
+  if (!/^[!-~]{1,1000}$/.test(text))
+    throw new UsageError(`--oidc-client-secret-file ${printableText(file)}: expected one line with the secret alone`);
+  return text;
 }
 
 /** A layout or archive may come later; a reader of the log should know that it is awaited. */

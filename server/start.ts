@@ -1,6 +1,7 @@
 /** A server in this process: store, keys, intake, jobs, HTTP, wired from what is handed in; and its orderly end. */
 import { randomBytes } from 'node:crypto';
 import type { Server } from 'node:http';
+import type { BlockList } from 'node:net';
 import { arch, availableParallelism } from 'node:os';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
@@ -11,6 +12,8 @@ import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { IMAGE_BOUNDS, type ImageBounds } from '#src/source/bounds.ts';
 import { Access } from '#server/access/admin.ts';
+import type { Configured } from '#server/access/bindings.ts';
+import { Oidc, type OidcSettings } from '#server/access/oidc.ts';
 import { allowSource, sourcePattern } from '#server/decisions/sources.ts';
 import { Answers } from '#server/ingest/answers.ts';
 import { Batch } from '#server/ingest/batch.ts';
@@ -40,6 +43,7 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
+import { sessionChore } from '#server/jobs/sessions.ts';
 import { noticeChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
@@ -101,6 +105,13 @@ export type StartOptions = {
   /** How large images may be whose manifests are built. */
   readonly imageBounds?: ImageBounds;
   readonly newAdminToken?: boolean;
+  /** How people come in beside the admin token. */
+  readonly access?: {
+    readonly oidc?: OidcSettings | null;
+    /** Roles for groups of the provider. */
+    readonly configured?: readonly Configured[];
+    readonly proxies?: BlockList;
+  };
   readonly log?: Log;
   readonly clock?: Clock;
   readonly random?: (bytes: number) => Uint8Array;
@@ -166,8 +177,13 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   let examiner: Examiner | undefined;
   try {
     const keys = await serverKeys(store, random);
+    let url = options.baseUrl ?? '';
     const deps = { store, keys, clock, random, log, verify: verifyInPool };
-    const access = new Access(deps);
+    const { oidc = null, ...letIn } = options.access ?? {};
+    const access = new Access(deps, {
+      ...letIn,
+      oidc: oidc === null ? null : new Oidc(oidc, deps, () => `${url}/login/callback`),
+    });
     const batch = new Batch(store);
     const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
     const defaults = new KnownDefaults(images);
@@ -278,7 +294,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       roots.wake();
     };
 
-    let url = options.baseUrl ?? '';
     const app = buildApp({
       ...deps,
       access,
@@ -320,6 +335,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
       bulkChore(deps, SWEEP_MS),
+      sessionChore(deps, SWEEP_MS),
       policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
       trustChore(trusting, WATCH_MS),
       forgetChore(deps, FORGET_MS),

@@ -88,13 +88,14 @@ async function readJson<T>(request: Request, max: number, schema: z.ZodType<T>):
   );
 }
 
-/** A host that may fetch manifests, or a person with the admin token (then null). */
+/** A host that may fetch manifests, or a person with a token (then null). */
 async function readerOf(c: Context, { clock, keys, store, access }: ApiServices): Promise<string | null> {
   const bearer = bearerOf(c.req.header('authorization'));
   if (bearer !== undefined) {
     const hostId = readBearer(bearer, clock(), keys.tickets);
     if (hostId !== undefined && (await store.hosts.get(hostId))?.state === 'active') return hostId;
-    if (await access.isAdmin(bearer)) return null;
+    // Texts of an image are no host's; whoever reads findings reads them.
+    if ((await access.bearer(bearer)) !== undefined) return null;
   }
   throw new ApiError('BEARER_INVALID', 'the bearer of the last answer is asked for; it is missing, over, or not ours');
 }

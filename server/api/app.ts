@@ -1,9 +1,9 @@
 /** The API as one application: agents' routes first, then health, then people's routes behind the admin token. */
 import { bodyLimit } from 'hono/body-limit';
 import { API_BODY_BYTES_MAX, POLICY_BODY_BYTES_MAX } from '#src/limits.ts';
-import { FIRST_ADMIN } from '#server/access/principal.ts';
-import { bearerOf } from '#server/access/token.ts';
+import { accessRoutes } from './access.ts';
 import { agentRoutes, takeReport } from './agents.ts';
+import { auditRoutes } from './audit.ts';
 import { bulkRoutes } from './bulk.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
@@ -13,6 +13,7 @@ import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { problemRoutes } from './problems.ts';
 import { newApi, type Api } from './route.ts';
+import { needOf, requires } from './roles.ts';
 import { tokenRoutes } from './tokens.ts';
 import { policyRoutes } from './policies.ts';
 import { rolloutRoutes } from './rollout.ts';
@@ -20,6 +21,7 @@ import { trustRoutes } from './trust.ts';
 import { viewRoutes } from './views.ts';
 import { waiverRoutes } from './waivers.ts';
 import type { ApiServices } from './services.ts';
+import { whoAsks } from './who.ts';
 
 /** Reports from files, by a person's hand (PROTOCOL 4). */
 const CARRIED = '/api/v1/reports/carried';
@@ -40,17 +42,15 @@ export function apiApp(services: ApiServices): Api {
   api.get('/api/v1/openapi.json', (c) => c.json(openApiDocument(api)));
 
   api.use('/api/v1/*', async (c, next) => {
-    const token = bearerOf(c.req.header('authorization'));
-    if (token === undefined || !(await services.access.isAdmin(token)))
-      throw new ApiError('UNAUTHENTICATED', 'the admin token is asked for: Authorization: Bearer bp_admin_…');
-    c.set('actor', FIRST_ADMIN.id);
-    c.set('principal', FIRST_ADMIN);
+    const who = await whoAsks(c, services);
+    c.set('actor', who.id);
+    c.set('principal', who);
     c.header('Cache-Control', 'no-store');
     // What ended a moment ago is over in every list and count before anything is read or decided.
     await services.lapses.settled();
     await next();
   });
-  api.post(CARRIED, (c) => takeReport(c, services, true));
+  api.post(CARRIED, requires(needOf('post', CARRIED), false), (c) => takeReport(c, services, true));
   const bounded = boundedTo(API_BODY_BYTES_MAX);
   const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
   api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
@@ -64,6 +64,8 @@ export function apiApp(services: ApiServices): Api {
   waiverRoutes(api, services);
   bulkRoutes(api, services);
   viewRoutes(api, services);
+  accessRoutes(api, services);
+  auditRoutes(api, services);
   noticeRoutes(api, services);
   api.all('/api/*', () => {
     throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');

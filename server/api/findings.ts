@@ -414,7 +414,7 @@ export function findingRoutes(api: Api, services: ApiServices): void {
     const query = c.req.valid('query');
     const bound = boundTo(`groups/${group.id}/hosts`, query);
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ hostId: z.string() }));
-    const page = await store.read.groupHosts(group.id, { limit: query.limit, cursor });
+    const page = await store.read.groupHosts(group.id, { limit: query.limit, cursor }, whoOf(c).groups);
     const items = page.items.map((finding) => findingJson({ ...finding, group }, clock()));
     return c.json({ items, next: printCursor(page, bound) }, 200);
   });

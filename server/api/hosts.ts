@@ -1,5 +1,6 @@
 /** `/api/v1/hosts`: the fleet, one host, and what people decide about it. */
 import { z } from '@hono/zod-openapi';
+import type { Context } from 'hono';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
 import { HOST_LABELS_MAX } from '#src/limits.ts';
@@ -10,11 +11,13 @@ import { lastFull } from '#server/ingest/rejudge.ts';
 import { toldOf, viewOf } from '#server/standing.ts';
 import type { Host as HostRecord } from '#server/store/records.ts';
 import type { HostFilter } from '#server/store/store.ts';
+import { isTheirs } from '#server/decisions/may.ts';
+import { whoOf } from './deciding.ts';
 import { findingJson } from './findings.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
-import { actOf, adminRoute, body, json, type Api } from './route.ts';
+import { actOf, adminRoute, body, json, type Api, type Env } from './route.ts';
 import { Finding, Host, HostDetail, LabelValue, ReportHead, Word } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
@@ -269,16 +272,18 @@ const postHost = adminRoute({
 
 export function hostRoutes(api: Api, services: ApiServices): void {
   const { store, clock } = services;
-  const known = async (id: string): Promise<HostRecord> => {
+  // Another group's host is none, for whoever does not see that group.
+  const known = async (id: string, c: Context<Env>): Promise<HostRecord> => {
     const host = await store.hosts.get(id);
-    if (host === undefined) throw new ApiError('HOST_UNKNOWN', 'there is no such host');
+    if (host === undefined || !isTheirs(whoOf(c), host.group))
+      throw new ApiError('HOST_UNKNOWN', 'there is no such host');
     return host;
   };
 
   api.openapi(listHosts, async (c) => {
     const query = c.req.valid('query');
     const now = clock();
-    const filter = await filterOf(query, now, services);
+    const filter = { ...(await filterOf(query, now, services)), scope: whoOf(c).groups };
     const bound = boundTo('hosts', query);
     const sort = query.sort ?? 'attention';
     const page = await store.read.hosts(filter, sort, {
@@ -296,7 +301,9 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(verdictCounts, async (c) => {
-    const counts = new Map((await store.read.verdicts(clock())).map(({ verdict, count }) => [verdict, count]));
+    const counts = new Map(
+      (await store.read.verdicts(clock(), whoOf(c).groups)).map(({ verdict, count }) => [verdict, count]),
+    );
     return c.json(
       Object.fromEntries(VERDICTS.map((verdict) => [verdict, counts.get(verdict) ?? 0])) as Record<
         (typeof VERDICTS)[number],
@@ -307,7 +314,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(getHost, async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     const [refused, history] = await Promise.all([store.read.refusals(host.id), store.read.history(host.id, 50)]);
     const { chain, facts } = host;
     return c.json(
@@ -340,7 +347,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(getDrift, async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     const examined = await lastFull(host, services);
     if (examined === undefined) throw new ApiError('REPORT_UNKNOWN', 'this host has no full report yet');
     const { seq, manifest, trees, drift, truncated, secrets, deployment } = examined.report;
@@ -348,7 +355,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(hostFindings, async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     const query = c.req.valid('query');
     const bound = boundTo(`hosts/${host.id}/findings`, query);
     const keys = z.strictObject({ severity: z.int(), groupId: z.string() });
@@ -367,7 +374,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(hostReports, async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     const query = c.req.valid('query');
     const bound = boundTo(`hosts/${host.id}/reports`, query);
     const page = await store.read.reports(host.id, {
@@ -387,6 +394,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(getReport, async (c) => {
     const { id, seq } = c.req.valid('param');
+    await known(id, c);
     const report = await store.reports.get(id, Number(seq));
     if (report === undefined) throw new ApiError('REPORT_UNKNOWN', 'this report is not kept, or never came');
     return c.body(new Uint8Array(report.envelope), 200, {
@@ -396,7 +404,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(patchHost, async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     const change = c.req.valid('json');
     const labels = new Set(Object.keys(host.labels));
     for (const [key, value] of Object.entries(change.labels ?? {})) if (value !== null) labels.add(key);
@@ -404,13 +412,18 @@ export function hostRoutes(api: Api, services: ApiServices): void {
       throw new ApiError('BODY_INVALID', `a host has at most ${HOST_LABELS_MAX} labels`, [
         { pointer: '/labels', detail: `they would be ${labels.size}` },
       ]);
+    if (change.group !== undefined && !isTheirs(whoOf(c), change.group))
+      throw new ApiError(
+        'FORBIDDEN',
+        `hosts move within your groups only, and ${change.group ?? 'no group'} is not among them`,
+      );
     const changed = await changeHost(host.id, change, actOf(c, clock()), services);
     if (changed === undefined) throw new ApiError('HOST_UNKNOWN', 'there is no such host');
     return c.json(hostJson(changed, clock()), 200);
   });
 
   api.openapi(decide('approve', 'Approved: the host may report, others of its machine are retired.'), async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     if (!(await store.hosts.approve(host.id, actOf(c, clock()))))
       throw new ApiError('HOST_NOT_PENDING', 'this host waits for no approval');
     return c.json({ done: true }, 200);
@@ -419,13 +432,13 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   api.openapi(
     decide('retire', 'Retired: its findings are closed, its reports are refused. Already so: done is false.'),
     async (c) => {
-      const host = await known(c.req.valid('param').id);
+      const host = await known(c.req.valid('param').id, c);
       return c.json({ done: await store.hosts.retire(host.id, actOf(c, clock())) }, 200);
     },
   );
 
   api.openapi(decide('accept-fork', 'Explained: what was held against its identity is over.'), async (c) => {
-    const host = await known(c.req.valid('param').id);
+    const host = await known(c.req.valid('param').id, c);
     if (host.chain.flags.forked === undefined && host.chain.flags.cloned === undefined)
       throw new ApiError('NOT_FORKED', 'nothing is held against the identity of this host');
     const outcome = await acceptFork(host.id, actOf(c, clock()), services);

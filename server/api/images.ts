@@ -5,6 +5,7 @@ import type { Provenance } from '#src/finding/verdict.ts';
 import { allowSource, repositoryOf, sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
 import { absence } from '#server/sources.ts';
 import type { Image as ImageRecord, ImageInList } from '#server/store/records.ts';
+import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
@@ -116,7 +117,7 @@ export function imageRoutes(api: Api, services: ApiServices): void {
     const bound = boundTo('images', query);
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ at: z.int(), digest: z.string() }));
     const filter = query.state === undefined ? {} : { states: query.state };
-    const page = await store.read.images(filter, { limit: query.limit, cursor });
+    const page = await store.read.images({ ...filter, scope: whoOf(c).groups }, { limit: query.limit, cursor });
     const known = await trust.ofMany(page.items);
     const items = page.items.map((image) => imageJson(image, known.get(image.digest)!.provenance));
     return c.json({ items, next: printCursor(page, bound) }, 200);

@@ -19,8 +19,15 @@ const API_PROBLEMS = {
   MEDIA_TYPE: 415,
   // Who asks.
   UNAUTHENTICATED: 401,
+  TOO_MANY_FAILURES: 429,
   // What is asked for.
   TOKEN_UNKNOWN: 404,
+  USER_UNKNOWN: 404,
+  USER_EXISTS: 409,
+  BINDING_UNKNOWN: 404,
+  API_TOKEN_UNKNOWN: 404,
+  API_TOKEN_SCOPE: 422,
+  SESSION_UNKNOWN: 404,
   FINDING_UNKNOWN: 404,
   IMAGE_UNKNOWN: 404,
   REPORT_UNKNOWN: 404,
@@ -68,10 +75,13 @@ export type Fault = { readonly pointer?: string; readonly parameter?: string; re
 /** A request that cannot be answered as it stands. */
 export class ApiError extends BootproofError<ApiCode | ProblemCode> {
   readonly faults: readonly Fault[];
+  /** Seconds after which it may be tried again. */
+  readonly retryAfter: number | undefined;
 
-  constructor(code: ApiCode | ProblemCode, message: string, faults: readonly Fault[] = []) {
+  constructor(code: ApiCode | ProblemCode, message: string, faults: readonly Fault[] = [], retryAfter?: number) {
     super(code, message);
     this.faults = faults;
+    this.retryAfter = retryAfter;
   }
 }
 

@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import type { Principal } from '#server/access/principal.ts';
 import type { Act } from '#server/store/records.ts';
 import { ApiError, type Fault } from './problem.ts';
+import { needOf, requires } from './roles.ts';
 import { Problem } from './schemas.ts';
 
 /** `actor` is the principal's id. */
@@ -60,10 +61,14 @@ export function body<Schema extends z.ZodType>(
   return { required: true, content: { 'application/json': { schema } } };
 }
 
-/** A route with the admin's bearer, and refusals as they all have. */
+/** A route for whoever holds the role that the table of roles names, with refusals as they all have. */
 export function adminRoute<const Config extends RouteConfig>(config: Config) {
+  const need = needOf(config.method, config.path);
   return createRoute({
     security: [{ admin: [] }],
+    // For readers of the document: one of these roles, held where.
+    'x-roles': { anyOf: need.roles, of: need.of },
+    middleware: requires(need, config.method === 'get'),
     ...config,
     responses: { ...config.responses, ...REFUSALS },
   });

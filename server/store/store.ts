@@ -430,7 +430,10 @@ export interface Reads {
   ): Promise<r.Page<r.Host, HostCursor>>;
   countHosts(filter: HostFilter, cap: number): Promise<r.Count>;
   /** Hosts in state active and pending by verdict at `now`, in no order; of `scope` where it is given. */
-  verdicts(now: Instant, scope?: readonly string[] | null): Promise<readonly { readonly verdict: string; readonly count: number }[]>;
+  verdicts(
+    now: Instant,
+    scope?: readonly string[] | null,
+  ): Promise<readonly { readonly verdict: string; readonly count: number }[]>;
   groups(
     filter: GroupFilter,
     sort: GroupCursor['sort'],

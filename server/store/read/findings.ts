@@ -10,7 +10,7 @@ import { factsOf, findingOf, GROUP_COUNTS, GROUP_FACTS, groupOf } from '../findi
 import type * as r from '../records.ts';
 import type { FindingCursor, FindingFilter, GroupCursor, GroupFilter, PageRequest, Reads } from '../store.ts';
 import type { Tables } from '../tables.ts';
-import { partsOf, type EngineKind, type LineParts } from './line.ts';
+import { partsOf, within, type EngineKind, type LineParts } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -226,7 +226,12 @@ function findingBefore(a: FindingKey, b: FindingKey): boolean {
   return a.host_id === b.host_id ? a.group_id > b.group_id : a.host_id > b.host_id;
 }
 
-export function groupHostsPage(db: Db, groupId: string, page: PageRequest<{ readonly hostId: string }>) {
+export function groupHostsPage(
+  db: Db,
+  groupId: string,
+  page: PageRequest<{ readonly hostId: string }>,
+  scope: readonly string[] | null = null,
+) {
   let query = plain(db)
     .selectFrom('finding')
     .innerJoin('host', 'host.id', 'finding.host_id')
@@ -238,6 +243,7 @@ export function groupHostsPage(db: Db, groupId: string, page: PageRequest<{ read
     .orderBy('finding.host_id')
     .limit(page.limit + 1);
   if (page.cursor !== null) query = query.where('finding.host_id', '>', page.cursor.hostId);
+  if (scope !== null) query = query.where(within(sql.ref('host.host_group'), scope));
   return query;
 }
 
@@ -352,9 +358,9 @@ export function findingReads(
         const parts = findingParts(filter, engine.kind);
         return counted(db, (limit) => walksOf(parts).map((walk) => findingRows(db, parts, walk, limit)), cap);
       }),
-    groupHosts: (groupId, page) =>
+    groupHosts: (groupId, page, scope) =>
       engine.reading(async (db) => {
-        const rows = await groupHostsPage(db, groupId, page).execute();
+        const rows = await groupHostsPage(db, groupId, page, scope).execute();
         return pageOf(
           rows,
           page.limit,

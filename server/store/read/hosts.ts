@@ -8,6 +8,7 @@ import type * as r from '../records.ts';
 import { headOf, newestSame } from '../reports.ts';
 import { SILENT_RANK, type HostCursor, type HostFilter, type PageRequest, type Reads } from '../store.ts';
 import type { HostRow, ReportRow, Tables } from '../tables.ts';
+import { within } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -67,6 +68,8 @@ function selection(db: Db, { filter, verdict, booted, lapsed = false }: Walk) {
   if (filter.integrity !== undefined)
     query = query.where(lapsed ? 'host.bare_integrity' : 'host.integrity', '=', filter.integrity);
   if (filter.provenance !== undefined) query = query.where('host.provenance', '=', filter.provenance);
+  if (filter.scope !== undefined && filter.scope !== null)
+    query = query.where(within(sql.ref('host.host_group'), filter.scope));
   if (filter.group !== undefined) query = query.where('host.host_group', '=', filter.group);
   if (filter.namePrefix !== undefined) {
     const prefix = filter.namePrefix.toLowerCase();
@@ -192,10 +195,15 @@ export function hostReads(
         }
         return boundedCount(found, cap);
       }),
-    verdicts: (now) =>
+    verdicts: (now, scope = null) =>
       engine.reading(async (db) => {
-        const rows = await db
-          .selectFrom('pulse')
+        const theirs = scope === null ? undefined : within(sql.ref('host.host_group'), scope);
+        const pulses = (db as unknown as Kysely<Tables>).selectFrom('pulse');
+        const rows = await (
+          theirs === undefined
+            ? pulses
+            : pulses.where('host_id', 'in', (eb) => eb.selectFrom('host').select('host.id').where(theirs))
+        )
           .select((eb) => [
             sql<string>`case when verdict = 'new' or silent_after > ${now} then verdict else 'silent' end`.as('shown'),
             eb.fn.countAll<number>().as('count'),
@@ -213,6 +221,7 @@ export function hostReads(
           .where('host.valid_until', '<=', now)
           .where('host.state', 'in', ['active', 'pending'])
           .where('pulse.silent_after', '>', now)
+          .$if(theirs !== undefined, (query) => query.where(theirs!))
           .groupBy(['host.verdict', 'host.bare_verdict'])
           .execute();
         for (const { verdict, bare_verdict, count } of lapsed) {
@@ -297,13 +306,14 @@ export function hostReads(
           .execute();
         return rows.map(({ host_id }) => host_id);
       }),
-    hostGroups: () =>
+    hostGroups: (scope = null) =>
       engine.reading(async (db) => {
         const rows = await db
           .selectFrom('host')
           .select((eb) => ['host_group', eb.fn.countAll<number>().as('hosts')])
           .where('host_group', 'is not', null)
           .where('state', '=', 'active')
+          .$if(scope !== null, (query) => query.where(within(sql.ref('host.host_group'), scope ?? [])))
           .groupBy('host_group')
           .orderBy('host_group')
           .execute();

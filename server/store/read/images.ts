@@ -1,4 +1,5 @@
 /** Lists of images with the hosts that run them, and of tokens. */
+import { sql, type RawBuilder } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Engine } from '../engine.ts';
 import { tokenOf } from '../enrol.ts';
@@ -6,29 +7,36 @@ import { imageOf } from '../images.ts';
 import { IMAGE_SLOTS, type AliasKind, type ImageInList, type ImageSlot } from '../records.ts';
 import type { Reads } from '../store.ts';
 import type { ImageRow, Tables } from '../tables.ts';
+import { within } from './line.ts';
 import { beyond, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
 
 /** Hosts in a slot by what they report. */
-async function hostsBySlot(db: Db, slot: ImageSlot, digests: readonly string[]): Promise<Map<string, number>> {
+async function hostsBySlot(
+  db: Db,
+  slot: ImageSlot,
+  digests: readonly string[],
+  scope: readonly string[] | null,
+): Promise<Map<string, number>> {
   const column = `image_${slot}` as const;
   const rows = await db
     .selectFrom('host')
     .select((eb) => [column, eb.fn.countAll<number>().as('count')])
     .where(column, 'in', [...digests])
+    .$if(scope !== null, (query) => query.where(within(sql.ref('host_group'), scope ?? [])))
     .groupBy(column)
     .execute();
   return new Map(rows.map((row) => [(row as Record<typeof column, string>)[column], row.count]));
 }
 
-async function withHosts(db: Db, rows: readonly ImageRow[]): Promise<ImageInList[]> {
+async function withHosts(db: Db, rows: readonly ImageRow[], scope: readonly string[] | null): Promise<ImageInList[]> {
   if (rows.length === 0) return [];
   const own = rows.map(({ digest }) => digest);
   const aliases = await db.selectFrom('image_alias').selectAll().where('digest', 'in', own).execute();
   const names = [...own, ...aliases.map(({ alias }) => alias)];
   const counts = new Map<ImageSlot, Map<string, number>>();
-  for (const slot of IMAGE_SLOTS) counts.set(slot, await hostsBySlot(db, slot, names));
+  for (const slot of IMAGE_SLOTS) counts.set(slot, await hostsBySlot(db, slot, names, scope));
   return rows.map((row) => {
     const all = [row.digest, ...aliases.filter(({ digest }) => digest === row.digest).map(({ alias }) => alias)];
     const hosts = (slot: ImageSlot) => all.reduce((sum, name) => sum + (counts.get(slot)!.get(name) ?? 0), 0);
@@ -39,9 +47,18 @@ async function withHosts(db: Db, rows: readonly ImageRow[]): Promise<ImageInList
   });
 }
 
+/** Images that a host of these groups names in a slot, under any of their names. */
+function namedWithin(scope: readonly string[]): RawBuilder<boolean> {
+  const slots = sql.join(IMAGE_SLOTS.map((slot) => sql`host.${sql.ref(`image_${slot}`)}`));
+  const theirs = within(sql.ref('host.host_group'), scope);
+  return sql<boolean>`(exists (select 1 from host where image.digest in (${slots}) and ${theirs})
+    or exists (select 1 from image_alias join host on image_alias.alias in (${slots})
+      where image_alias.digest = image.digest and ${theirs}))`;
+}
+
 export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | 'tokens'> {
   return {
-    images: ({ states }, page) =>
+    images: ({ states, scope = null }, page) =>
       engine.reading(async (db) => {
         const { cursor } = page;
         let query = db
@@ -51,6 +68,7 @@ export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | '
           .orderBy('digest', 'desc')
           .limit(page.limit + 1);
         if (states !== undefined) query = query.where('state', 'in', [...states]);
+        if (scope !== null) query = query.where(namedWithin(scope));
         if (cursor !== null) query = query.where(beyond(['first_seen', 'digest'], 'down', [cursor.at, cursor.digest]));
         const rows = pageOf(
           await query.execute(),
@@ -58,7 +76,7 @@ export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | '
           (row) => row,
           (row) => ({ at: row.first_seen, digest: row.digest }),
         );
-        return { items: await withHosts(db, rows.items), next: rows.next };
+        return { items: await withHosts(db, rows.items, scope), next: rows.next };
       }),
     aliases: (digest) =>
       engine.reading(async (db) => {

@@ -62,7 +62,7 @@ function walked(column: string, engine: EngineKind): RawBuilder<unknown> {
 }
 
 /** Hosts of these groups and of those below them (src/finding/scope.ts). */
-function within(column: RawBuilder<unknown>, scope: readonly string[]): Condition {
+export function within(column: RawBuilder<unknown>, scope: readonly string[]): Condition {
   if (scope.length === 0) return sql<boolean>`(1 = 0)`;
   return some(
     // `0` follows on `/`, so this is all that begins with the group and a slash.
