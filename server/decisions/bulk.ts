@@ -175,7 +175,9 @@ export async function carryOn(id: string, deps: BulkDeps, limit = Infinity, sign
     done += looked;
     if (looked > 0) continue;
     const undoUntil = bulk.undoes === null ? clock() + UNDO_MS : null;
-    await store.bulks.end(id, { actor: bulk.actor, at: clock() }, undoUntil);
+    // What was said of it stands in the story of every group that it changed.
+    const note = bulk.undoes === null ? BulkTerms.parse(bulk.terms).note : null;
+    await store.bulks.end(id, actOf({ id: bulk.actor }, clock(), note), undoUntil);
     break;
   }
   deps.wake();

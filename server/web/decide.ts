@@ -311,9 +311,7 @@ async function waiverForm(
   const severity = SEVERITIES[group.severity];
   const life = maxLife(severity);
   const wrong = mine.wrong ?? new Map<string, string>();
-  const groups = (await services.store.read.hostGroups()).filter(
-    ({ name }) => who.groups === null || who.groups.includes(name),
-  );
+  const groups = await services.store.read.hostGroups(who.groups);
   const expires = typed(mine, 'expires', dateInput(now + Math.min(WAIVER_MS, life)));
   const pinned = typed(mine, 'pin') !== 'any';
   const preview =
@@ -460,6 +458,13 @@ function ownerSheet({ id, assignee, revision }: FindingGroup, who: Principal, { 
   </section>`;
 }
 
+const DONE = new Map([
+  ['acknowledged', 'group.acknowledge'],
+  ['unacknowledged', 'group.unacknowledge'],
+  ['assigned', 'group.assign'],
+  ['commented', 'group.comment'],
+]);
+
 /** What was just done, from the story: only what the trail holds is told. */
 export function decidedNotice(
   done: string | undefined,
@@ -468,11 +473,13 @@ export function decidedNotice(
   group: FindingGroup,
 ): Html | undefined {
   if (done === undefined) return undefined;
-  const last = story.find((item) => item.kind === 'decision' && item.actor === who.id);
-  if (last === undefined || last.kind !== 'decision') return undefined;
+  const mine = story.flatMap((item) => (item.kind === 'decision' && item.actor === who.id ? [item] : []));
+  const word = DONE.get(done);
+  const last = mine.find(({ at, action }) => at === mine[0]!.at && action === word);
+  if (last === undefined) return undefined;
   const { acknowledged } = group.hosts;
-  switch (`${done} ${last.action}`) {
-    case 'acknowledged group.acknowledge': {
+  switch (done) {
+    case 'acknowledged': {
       const { until } = (last.after ?? {}) as { readonly until?: number };
       return noticeHtml(
         html`You acknowledged ${plural(acknowledged, 'finding')}${until !== undefined && ` until ${dayOf(until - 1)}`}.
@@ -480,15 +487,15 @@ export function decidedNotice(
         { action: `/findings/${group.id}/unacknowledge` },
       );
     }
-    case 'unacknowledged group.unacknowledge':
+    case 'unacknowledged':
       return noticeHtml('You took the acknowledgement back. What it covered is open again.');
-    case 'assigned group.assign':
+    case 'assigned':
       return noticeHtml(
         group.assignee === null
           ? 'Nobody looks after it now.'
           : `${group.assignee === who.id ? 'You look' : `${group.assignee} looks`} after it now.`,
       );
-    case 'commented group.comment':
+    case 'commented':
       return noticeHtml('Your remark stands in the story.');
     default:
       return undefined;

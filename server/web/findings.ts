@@ -103,7 +103,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
     wrong === undefined ? store.read.countGroups(filter, COUNTED_MAX) : { count: 0, exact: true },
     Promise.all(TABS.slice(0, 4).map((one) => store.read.countGroups(filterFor(one, line, who, now), COUNTED_MAX))),
     facetsOf(line, tab, who, now, services),
-    store.read.countHosts({ now }, 1_000_000),
+    store.read.countHosts({ now, scope: who.groups }, 1_000_000),
     listViews(who, services),
     doneBefore(c, services),
   ]);
@@ -242,7 +242,7 @@ async function facetsOf(
   now: number,
   { store }: WebServices,
 ): Promise<readonly { readonly title: string; readonly facets: readonly Facet[] }[]> {
-  const groups = await store.read.hostGroups();
+  const groups = await store.read.hostGroups(who.groups);
   const isSmall = groups.reduce((sum, { hosts }) => sum + hosts, 0) <= GROUPS_COUNTED_HOSTS_MAX;
   // What a facet's number says is the length of the list that its link leads to.
   const facet = async (word: Facet['word'], text: string, counted = true): Promise<Facet & { readonly n: number }> => {
@@ -255,7 +255,7 @@ async function facetsOf(
     (await Promise.all(list)).filter(
       ({ n, term }) => n > 0 || line.some((one) => printFilter([one]) === printFilter([term])),
     );
-  const mine = groups.filter(({ name }) => who.groups === null || who.groups.includes(name)).slice(0, GROUPS_SHOWN);
+  const mine = groups.slice(0, GROUPS_SHOWN);
   return [
     {
       title: 'Severity',

@@ -2,7 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
-import { hasRole } from '#server/access/principal.ts';
+import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
@@ -34,19 +34,19 @@ export function groupPages(web: Hono<Env>, services: WebServices): void {
 export async function groupPage(c: Context<Env>, services: WebServices, decide: Decide = {}): Promise<Response> {
   const { store, clock } = services;
   const who = c.get('principal');
-  const group = await groupOf(c.req.param('id')!, who, services).catch((error: unknown) => {
-    if (error instanceof DecisionError && error.code === 'FINDING_UNKNOWN') return undefined;
-    throw error;
-  });
-  if (group === undefined) return missingPage(c, services);
   const now = clock();
+  const group = await seenGroup(c.req.param('id')!, who, now, services);
+  if (group === undefined) return missingPage(c, services);
   const after = c.req.query('after');
   const isKey = after !== undefined && /^h_[a-z2-7]{26}$/.test(after);
-  const [list, changes, story] = await Promise.all([
-    store.read.groupHosts(group.id, { limit: PAGE, cursor: isKey ? { hostId: after } : null }),
-    store.findings.changes(group.id, CHANGES),
+  // What is noted by the minute counts every host: whoever sees some of them is told of decisions only.
+  const whole = who.groups === null;
+  const [list, changes, all] = await Promise.all([
+    store.read.groupHosts(group.id, { limit: PAGE, cursor: isKey ? { hostId: after } : null }, who.groups),
+    whole ? store.findings.changes(group.id, CHANGES) : [],
     timelineOf(group.id, STORY, services),
   ]);
+  const story = whole ? all : all.filter(({ kind }) => kind === 'decision');
   const hosts = await store.hosts.getMany(list.items.map(({ hostId }) => hostId));
   const present = group.hosts.open + group.hosts.acknowledged + group.hosts.waived;
   const detail = list.items[0]?.detail as Partial<FindingDetail> | null | undefined;
@@ -72,6 +72,25 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
     </div>`;
   const wrong = decide.wrong !== undefined && decide.wrong.size > 0;
   return show(c, services, { title: textOf(group), section: '/findings', now, body }, wrong ? 422 : 200);
+}
+
+/** The group as this person sees it: with the hosts of their groups counted, and no other. */
+async function seenGroup(
+  id: string,
+  who: Principal,
+  now: Instant,
+  services: WebServices,
+): Promise<FindingGroup | undefined> {
+  try {
+    const group = await groupOf(id, who, services);
+    if (who.groups === null) return group;
+    const line = [{ field: 'id', negated: false, values: [id] }] as const;
+    const filter = { line, scope: who.groups, now, status: 'all' } as const;
+    return (await services.store.read.groups(filter, 'severity', { cursor: null, limit: 1 })).items[0];
+  } catch (error) {
+    if (error instanceof DecisionError && error.code === 'FINDING_UNKNOWN') return undefined;
+    throw error;
+  }
 }
 
 /** Cause, harm, and what people have said of it until now. */
@@ -362,10 +381,12 @@ export function didWhat({ action, after }: Pick<Decision, 'action' | 'after'>): 
   const told = (after ?? {}) as {
     readonly until?: unknown;
     readonly hosts?: unknown;
+    readonly findings?: unknown;
     readonly assignee?: unknown;
     readonly changed?: unknown;
   };
-  const on = typeof told.hosts === 'number' ? ` on ${plural(told.hosts, 'host')}` : '';
+  const n = told.hosts ?? told.findings;
+  const on = typeof n === 'number' ? ` on ${plural(n, 'host')}` : '';
   switch (action) {
     case 'group.comment':
       return 'said';

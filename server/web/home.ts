@@ -34,7 +34,8 @@ const IMAGES_LOOKED_AT = 200;
 export function homePage(web: Hono<Env>, services: WebServices): void {
   web.get('/', async (c) => {
     const now = services.clock();
-    const verdicts = await services.store.read.verdicts(now);
+    const scope = c.get('principal').groups;
+    const verdicts = await services.store.read.verdicts(now, scope);
     const counts = new Map(verdicts.map(({ verdict, count }) => [verdict, count]));
     const all = verdicts.reduce((sum, { count }) => sum + count, 0);
     const body =
@@ -80,8 +81,8 @@ async function overview(
     ),
     services.store.waivers.count(now, now + EXPIRING_MS),
     decidable(services, now),
-    read.images({}, { cursor: null, limit: IMAGES_LOOKED_AT }),
-    heardSheet(services, now),
+    read.images({ scope }, { cursor: null, limit: IMAGES_LOOKED_AT }),
+    heardSheet(services, scope, now),
   ]);
   const critical = bySeverity[4]!;
   const shown = rows
@@ -334,9 +335,9 @@ export function nameOf({ repositories, claims }: Pick<ImageInList, 'repositories
   return parts.length > 1 ? parts.slice(1).join('/') : place;
 }
 
-async function heardSheet({ store }: WebServices, now: Instant): Promise<Html> {
+async function heardSheet({ store }: WebServices, scope: Principal['groups'], now: Instant): Promise<Html> {
   const heard = (freshness: 'current' | 'late' | 'silent'): Promise<Count> =>
-    store.read.countHosts({ now, freshness }, 1_000_000);
+    store.read.countHosts({ now, scope, freshness }, 1_000_000);
   const [current, late, silent, refused, jobs] = await Promise.all([
     heard('current'),
     heard('late'),

@@ -65,15 +65,15 @@ function raw(text: string): Html {
 /** An icon beside a word; alone only where the control that it stands in has a name. */
 export function icon(name: string): Html {
   assert.ok(Object.hasOwn(SYMBOLS, name), `no icon ${name}`);
-  return raw(`<svg class="icon" aria-hidden="true"><use href="#${name}"/></svg>`);
+  return raw(`<svg class="icon" aria-hidden="true"><use href="#i-${name}"/></svg>`);
 }
 
 /** The symbols that a page's markup uses, once. */
 export function sprite(page: Html): Html {
-  const used = new Set([...page.text.matchAll(/<use href="#([a-z-]+)"\s*\/>/g)].map((match) => match[1]!));
+  const used = new Set([...page.text.matchAll(/<use href="#i-([a-z-]+)"\s*\/>/g)].map((match) => match[1]!));
   const symbols = [...used].sort().map((name) => {
     const box = name === 'logo' ? 20 : 16;
-    return `<symbol id="${name}" viewBox="0 0 ${box} ${box}">${SYMBOLS[name]}</symbol>`;
+    return `<symbol id="i-${name}" viewBox="0 0 ${box} ${box}">${SYMBOLS[name]}</symbol>`;
   });
   return raw(`<svg width="0" height="0" aria-hidden="true" class="sr">${symbols.join('')}</svg>`);
 }

@@ -75,7 +75,7 @@ function hereOf(c: Context): string {
   return pathname.startsWith('//') ? '/' : pathname + search;
 }
 
-const LOGO = html`<svg aria-hidden="true"><use href="#logo" /></svg>`;
+const LOGO = html`<svg aria-hidden="true"><use href="#i-logo" /></svg>`;
 
 function framed(content: Page, { who, theme, here, counts }: Frame): string {
   const body = html`<a class="skip" href="#main">Skip to content</a>

@@ -25,7 +25,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   if (asked === '' || !asked.isWellFormed()) return c.redirect('/findings', 303);
   const line: FilterLine = [{ field: 'text', negated: false, values: [asked] }];
   const groups = { line, status: 'all', scope: c.get('principal').groups, now } as const;
-  const hosts = { now, namePrefix: asked };
+  const hosts = { now, scope: c.get('principal').groups, namePrefix: asked };
   const [found, total, named, all, image] = await Promise.all([
     store.read.groups(groups, 'severity', { cursor: null, limit: SHOWN }),
     store.read.countGroups(groups, COUNTED_MAX),

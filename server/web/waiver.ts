@@ -420,16 +420,19 @@ function decidedNotice(
 ): Html | undefined {
   if (done === undefined) return undefined;
   const [verb, pending] = done.split('.');
-  const last = story.find(({ actor }) => actor === who.id);
-  const action = last?.action.replace('waiver.', '');
-  if (action === undefined) return undefined;
+  // Of the newest moment that this person did something: only what the trail holds is told.
+  const mine = story.filter(({ actor }) => actor === who.id);
+  const word = verb === 'requested' ? 'request' : verb;
+  const last = mine.find(
+    ({ at, action }) => at === mine[0]!.at && action.replace(/^waiver\.|-extension$/g, '') === word,
+  );
+  if (last === undefined) return undefined;
   const more = pending === undefined ? '' : ' More hosts follow: a job is at them.';
   const day = dayOf(waiver.expiresAt - 1);
-  const extended = action.endsWith('-extension');
-  if (verb === 'requested' && action === 'request')
-    return noticeHtml(`You asked for ${waiver.id}. Nothing is waived until another person approves it.`);
-  if (verb !== action.replace('-extension', '')) return undefined;
+  const extended = last.action.endsWith('-extension');
   switch (verb) {
+    case 'requested':
+      return noticeHtml(`You asked for ${waiver.id}. Nothing is waived until another person approves it.`);
     case 'approve':
       return noticeHtml(
         extended

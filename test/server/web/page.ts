@@ -17,7 +17,7 @@ export function read(html: string): Seen {
   const open: string[] = [];
   let text = '';
   // Text, a tag with quoted attributes, or an end tag: anything else would be our own broken markup, or someone's injected one.
-  const pattern = /([^<]+)|<([a-z][a-z0-9]*)((?:\s+[a-z-:A-Z]+(?:="[^"<]*")?)*)\s*(\/?)>|<\/([a-z][a-z0-9]*)\s*>/gy;
+  const pattern = /([^<]+)|<([a-z][a-z0-9]*)((?:\s+[a-z-:A-Z0-9]+(?:="[^"<]*")?)*)\s*(\/?)>|<\/([a-z][a-z0-9]*)\s*>/gy;
   pattern.lastIndex = '<!doctype html>'.length;
   while (pattern.lastIndex < html.length) {
     const at = pattern.lastIndex;
@@ -27,7 +27,7 @@ export function read(html: string): Seen {
     if (words !== undefined) text += decode(words);
     else if (name !== undefined) {
       const all = new Map(
-        [...attributes.matchAll(/([a-z-:A-Z]+)(?:="([^"]*)")?/g)].map(
+        [...attributes.matchAll(/([a-z-:A-Z0-9]+)(?:="([^"]*)")?/g)].map(
           ([, key, value]) => [key!, decode(value ?? '')] as const,
         ),
       );
