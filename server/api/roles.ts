@@ -119,17 +119,6 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/deliveries/{id}': fleet('auditor', 'admin'),
   'POST /api/v1/deliveries/{id}/resend': fleet('admin'),
 
-  'GET /api/v1/channels': fleet('auditor', 'admin'),
-  'GET /api/v1/channels/{id}': fleet('auditor', 'admin'),
-  'POST /api/v1/channels': fleet('admin'),
-  'PATCH /api/v1/channels/{id}': fleet('admin'),
-  'DELETE /api/v1/channels/{id}': fleet('admin'),
-  'POST /api/v1/channels/{id}/test': fleet('admin'),
-  'POST /api/v1/channels/{id}/new-key': fleet('admin'),
-  'GET /api/v1/deliveries': fleet('auditor', 'admin'),
-  'GET /api/v1/deliveries/{id}': fleet('auditor', 'admin'),
-  'POST /api/v1/deliveries/{id}/resend': fleet('admin'),
-
   'GET /api/v1/access/me': hosts(...READ),
   'GET /api/v1/access/roles': hosts(...READ),
   'GET /api/v1/access/settings': fleet('auditor', 'admin'),
