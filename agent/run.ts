@@ -17,6 +17,7 @@ import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
 import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
+import { programDigest } from './program.ts';
 import { fullReport } from './report.ts';
 import type { Scan, ScanOptions } from './scan.ts';
 import type { SpoolLimits } from './spool.ts';
@@ -82,7 +83,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     scan: compared.scan,
     startedAt,
     finishedAt: deps.clock(),
-    agent: { version: AGENT_VERSION, executable: null, config: config.digest },
+    agent: { version: AGENT_VERSION, executable: programDigest(), config: config.digest },
     manifest: 'none' in compared.with ? null : compared.with,
     secretPaths: config.secretPaths,
   };

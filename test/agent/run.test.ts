@@ -21,6 +21,7 @@ import type { AgentConfig } from '#agent/config.ts';
 import type { Identity } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
 import { Server } from '#agent/post.ts';
+import { programDigest } from '#agent/program.ts';
 import { cycle, type Cycle, type RunAbout } from '#agent/run.ts';
 import type { Scan, ScanOptions } from '#agent/scan.ts';
 import { manifest as vector, serverSigner, someDigest, tokenSigner } from '../src/report/vectors.ts';
@@ -232,6 +233,7 @@ test('an altered host: its report follows from the manifest, and tells secrets o
   assert.equal(w.last.consistency, 'consistent');
   const [report] = w.model.reports;
   assert.ok(report?.kind === 'full');
+  assert.equal(report.agent.executable, programDigest(), 'which program said so (PROTOCOL 4)');
   assert.deepEqual(
     report.drift.map(({ path, change, attributes }) => [path, change, attributes.join()]),
     [
