@@ -165,7 +165,9 @@ const SWEEP_MS = 60_000;
 /** What nobody runs may lie for some time. */
 const FORGET_MS = 3_600_000;
 /** Channels that are sent to beside each other: one receiver that hangs must not hold up all others. */
-const SENDING_LANES = 4;
+const SENDING_LANES = 3;
+/** Notices wait half a minute before they go; looking for them more often than this only costs. */
+const NOTICES_LOOK_MS = 250;
 /** Requests under way get this long to end. */
 const CLOSE_MS = 10_000;
 
@@ -284,8 +286,9 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
         for (const lane of sending) lane.wake();
       },
     };
-    const telling = new Lane(deps, [tellWork(notices, notices.wake)], jobsEveryMs);
-    const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], jobsEveryMs));
+    const lookMs = Math.max(jobsEveryMs, NOTICES_LOOK_MS);
+    const telling = new Lane(deps, [tellWork(notices, notices.wake)], lookMs);
+    const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], lookMs));
     const chores = new Chores(log);
     const wake = (): void => {
       builds.wake();

@@ -1,9 +1,11 @@
 /** Sending: signatures that the reference implementation accepts, attempts and their end, targets that are refused, syslog on the wire. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -420,3 +422,40 @@ test('syslog over UDP', async (t) => {
   await sendDue('c_1', deps, signal);
   assert.match((await came)[0].toString('latin1'), SYSLOG);
 });
+
+test('syslog over TLS, to a collector whose certificate somebody vouches for', async (t) => {
+  const made = await certificate(t);
+  if (made === undefined) return t.skip('there is no openssl to make a certificate with');
+  const got: string[] = [];
+  const server = createTlsServer({ key: made.key, cert: made.cert }, (socket) => {
+    let text = '';
+    socket.on('data', (bytes: Buffer) => (text += bytes.toString('latin1')));
+    socket.on('end', () => got.push(text));
+  });
+  server.on('tlsClientError', () => {});
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const to = { kind: 'syslog', host: 'localhost', port, transport: 'tls' };
+  const trusting = await bench(t, { ...to, ca: made.cert }, ['localhost']);
+  await trusting.store.notices.add(delivery('msg_a', trusting.time.now), null, []);
+  await sendDue('c_1', trusting.deps, signal);
+  assert.equal((await trusting.store.notices.get('msg_a'))!.state, 'delivered');
+  assert.match(/^[0-9]+ (.*)$/s.exec(got[0]!)![1]!, SYSLOG);
+  const wary = await bench(t, to, ['localhost']);
+  await wary.store.notices.add(delivery('msg_a', wary.time.now), null, []);
+  await sendDue('c_1', wary.deps, signal);
+  assert.match((await wary.store.notices.get('msg_a'))!.error!, /self.signed certificate/);
+  assert.equal(got.length, 1);
+});
+
+async function certificate(t: TestContext): Promise<{ key: string; cert: string } | undefined> {
+  const folder = mkdtempSync(join(tmpdir(), 'bootproof-tls-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const words = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout ${key} -out ${cert}`;
+  const child = spawnSync('openssl', words.split(' '));
+  if (child.status !== 0) return undefined;
+  return { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') };
+}

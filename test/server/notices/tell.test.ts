@@ -240,3 +240,13 @@ test('a channel that was switched off is not told of the past', async (t) => {
   time.now += NOTICE_WAIT_MS;
   assert.deepEqual(await notices(), []);
 });
+
+test('of processes that tell at once, one does', async (t) => {
+  const { store, time, sees, notices } = await bench(t, 2);
+  await sees(1, present(1));
+  await sees(2, present(2));
+  time.now += NOTICE_WAIT_MS;
+  const deps = { store, clock: () => time.now, log: () => {}, baseUrl: () => 'https://bootproof.example' };
+  await Promise.all([1, 2, 3].map(() => tell('c_1', deps)));
+  assert.deepEqual((await notices()).map(({ group }) => group!.id).sort(), [groupId(1), groupId(2)].sort());
+});
