@@ -5,7 +5,7 @@ import type { Context } from 'hono';
 import { BodyError, isSmall, readBody } from '#server/ingest/body.ts';
 import type { Hold } from '#server/ingest/quota.ts';
 import { overloaded, ReportError } from '#server/ingest/reporterror.ts';
-import { decodeBlob, headerOf } from '#server/ingest/known.ts';
+import { decodeBlob, headerOf, whyNoManifest } from '#server/ingest/known.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
 import { ENROLMENT_BYTES_MAX, REPORT_BYTES_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
@@ -128,8 +128,7 @@ async function sendHeaders(c: Context, services: ApiServices): Promise<Response>
     const of = backendOf(header.rule as Rule);
     return backend === 'ostree' || backend === 'composefs' ? of === backend : of !== 'oci';
   });
-  if (headers.length === 0)
-    throw new ApiError('MANIFEST_UNKNOWN', `this image has no manifest for the backend ${backend}`);
+  if (headers.length === 0) throw new ApiError('MANIFEST_UNKNOWN', whyNoManifest(known.image, backend));
   // The envelopes exactly as they were signed.
   const texts = headers.map(({ record }) => new TextDecoder().decode(record.header));
   return c.body(`{"headers":[${texts.join(',')}]}`, 200, JSON_TYPE);

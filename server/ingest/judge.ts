@@ -47,7 +47,7 @@ import type { Policies } from '#server/policies.ts';
 import { decideOn, standingBy, standingOf, type KnownWaivers, type Standing } from '#server/exempt.ts';
 import { standingFrom } from '#server/standing.ts';
 import { onHost, type ProvenanceFacts } from '#server/trust/provenance.ts';
-import type { Known, KnownImages, ReadyImage, Ruled } from './known.ts';
+import { whyNoManifest, type Known, type KnownImages, type ReadyImage, type Ruled } from './known.ts';
 import { ageOf, lineageOf, type KnownDefaults, type TagFacts, type Told as LineageTold } from './lineage.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
@@ -345,7 +345,7 @@ async function basisOf({ report, contents, known, consistency }: Examined, image
         state: 'failed',
         image: image.digest,
         code: 'RULE_MISSING',
-        detail: `there is no manifest of this image for the backend ${backend}`,
+        detail: whyNoManifest(image, backend),
       },
     };
   const { rule } = chosen.header;

@@ -15,6 +15,7 @@ import { MANIFEST_HEADER_TYPE, ManifestHeader, type TreeTexts } from '#src/manif
 import type { ManifestState } from '#src/policy/evaluate.ts';
 import type { KnownManifest } from '#src/report/contradict.ts';
 import { parseEnvelope } from '#src/signing/dsse.ts';
+import type { BuildNotes, BuildReason } from '#server/jobs/builder.ts';
 import type { Blob, Image, Manifest } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { Lru } from '#server/lru.ts';
@@ -31,6 +32,8 @@ export type ReadyImage = Pick<Image, 'repositories' | 'version' | 'madeAt'> & {
   /** The index through which it was found, if any. */
   readonly index: Digest | null;
   readonly manifests: readonly Ruled[];
+  /** Why a backend has none: what its importer refuses the image for. */
+  readonly refused: readonly BuildReason[];
 };
 
 /** An image as far as it is known; `state` says why nothing can be compared with it yet. */
@@ -114,6 +117,7 @@ export class KnownImages {
       version,
       madeAt: madeAt ?? null,
       manifests,
+      refused: ((image.warnings ?? {}) as Partial<BuildNotes>).refused ?? [],
     };
   }
 
@@ -153,6 +157,14 @@ export class KnownImages {
       this.#making.delete(key);
     }
   }
+}
+
+/** Why no manifest of an image is for a backend, as people read it. */
+export function whyNoManifest({ refused }: Pick<ReadyImage, 'refused'>, backend: string): string {
+  // The builder tells each refusal with its backend before it.
+  const why = refused.find(({ text }) => text.startsWith(`${backend}: `));
+  const detail = why === undefined ? '' : `: ${why.text.slice(backend.length + 2)} [${why.code}]`;
+  return `there is no manifest of this image for the backend ${backend}${detail}`;
 }
 
 /** The bytes of a kept text. */

@@ -99,9 +99,12 @@ async function sourcesFor(image: Image, { store }: ManifestDeps): Promise<Allowe
 
 function notAllowed(image: Image, reasons: readonly Reason[]): Reason {
   const claimed = [...new Set(image.claims.flatMap((claim) => claimedSource(claim) ?? []))];
-  const where = claimed.length === 0 ? 'hosts name no repository' : `hosts say it is from ${claimed.join(', ')}`;
+  const where =
+    claimed.length === 0
+      ? 'hosts do not say where it is from'
+      : `hosts say it is from ${claimed.join(', ')}, which is not on the list of sources`;
   const looked = reasons.length === 0 ? 'no source is allowed' : 'no allowed source has it';
-  return { code: 'IMAGE_SOURCE_NOT_ALLOWED', text: `${looked}; ${where}, which is not on the list of sources` };
+  return { code: 'IMAGE_SOURCE_NOT_ALLOWED', text: `${looked}; ${where}` };
 }
 
 /** What people see: the one reason that helps first. */

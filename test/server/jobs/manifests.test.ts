@@ -53,6 +53,23 @@ test("the site's bounds hold in the build thread", async (t) => {
   assert.deepEqual([told.state, told.reasons[0].code], ['failed', 'LIMIT_ENTRIES']);
 });
 
+test('a host on a backend that refuses its image is told for what: the reason stands in its verdict and in what the agent is answered', async (t) => {
+  const layout = join(vectors, 'merge/62-fifo');
+  const { manifest: digest } = JSON.parse(readFileSync(join(layout, 'meta.json'), 'utf8')) as { manifest: Digest };
+  const server = await serverFor(t, { build: undefined as never, sources: [{ reference: `oci:${layout}/image` }] });
+  const host = await enrol(server, null);
+  host.booted = digest;
+  await host.sendFull();
+  await server.settle();
+  assert.equal((await imageOf(server, digest)).state, 'ready', 'composefs deploys it');
+  const { integrity, sentence } = await host.told();
+  assert.equal(integrity.code, 'RULE_MISSING');
+  assert.match(sentence, /no manifest .* ostree: layer 1: usr.*FIFO.*\[FIFO_IN_TREE\]/);
+  const { status, body } = await server.api(manifestsPath(digest, 'ostree'));
+  assert.deepEqual([status, body.code], [404, 'MANIFEST_UNKNOWN']);
+  assert.match(body.detail, /\[FIFO_IN_TREE\]/);
+});
+
 test('an image is fetched, built in a thread, signed, and served to its hosts', async (t) => {
   const layout = join(vectors, 'merge/01-base');
   const { manifest: digest } = JSON.parse(readFileSync(join(layout, 'meta.json'), 'utf8')) as { manifest: Digest };
