@@ -112,7 +112,7 @@ export class Connection {
       });
     }
     if (response.ok) return text;
-    throw refusal(response.status, text);
+    throw refusal(response.status, text, this.#base);
   }
 
   /** Up to `limit` items of a list, page by page. */
@@ -180,7 +180,7 @@ async function bounded(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-function refusal(status: number, text: string): ServerError {
+function refusal(status: number, text: string, server: string): ServerError {
   let problem: { code?: unknown; detail?: unknown } = {};
   try {
     problem = JSON.parse(text) as typeof problem;
@@ -189,7 +189,10 @@ function refusal(status: number, text: string): ServerError {
   }
   if (typeof problem.code !== 'string' || typeof problem.detail !== 'string')
     return new ServerError('SERVER_ANSWER', `the server, or what stands before it, answers ${status}`);
-  return new ServerError(printableText(problem.code), problem.detail);
+  // Whoever holds a token of another server, or another port, learns which one was asked.
+  const where =
+    status === 401 ? `${server} does not take this token (--server or BOOTPROOF_SERVER names another): ` : '';
+  return new ServerError(printableText(problem.code), where + problem.detail);
 }
 
 async function readSmall(file: string): Promise<string> {

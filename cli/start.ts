@@ -60,14 +60,22 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
   }
 }
 
-function access(fleet: Fleet, folder: string): string {
+/** What a person needs to look at the fleet: the page, the token, and the variables by which commands find this server. */
+export function access(fleet: Pick<Fleet, 'url' | 'adminToken' | 'isNewToken'>, folder: string): string {
   const token = fleet.isNewToken
     ? `${fleet.adminToken}\n               (shown this once, and kept in ${join(folder, 'admin-token')})`
     : `kept in ${join(folder, 'admin-token')}`;
   return `open           ${fleet.url}
 admin token    ${token}
+commands       export BOOTPROOF_SERVER=${fleet.url} BOOTPROOF_TOKEN="$(cat ${quoted(join(folder, 'admin-token'))})"
+               ./bootproof hosts
 stop           Ctrl-C; 'npm start' takes it up again, 'npm start -- --fresh' builds it anew
 `;
+}
+
+/** One word for a shell, whatever the folder is called. */
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function readFlags(args: readonly string[]) {

@@ -256,6 +256,11 @@ test('who asks, and where, must be said', async (t) => {
     ServerError,
     'UNAUTHENTICATED',
   );
+  await assert.rejects(
+    () => hosts(['--server', server.server.url], io({ BOOTPROOF_TOKEN: 'bp_admin_wrong' })),
+    (error: Error) => error.message.includes(server.server.url) && !error.message.includes('bp_admin_wrong'),
+    'which server did not take it',
+  );
   await rejectsCode(
     () => hosts(['--server', 'http://127.0.0.1:9'], io({ BOOTPROOF_TOKEN: 'x' })),
     ServerError,
