@@ -2,7 +2,7 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
-import { hasRole } from '#server/access/principal.ts';
+import { isFleetWide } from '#server/access/principal.ts';
 import type { AuditEntry } from '#server/store/records.ts';
 import { html, icon, type Html, type Part } from './html.ts';
 import { show } from './layout.ts';
@@ -47,8 +47,8 @@ export function activityPage(web: Hono<Env>, services: WebServices): void {
 
 async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   const now = services.clock();
-  if (!hasRole(c.get('principal'), 'auditor', 'admin')) {
-    const body = html`${headHtml({ title: 'Activity is for auditors' })}${refusedHtml('Your roles do not show what others did. Ask an admin for the role auditor.')}`;
+  if (!isFleetWide(c.get('principal'), 'auditor', 'admin')) {
+    const body = html`${headHtml({ title: 'Activity is for auditors' })}${refusedHtml('What others did is shown to whoever is auditor or admin of the whole fleet.')}`;
     return show(c, services, { title: 'Activity', section: '/activity', now, body });
   }
   const query = new URL(c.req.url).searchParams;
