@@ -14,6 +14,7 @@ import {
   Configuration,
   customFetch,
   discovery,
+  enableNonRepudiationChecks,
   fetchUserInfo,
   None,
   type CustomFetch,
@@ -211,6 +212,8 @@ export class Oidc {
     config[customFetch] = boundedFetch;
     config.timeout = timeout;
     for (const allow of plainHttp) allow(config);
+    // Core 3.1.3.7 lets TLS stand for the signature; a proxy that ends TLS must not be able to say who somebody is.
+    enableNonRepudiationChecks(config);
     return config;
   }
 
