@@ -224,10 +224,7 @@ export function noticesOn(engine: Engine): n.Notices {
           .orderBy('at', 'desc')
           .orderBy('id', 'desc')
           .limit(limit);
-        if (before !== null)
-          query = query.where((eb) =>
-            eb.or([eb('at', '<', before.at), eb.and([eb('at', '=', before.at), eb('id', '<', before.id)])]),
-          );
+        if (before !== null) query = query.where(sql<boolean>`(at, id) < (${before.at}, ${before.id})`);
         return (await query.execute()).map(pendingOf);
       }),
     last: (channelId, topics) =>
@@ -447,6 +444,12 @@ export function noticesOn(engine: Engine): n.Notices {
     sweep: ({ told: toldBefore, delivered, dead }) =>
       engine.write(async ({ db }) => {
         await db.deleteFrom('outbox').where('delivery_id', 'is not', null).where('at', '<', toldBefore).execute();
+        // A change that committed while its channel was removed: on PostgreSQL it did not see that.
+        for (const table of ['outbox', 'delivery'] as const)
+          await db
+            .deleteFrom(table)
+            .where('channel_id', 'not in', (eb) => eb.selectFrom('channel').select('id'))
+            .execute();
         await db.deleteFrom('delivery').where('state', '=', 'delivered').where('created_at', '<', delivered).execute();
         await db
           .deleteFrom('delivery')

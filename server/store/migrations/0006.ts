@@ -16,7 +16,7 @@ export function schema0006({ text }: Dialect): readonly string[] {
       transition ${text} not null, sev bigint not null, ready_at bigint not null, facts ${text} not null,
       hosts ${text} not null, delivery_id ${text})`,
     `create index outbox_waiting on outbox (channel_id, ready_at, id) where delivery_id is null`,
-    `create index outbox_lately on outbox (channel_id, at)`,
+    `create index outbox_lately on outbox (channel_id, at, id)`,
     `create index outbox_told on outbox (at) where delivery_id is not null`,
 
     // (channel, topic, transition, episode, n) is what a receiver may drop repeats by; next_at is null once nothing is tried any more.

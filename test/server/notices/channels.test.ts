@@ -1,11 +1,12 @@
 /** Channels from the outside: made over the API, told what happens to real hosts, tried out, resent; and what /metrics says. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Webhook } from 'standardwebhooks';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
 import { parseTargets } from '#server/notices/target.ts';
 import type { StartOptions } from '#server/start.ts';
-import { BASE, enrol, file, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
+import { BASE, enrol, file, folder, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { receiver } from './receiver.ts';
 
 const OS = image('41');
@@ -66,6 +67,41 @@ test('a host drifts, and the receiver is told once, signed with the key that was
   const trail = await server.server.store.audit.list({ object: `channel:${channel.id}` }, { cursor: null, limit: 10 });
   assert.equal(trail.items.length, 1);
   assert.doesNotMatch(JSON.stringify(trail.items), /s3cret|whsec_/);
+});
+
+test('what was written before a server ended is told once by the next one, under one id', async (t) => {
+  const to = await receiver(t);
+  const storeUrl = `sqlite:${join(folder(t), 'store.db')}`;
+  const first = await start(t, { storeUrl });
+  await first.api('/api/v1/channels', {
+    method: 'POST',
+    body: webhook(to.url, { routing: { events: ['finding.new'], graceSeconds: 0 } }),
+  });
+  const { token } = (await first.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
+  const host = await enrol(first, OS, { token, name: 'web-1' });
+  await host.sendFull();
+  await first.settle();
+  host.compareWith(OS);
+  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
+  await host.sendFull();
+  await first.server.close();
+  assert.deepEqual(to.received, []);
+  // It is written as a message, and the receiver is down.
+  to.answer = { status: 503 };
+  const second = await start(t, { storeUrl, admin: first.admin });
+  second.time.now = first.time.now + NOTICE_WAIT_MS;
+  await until(() => to.received.length === 1);
+  await second.server.close();
+  to.answer = { status: 200 };
+  const third = await start(t, { storeUrl, admin: first.admin });
+  third.time.now = second.time.now + HOUR;
+  await until(() => to.received.length === 2);
+  await third.settle();
+  third.time.now += HOUR;
+  await third.settle();
+  assert.equal(to.received.length, 2);
+  assert.equal(to.received[0]!.headers['webhook-id'], to.received[1]!.headers['webhook-id']);
+  assert.equal((await third.api('/api/v1/deliveries?state=delivered')).body.items.length, 1);
 });
 
 test('a test says what the receiver says; a key is changed while the old one still signs', async (t) => {

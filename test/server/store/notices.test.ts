@@ -7,8 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CompiledQuery, type Kysely, type KyselyPlugin } from 'kysely';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
 import { NOTICE_EVENTS, type Channel, type NewDelivery, type Routing } from '#server/store/noticerecords.ts';
+import type { Engine } from '#server/store/engine.ts';
+import { storeOn } from '#server/store/open.ts';
+import type { Tables } from '#server/store/tables.ts';
 import type { Act, FindingChange } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
@@ -289,6 +293,45 @@ function outboxes(suite: Suite): void {
     assert.doesNotMatch(JSON.stringify(items), /s3cret/);
   });
 
+  suite('nothing that is asked again and again walks a whole table or sorts it', async (url, t) => {
+    const { engine } = await openedEngine(t, url);
+    const queries: CompiledQuery[] = [];
+    const recording: Engine = {
+      ...engine,
+      reading: (work) =>
+        engine.reading((db, select) => {
+          const plain = db as unknown as Kysely<Tables>;
+          const recorder: KyselyPlugin = {
+            transformQuery({ node, queryId }) {
+              queries.push(plain.getExecutor().compileQuery(node, queryId));
+              return node;
+            },
+            transformResult: async ({ result }) => result,
+          };
+          return work(plain.withPlugin(recorder) as unknown as typeof db, select);
+        }),
+    };
+    const { notices } = storeOn(recording);
+    const page = { cursor: { id: 'msg_x' }, limit: 50 };
+    await notices.pending('c_all', T0, 10);
+    await notices.nextReady('c_all', T0);
+    await notices.lately('c_all', T0, { at: T0, id: 'x' }, 10);
+    await notices.last('c_all', ['finding:x']);
+    await notices.due('c_all', T0, 10);
+    await notices.nextDue('c_all');
+    await notices.deliveries({}, page);
+    await notices.deliveries({ state: 'dead' }, page);
+    await notices.deliveries({ channelId: 'c_all' }, page);
+    await notices.groupNow(groupId(1), { groups: ['prod'], labels: [{ key: 'a', value: 'b' }] });
+    assert.equal(queries.length, 10);
+    for (const query of queries) {
+      const plan = await explain(engine, query);
+      assert.doesNotMatch(plan, /SCAN (?:outbox|finding|host|host_label)\b|Seq Scan/, `${query.sql}\n${plan}`);
+      // Findings of one group are counted by what people decided; nothing else is sorted.
+      if (!query.sql.includes('count(')) assert.doesNotMatch(plan, /TEMP B-TREE|\bSort\b/, `${query.sql}\n${plan}`);
+    }
+  });
+
   suite('a store of each older schema gains its channels', async (url, t) => {
     for (const version of [1, 2, 3, 4, 5]) {
       const { engine, store } = await openedEngine(t, url);
@@ -318,6 +361,18 @@ function outboxes(suite: Suite): void {
       for (let n = 0; n < 4; n++) await isTold(store, hostId(`round ${round} ${n}`));
     }
   });
+}
+
+/** As contract-lists.ts does it: with sorting made dear, small tables show whether an index gives the order. */
+async function explain(engine: Engine, query: CompiledQuery): Promise<string> {
+  const verb = engine.kind === 'sqlite' ? 'explain query plan' : 'explain';
+  const { rows } = await engine.write(async ({ db }) => {
+    if (engine.kind === 'postgres')
+      for (const way of ['sort', 'seqscan', 'bitmapscan'])
+        await db.executeQuery(CompiledQuery.raw(`set local enable_${way} = off`));
+    return db.executeQuery(CompiledQuery.raw(`${verb} ${query.sql}`, [...query.parameters]));
+  });
+  return (rows as Record<string, unknown>[]).map((row) => String(row['detail'] ?? row['QUERY PLAN'])).join('\n');
 }
 
 /** Every opening and every end of each episode of a host has exactly one line in the outbox. */
