@@ -20,7 +20,7 @@ export async function runProgram(command: Command, args: readonly string[], io: 
   let out = '';
   let err = '';
   const captured = { writeOut: (text: string) => void (out += text), writeErr: (text: string) => void (err += text) };
-  for (const each of [command, ...command.commands]) each.configureOutput(captured);
+  for (const each of withAll(command)) each.configureOutput(captured);
   try {
     await command.parseAsync([...args], { from: 'user' });
   } catch (error) {
@@ -37,4 +37,9 @@ export async function runProgram(command: Command, args: readonly string[], io: 
     throw new UsageError(error.message.replace(/^error: /, '').replaceAll('\n', ' '));
   }
   return exit();
+}
+
+/** A command and everything below it. */
+function withAll(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withAll)];
 }

@@ -22,7 +22,7 @@ export function connectionOptions(command: Command): Command {
     .option('--server <url>', `the server; else BOOTPROOF_SERVER, else ${DEFAULT_SERVER}`)
     .option(
       '--token-file <file>',
-      'a file with the admin token; else BOOTPROOF_TOKEN (never an argument: others see those)',
+      'a file with your token, or the admin token; else BOOTPROOF_TOKEN (never an argument: others see those)',
     );
 }
 
@@ -54,11 +54,13 @@ export class Connection {
       throw new UsageError(`--server ${base}: the token would travel in the clear; use https, http is for loopback`);
     const token = tokenFile === undefined ? env['BOOTPROOF_TOKEN'] : await readSmall(tokenFile);
     if (token === undefined || token.trim() === '')
-      throw new UsageError('who asks? Put the admin token into BOOTPROOF_TOKEN, or a file with it after --token-file');
+      throw new UsageError(
+        'who asks? Put your token, or the admin token, into BOOTPROOF_TOKEN, or a file with it after --token-file',
+      );
     // What a header cannot hold is told by fetch with the whole header in the message; the secret must not be there.
     if (!/^[!-~]+$/.test(token.trim()))
       throw new UsageError(
-        `the token is not one line of plain letters: ${tokenFile === undefined ? 'BOOTPROOF_TOKEN' : printableText(tokenFile)} must hold the admin token alone`,
+        `the token is not one line of plain letters: ${tokenFile === undefined ? 'BOOTPROOF_TOKEN' : printableText(tokenFile)} must hold the token alone`,
       );
     return new Connection(base, token.trim());
   }

@@ -65,6 +65,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'make, list and revoke enrolment tokens',
     load: async () => ({ main: (await import('./supply.ts')).tokens }),
   },
+  access: {
+    about: 'who may do what: accounts, roles, API tokens, sessions',
+    load: async () => ({ main: (await import('./access.ts')).access }),
+  },
   sources: {
     about: 'say where images may be fetched from',
     load: async () => ({ main: (await import('./supply.ts')).sources }),

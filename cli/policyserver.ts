@@ -164,7 +164,7 @@ async function diff(args: readonly string[], io: Io): Promise<Exit> {
     .argument('<old>', 'file, folder, `default`, or with --server the number of a version')
     .argument('<new>', 'the same')
     .option('--server [url]', 'hold the last reports of its hosts against both; nothing is written there')
-    .option('--token-file <file>', 'a file with the admin token; else BOOTPROOF_TOKEN')
+    .option('--token-file <file>', 'a file with your token, or the admin token; else BOOTPROOF_TOKEN')
     .option('--json', 'one JSON document on standard output')
     .action(async (before: string, after: string, options: DiffOptions) => {
       const connection = options.server === undefined ? undefined : await connect(options, io);
