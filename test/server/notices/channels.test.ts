@@ -11,7 +11,10 @@ import { receiver } from './receiver.ts';
 
 const OS = image('41');
 
-async function start(t: TestContext, options: Partial<StartOptions> = {}): Promise<TestServer> {
+async function start(
+  t: TestContext,
+  options: Partial<StartOptions> & { readonly admin?: string } = {},
+): Promise<TestServer> {
   return serverFor(t, { images: [OS], noticeTargets: parseTargets(['127.0.0.1']), ...options });
 }
 
@@ -85,7 +88,7 @@ test('what was written before a server ended is told once by the next one, under
   host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
   await host.sendFull();
   await first.server.close();
-  assert.deepEqual(to.received, []);
+  assert.equal(to.received.length, 0);
   // It is written as a message, and the receiver is down.
   to.answer = { status: 503 };
   const second = await start(t, { storeUrl, admin: first.admin });
@@ -100,7 +103,7 @@ test('what was written before a server ended is told once by the next one, under
   third.time.now += HOUR;
   await third.settle();
   assert.equal(to.received.length, 2);
-  assert.equal(to.received[0]!.headers['webhook-id'], to.received[1]!.headers['webhook-id']);
+  assert.equal(new Set(to.received.map(({ headers }) => headers['webhook-id'])).size, 1);
   assert.equal((await third.api('/api/v1/deliveries?state=delivered')).body.items.length, 1);
 });
 
