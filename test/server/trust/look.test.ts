@@ -1,6 +1,7 @@
 /** Where signatures are looked for: what is not asked is said, so that nobody takes it for "there is none". */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Digest } from '#src/digest.ts';
 import { SIGNATURE_PLACES_MAX } from '#src/limits.ts';
 import { look } from '#server/trust/look.ts';
 
@@ -11,7 +12,7 @@ test('places beyond the bound are told as not looked through', async () => {
     own: true,
   }));
   const result = await look(
-    { image: `sha256:${'a'.repeat(64)}`, places, closed: [], pulledAs: [], indexes: [] },
+    { image: `sha256:${'a'.repeat(64)}` as Digest, places, closed: [], pulledAs: [], indexes: [] },
     { env: {}, caFiles: [], authFile: undefined },
     AbortSignal.timeout(10_000),
   );
