@@ -21,10 +21,17 @@ Exit codes: 0 all that was listed is compliant, 1 something has drifted or is un
 cannot be told (unverifiable, silent, new).
 `;
 
-/** As a verdict ends a command (PROTOCOL 7). */
-function exitOf(verdicts: readonly string[]): Exit {
-  if (verdicts.some((verdict) => verdict === 'drifted' || verdict === 'unsigned')) return EXIT.different;
-  return verdicts.every((verdict) => verdict === 'compliant') ? EXIT.ok : EXIT.unknown;
+type Answers = Pick<Host, 'verdict' | 'integrity' | 'provenance'>;
+
+/** As hosts end a command (PROTOCOL 7): what was seen counts, also behind a verdict such as `silent` or `unverifiable`. */
+function exitOf(hosts: readonly Answers[]): Exit {
+  const unsettled = hosts.filter(({ verdict }) => verdict !== 'compliant');
+  if (unsettled.length === 0) return EXIT.ok;
+  const isSeen = ({ verdict, integrity, provenance }: Answers): boolean =>
+    ['drifted', 'unsigned'].includes(verdict) ||
+    ['drifted', 'masked'].includes(integrity.state) ||
+    ['unsigned', 'rejected'].includes(provenance.state);
+  return unsettled.some(isSeen) ? EXIT.different : EXIT.unknown;
 }
 
 /** `bootproof hosts`. */
@@ -44,11 +51,11 @@ export function hosts(args: readonly string[], io: Io): Promise<Exit> {
       approve,
     ).option('--out <file>', 'where the signed answer to an offline request goes, for the host');
     add(
-      command.command('retire <id>').description('retire a host: its findings close, its reports are refused'),
+      command.command('retire <id-or-name>').description('retire a host: its findings close, its reports are refused'),
       decide('retire'),
     );
     add(
-      command.command('accept-fork <id>').description('what was held against its identity is explained'),
+      command.command('accept-fork <id-or-name>').description('what was held against its identity is explained'),
       decide('accept-fork'),
     );
     add(
@@ -92,7 +99,7 @@ const listHosts: Action<HostsOptions> = async (connection, options, _operands, i
     limitOf(options),
   );
   await tellList(listed, HOSTS, options, io);
-  return exitOf(listed.items.map((host) => host.verdict));
+  return exitOf(listed.items);
 };
 
 const nameOf = ({ name, state }: Host): string => (state === 'active' ? name : `${name} (${state})`);
@@ -114,7 +121,7 @@ const HOSTS: Shown<Host> = {
 };
 
 const approve: Action<{ readonly out?: string }> = async (connection, options, [target = ''], io) => {
-  if (/^h_[a-z2-7]{26}$/.test(target)) return decide('approve')(connection, options, [target], io);
+  if (HOST_ID.test(target)) return decide('approve')(connection, options, [target], io);
   const request = (await readOperand(target, 256 * 1024)).toString('utf8');
   const answer = await connection.send('POST', '/api/v1/hosts', request);
   const { host, enrolment } = JSON.parse(answer) as { host: Host; enrolment: unknown };
@@ -127,8 +134,9 @@ const approve: Action<{ readonly out?: string }> = async (connection, options, [
 
 const decide =
   (verb: string): Action<unknown> =>
-  async (connection, options, [id = ''], io) => {
-    const answer = await connection.ask<{ done: boolean }>('POST', `/api/v1/hosts/${encodeURIComponent(id)}/${verb}`);
+  async (connection, options, [target = ''], io) => {
+    const id = await hostChanged(connection, target);
+    const answer = await connection.ask<{ done: boolean }>('POST', `/api/v1/hosts/${id}/${verb}`);
     if (options.json === true) await writeJson(answer, io);
     else await io.stdout.write(answer.done ? 'done\n' : 'it was so already\n');
     return EXIT.ok;
@@ -141,7 +149,7 @@ async function change(
   body: object,
   io: Io,
 ): Promise<Exit> {
-  const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
+  const id = await hostChanged(connection, target);
   const found = await connection.ask<Host>('PATCH', `/api/v1/hosts/${id}`, body);
   const { name, group, labels, verdict } = found;
   if (options.json === true) await writeJson({ host: found }, io);
@@ -189,14 +197,14 @@ export function host(args: readonly string[], io: Io): Promise<Exit> {
 }
 
 const showHost: Action<{ readonly limit?: string }> = async (connection, options, [target = ''], io) => {
-  const id = /^h_[a-z2-7]{26}$/.test(target) ? target : await hostNamed(connection, target);
+  const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
   const [found, findings] = await Promise.all([
     connection.ask<HostDetail>('GET', `/api/v1/hosts/${id}`),
     connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, limitOf(options)),
   ]);
   if (options.json === true) {
     await writeJson({ host: found, findings: findings.items, more: findings.more }, io);
-    return exitOf([found.verdict]);
+    return exitOf([found]);
   }
   const { drift, chain, last } = found;
   await printFacts(
@@ -237,14 +245,19 @@ const showHost: Action<{ readonly limit?: string }> = async (connection, options
     await io.stdout.write('\n');
     await tellList(findings, FINDINGS, options, io);
   }
-  return exitOf([found.verdict]);
+  return exitOf([found]);
 };
 
-async function hostNamed(connection: Connection, name: string): Promise<string> {
+/** The one host that a decision is about: its id or its whole name; the beginning of one is enough only to look. */
+async function hostChanged(connection: Connection, target: string): Promise<string> {
+  return HOST_ID.test(target) ? target : hostNamed(connection, target, true);
+}
+
+async function hostNamed(connection: Connection, name: string, isWhole = false): Promise<string> {
   // The name itself comes before all that only begin with it.
   const { items: found } = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name' }, 200);
   const exact = found.filter((host) => host.name === name);
-  const [only, ...others] = exact.length === 0 ? found : exact;
+  const [only, ...others] = exact.length === 0 && !isWhole ? found : exact;
   if (only === undefined) throw new ServerError('HOST_UNKNOWN', `no host is called ${JSON.stringify(name)}`);
   if (others.length > 0)
     throw new UsageError(

@@ -13,7 +13,7 @@ import { UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { hostIdFrom } from '#src/wire/hostid.ts';
 import { EnrolAnswer, openEnrolment, sealEnrolRequest } from '#src/wire/enrol.ts';
 import { serverKeys } from '#server/keys.ts';
-import { BASE, enrol, file, image, serverFor, TestHost, type TestServer } from '#test/server/fleet.ts';
+import { BASE, enrol, file, image, MINUTE, serverFor, TestHost, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
 
 const OS = image('41');
@@ -72,9 +72,20 @@ test('hosts lists the worst first, and its exit code says what was seen', async 
   await enrol(server, OS, { name: 'fresh' });
   assert.equal((await run(server, hosts, ['--name', 'fresh'])).exit, 2, 'new: nothing can be told');
   assert.equal((await run(server, hosts, ['--label', 'a=b'])).err, 'no host\n');
-  assert.equal((await run(server, hosts, ['retire', good.id])).out, 'done\n');
+  await rejectsCode(() => run(server, hosts, ['retire', 'goo']), ServerError, 'HOST_UNKNOWN');
+  assert.equal((await run(server, hosts, ['retire', 'good'])).out, 'done\n');
   assert.equal((await run(server, hosts, ['retire', good.id])).out, 'it was so already\n');
   assert.ok(!(await run(server, hosts, [])).out.includes('good'));
+});
+
+test('what was seen counts also behind another verdict: a silent host that had drifted ends with 1', async (t) => {
+  const { server, bad } = await fleet(t);
+  server.time.now += 30 * 24 * 60 * MINUTE;
+  const { verdict, integrity } = await bad.told();
+  assert.deepEqual([verdict, integrity.state], ['silent', 'drifted']);
+  assert.equal((await run(server, hosts, ['--name', 'bad'])).exit, 1);
+  assert.equal((await run(server, hostCommand, ['bad'])).exit, 1);
+  assert.equal((await run(server, hosts, ['--name', 'good'])).exit, 2, 'silent, and the image when last heard of');
 });
 
 test('host shows one, by id or by name', async (t) => {
