@@ -23,7 +23,7 @@ export type MetricsDeps = Pick<Deps, 'clock' | 'log'> & {
 };
 
 /** How old what is read from the store may be, ms: counting hosts of a large fleet walks an index of 100,000 rows. */
-const FRESH_MS = 10_000;
+const FRESH_MS = 15_000;
 /** Reports are answered in milliseconds, or wait for a batch, a judge or a busy disk. */
 const BUCKETS = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 

@@ -96,7 +96,8 @@ export async function createChannel(
     disabledAt: null,
     disabledWhy: null,
   };
-  const first = open === 'summary' ? [await summary(channel, deps)] : [];
+  const told = open === 'summary' ? await summary(channel, deps) : undefined;
+  const first = told === undefined ? [] : [told];
   await store.notices.create(channel, actOf(who, at), first, first.length === 0 ? [] : [sendJob(channel.id, at)]);
   wake();
   return { channel, key: target.kind === 'syslog' ? null : (target.keys[0]?.key ?? null) };
@@ -201,8 +202,9 @@ export async function testChannel(
   mustBeAdmin(who);
   const { store, clock } = deps;
   const channel = await channelOf(id, deps);
-  const last = (await store.notices.last(id, ['test'])).get('test');
-  const made = testNotice(channel, (last?.episode ?? 0) + 1, deps);
+  // By chance and not by counting: two people may try it in the same moment, and a number is taken once.
+  const episode = Buffer.from(deps.random(4)).readUInt32BE() >>> 1;
+  const made = testNotice(channel, episode, deps);
   await store.notices.add(made, actOf(who, clock()), []);
   const delivery = (await store.notices.get(made.id))!;
   // Whoever tries it waits for the answer; it is not the queue's.

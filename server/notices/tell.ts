@@ -90,8 +90,6 @@ async function stormOf(
   now: Instant,
   { store }: TellDeps,
 ): Promise<Storm | undefined> {
-  const verdicts = await store.read.verdicts(now);
-  const of = verdicts.reduce((sum, { count: hosts }) => sum + hosts, 0);
   const groups = new Set<string>();
   const hosts = new Set<string>();
   const add = (row: Pending): void => {
@@ -99,18 +97,29 @@ async function stormOf(
     if (row.topic.startsWith('finding:')) groups.add(row.topic);
     for (const host of row.hosts) hosts.add(host.id);
   };
-  const isStorm = (): boolean =>
-    groups.size > NOTICE_STORM_GROUPS || (hosts.size >= NOTICE_STORM_HOSTS_MIN && hosts.size > of * NOTICE_STORM_SHARE);
+  // Counting a large fleet walks an index of all of it: only where so many hosts are named that their share matters.
+  let of: number | undefined;
+  const isStorm = async (): Promise<boolean> => {
+    if (groups.size > NOTICE_STORM_GROUPS) return true;
+    if (hosts.size < NOTICE_STORM_HOSTS_MIN) return false;
+    of ??= await hostCount(now, store);
+    return hosts.size > of * NOTICE_STORM_SHARE;
+  };
   for (const row of waiting) add(row);
   let before: { at: Instant; id: string } | null = null;
-  while (!isStorm()) {
+  while (!(await isStorm())) {
     const rows = await store.notices.lately(channel.id, now - NOTICE_STORM_MS, before, NOTICE_ROWS_AT_ONCE);
     for (const row of rows) add(row);
     const end = rows.at(-1);
     if (end === undefined || rows.length < NOTICE_ROWS_AT_ONCE) break;
     before = { at: end.at, id: end.id };
   }
-  return isStorm() ? { rows: waiting, groups: groups.size, hosts: hosts.size, of } : undefined;
+  if (!(await isStorm())) return undefined;
+  return { rows: waiting, groups: groups.size, hosts: hosts.size, of: of ?? (await hostCount(now, store)) };
+}
+
+async function hostCount(now: Instant, { read }: TellDeps['store']): Promise<number> {
+  return (await read.verdicts(now)).reduce((sum, { count: hosts }) => sum + hosts, 0);
 }
 
 /** One message for everything that waits; answers when the next one may come. */
@@ -372,13 +381,14 @@ function aboutImage(
   });
 }
 
-/** What is open when a channel begins, in one message: whoever switches it on is told, and is not flooded. */
-export async function summary(channel: Channel, { store, clock, baseUrl }: TellDeps): Promise<NewDelivery> {
+/** What is open when a channel begins, in one message: whoever switches it on is told, and is not flooded. Undefined: nothing is. */
+export async function summary(channel: Channel, { store, clock, baseUrl }: TellDeps): Promise<NewDelivery | undefined> {
   const now = clock();
   const open = await store.notices.openGroups();
   const from = channel.routing.minSeverity;
   const wanted = open.map((groups, severity) => (severity >= from ? groups : 0));
   const total = wanted.reduce((sum, groups) => sum + groups, 0);
+  if (total === 0) return undefined;
   const words = ['info', 'low', 'medium', 'high', 'critical'];
   const parts = wanted.flatMap((groups, severity) => (groups > 0 ? [`${groups} ${words[severity]}`] : [])).reverse();
   const severity = Math.max(
@@ -387,7 +397,7 @@ export async function summary(channel: Channel, { store, clock, baseUrl }: TellD
   ) as Severity;
   return delivery(channel, 'summary', 'summary', { episode: 1, n: 1, severity, ended: true, now }, [], {
     type: 'fleet.summary',
-    text: `${count(total, 'group')} of findings ${total === 1 ? 'is' : 'are'} open as this channel begins${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`,
+    text: `${count(total, 'group')} of findings ${total === 1 ? 'is' : 'are'} open as this channel begins: ${parts.join(', ')}`,
     link: `${baseUrl()}/findings`,
   });
 }

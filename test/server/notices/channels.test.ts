@@ -187,13 +187,31 @@ test('channels that cannot be are refused, and their URL is not repeated', async
   assert.equal((await server.api('/api/v1/channels', { method: 'POST', body })).body.code, 'CHANNEL_CONFLICT');
 });
 
-test('a channel that begins is told what is open in one message, where that is wanted', async (t) => {
+test('a channel that begins is told what is open in one message, where that is wanted and anything is', async (t) => {
   const [to, server] = [await receiver(t), await start(t)];
-  const { target, name } = webhook(to.url);
-  await server.api('/api/v1/channels', { method: 'POST', body: { name, target } });
+  const { target } = webhook(to.url);
+  const make = (name: string, open?: string) =>
+    server.api('/api/v1/channels', { method: 'POST', body: { name, target, ...(open === undefined ? {} : { open }) } });
+  await make('before');
+  const { token } = (await server.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
+  const host = await enrol(server, OS, { token, name: 'web-1' });
+  await host.sendFull();
+  await server.settle();
+  host.compareWith(OS);
+  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
+  await host.sendFull();
+  await make('silent', 'nothing');
+  await make('told');
   await until(() => to.received.length > 0);
-  const { type, data } = JSON.parse(to.received[0]!.body) as { type: string; data: { text: string } };
-  assert.deepEqual([type, data.text], ['fleet.summary', '0 groups of findings are open as this channel begins']);
+  await server.settle();
+  assert.deepEqual(
+    to.received.map(({ body }) => (JSON.parse(body) as { type: string }).type),
+    ['fleet.summary'],
+  );
+  assert.match(
+    to.received[0]!.body,
+    /1 group of findings is open as this channel begins: 1 (?:high|medium|low|critical)/,
+  );
 });
 
 test('metrics are for whoever shows a token, or as the operator says', async (t) => {
