@@ -8,6 +8,7 @@ import { bulkRoutes } from './bulk.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
+import { noSuchRoute, takenMethods } from './methods.ts';
 import { noticeRoutes } from './notices.ts';
 import { openApiDocument } from './openapi.ts';
 import { ApiError, problemResponse } from './problem.ts';
@@ -51,6 +52,7 @@ export function apiApp(services: ApiServices): Api {
     await next();
   });
   api.post(CARRIED, requires(needOf('post', CARRIED), false), (c) => takeReport(c, services, true));
+  api.use('/api/v1/*', takenMethods(api));
   const bounded = boundedTo(API_BODY_BYTES_MAX);
   const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
   api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
@@ -64,11 +66,11 @@ export function apiApp(services: ApiServices): Api {
   waiverRoutes(api, services);
   bulkRoutes(api, services);
   viewRoutes(api, services);
+  noticeRoutes(api, services);
   accessRoutes(api, services);
   auditRoutes(api, services);
-  noticeRoutes(api, services);
-  api.all('/api/*', () => {
-    throw new ApiError('NOT_FOUND', 'there is no such route; /api/v1/openapi.json lists those that are');
+  api.all('/api/*', (c) => {
+    throw noSuchRoute(api, c.req.path);
   });
   return api;
 }

@@ -46,7 +46,7 @@ export function instantOf(moment: string): Instant {
 }
 
 // eslint-disable-next-line no-control-regex
-const PRINTABLE = /^[^\0-\x08\x0b-\x1f\x7f]*$/;
+const PRINTABLE = /^[^\x00-\x08\x0b-\x1f\x7f]*$/;
 /** What people write, of several lines perhaps. */
 export const Note = z
   .string()

@@ -71,6 +71,9 @@ const getImage = adminRoute({
   },
 });
 
+/** Written with escapes it still fits into the address of a request. */
+const REFERENCE_MAX = 1024;
+
 const listSources = adminRoute({
   method: 'get',
   path: '/api/v1/sources',
@@ -85,7 +88,7 @@ const postSource = adminRoute({
   path: '/api/v1/sources',
   operationId: 'allowSource',
   tags: ['sources'],
-  request: { body: body(SourceTerms.extend({ reference: z.string().max(8192) })) },
+  request: { body: body(SourceTerms.extend({ reference: z.string().max(REFERENCE_MAX) })) },
   responses: {
     200: json(
       z.object({
@@ -105,7 +108,7 @@ const deleteSource = adminRoute({
   path: '/api/v1/sources',
   operationId: 'forbidSource',
   tags: ['sources'],
-  request: { query: z.strictObject({ reference: z.string().max(8192) }) },
+  request: { query: z.strictObject({ reference: z.string().max(REFERENCE_MAX) }) },
   responses: { 200: json(z.object({ done: z.boolean() }), 'No longer allowed; manifests that were built stay.') },
 });
 

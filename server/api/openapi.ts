@@ -1,27 +1,155 @@
 /** The OpenAPI 3.1 document: people's routes from their definitions, the agents' described here because they are read by hand. */
-import type { Api } from './route.ts';
-import { PATHS } from '#src/wire/paths.ts';
+import { z } from 'zod';
+import { EnvelopeJson } from '#src/signing/dsse.ts';
+import { Answer } from '#src/wire/answer.ts';
+import { EnrolAnswer, EnrolBody, NonceAnswer, NonceRequest } from '#src/wire/enrol.ts';
+import { ManifestsAnswer, ManifestsPending } from '#src/wire/manifests.ts';
+import { PATHS, TEXT_PARTS } from '#src/wire/paths.ts';
+import { TREES } from '#src/manifest/entry.ts';
 import { ALL_PROBLEMS } from './problem.ts';
+import { refusalComponents, withRefusals, type Operation } from './refusals.ts';
+import { needOf } from './roles.ts';
+import type { Api } from './route.ts';
+import { Problem } from './schemas.ts';
 
 const made = new WeakMap<Api, object>();
 
-const openApiPath = (path: string): string => path.replaceAll(/:([a-z]+)/gi, '{$1}');
-const parameters = (path: string): object[] =>
+/** As the document writes a path that the router knows. */
+export const openApiPath = (path: string): string => path.replaceAll(/:([a-z]+)/gi, '{$1}');
+
+const pathParameters = (path: string, words: Readonly<Record<string, readonly string[]>> = {}) =>
   [...path.matchAll(/:([a-z]+)/gi)].map(([, name]) => ({
-    name,
+    name: name!,
     in: 'path',
     required: true,
-    schema: { type: 'string' },
+    schema: { type: 'string', ...(words[name!] === undefined ? {} : { enum: words[name!] }) },
   }));
 
-const refusals = {
-  default: { description: 'A refusal (RFC 9457); of a report `check` is the check that failed (docs/report.md 3).' },
-};
+/** A schema of the wire, as the document writes schemas. What cannot be written as one is told in words elsewhere. */
+function written(schema: z.ZodType, io: 'input' | 'output'): object {
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    // A tuple of one is a list of one: the same, in words that more readers of such documents know.
+    override: ({ jsonSchema }) => {
+      const [only, ...others] = jsonSchema.prefixItems ?? [];
+      if (only === undefined || others.length > 0) return;
+      jsonSchema.items = only;
+      delete jsonSchema.prefixItems;
+    },
+  });
+  return rest;
+}
+
+const jsonBody = (schema: z.ZodType) => ({
+  required: true,
+  content: { 'application/json': { schema: written(schema, 'input') } },
+});
+const jsonAnswer = (schema: z.ZodType, description: string) => ({
+  description,
+  content: { 'application/json': { schema: written(schema, 'output') } },
+});
+
+/** What machines ask: read by hand, so described by hand. */
+function agentPaths(): Record<string, Record<string, Operation>> {
+  const carried = needOf('post', CARRIED_PATH);
+  const report = {
+    requestBody: jsonBody(EnvelopeJson),
+    responses: { 200: jsonAnswer(Answer, 'Taken and durable; the answer of docs/report.md 4.') },
+  };
+  const operation = (about: object, given: Operation): Operation => withRefusals({ ...about, ...given });
+  return {
+    [PATHS.reports]: {
+      post: operation(
+        {
+          operationId: 'postReport',
+          tags: ['agents'],
+          description:
+            'One signed report (docs/report.md); the body may be compressed with gzip or zstd. Of a refusal `check` is the check that failed (docs/report.md 3).',
+        },
+        report,
+      ),
+    },
+    [CARRIED_PATH]: {
+      post: operation(
+        {
+          operationId: 'postCarriedReport',
+          tags: ['hosts'],
+          'x-roles': { anyOf: carried.roles, of: carried.of },
+          description:
+            'One signed report that came by file (docs/report.md 5.3): evidence of its own time, never freshness.',
+        },
+        { security: [{ admin: [] }], ...report },
+      ),
+    },
+    [PATHS.enrolNonce]: {
+      post: operation(
+        { operationId: 'enrolNonce', tags: ['agents'], description: 'A nonce for a token id (docs/report.md 6.2).' },
+        { requestBody: jsonBody(NonceRequest), responses: { 200: jsonAnswer(NonceAnswer, 'The nonce.') } },
+      ),
+    },
+    [PATHS.enrol]: {
+      post: operation(
+        { operationId: 'enrol', tags: ['agents'], description: 'Enrols a host (docs/report.md 6.3).' },
+        {
+          requestBody: jsonBody(EnrolBody),
+          responses: { 200: jsonAnswer(EnrolAnswer, "The answer, signed by the server's key.") },
+        },
+      ),
+    },
+    [openApiPath(PATHS.manifests)]: {
+      get: operation(
+        {
+          operationId: 'getManifests',
+          tags: ['agents'],
+          description: 'Signed headers of an image, newest rule first (docs/report.md 7.1).',
+        },
+        {
+          security: [{ bearer: [] }],
+          parameters: [
+            ...pathParameters(PATHS.manifests),
+            {
+              name: 'backend',
+              in: 'query',
+              description: 'Another word is as `unknown`: headers for every backend.',
+              schema: { type: 'string', default: 'unknown' },
+            },
+          ],
+          responses: {
+            200: jsonAnswer(ManifestsAnswer, 'The headers.'),
+            202: jsonAnswer(ManifestsPending, 'They are being built.'),
+          },
+        },
+      ),
+    },
+    [openApiPath(PATHS.manifestText)]: {
+      get: operation(
+        {
+          operationId: 'getManifestText',
+          tags: ['agents'],
+          description: 'One canonical text (docs/report.md 7.2): immutable.',
+        },
+        {
+          security: [{ bearer: [] }],
+          parameters: pathParameters(PATHS.manifestText, { tree: TREES, part: TEXT_PARTS }),
+          responses: {
+            200: { description: 'The text.', content: { 'text/plain': { schema: { type: 'string' } } } },
+            304: { description: 'The asker has it.' },
+          },
+        },
+      ),
+    },
+  };
+}
+
+/** Reports from files, by a person's hand (PROTOCOL 4). */
+export const CARRIED_PATH = '/api/v1/reports/carried';
 
 /** Made once: routes do not change while a server runs. */
 export function openApiDocument(api: Api): object {
   const known = made.get(api);
   if (known !== undefined) return known;
+  api.openAPIRegistry.register('Problem', Problem);
   const document = api.getOpenAPI31Document({
     openapi: '3.1.0',
     info: {
@@ -31,78 +159,25 @@ export function openApiDocument(api: Api): object {
     },
     servers: [{ url: '/' }],
   });
-  const agents = {
-    [PATHS.reports]: {
-      post: {
-        operationId: 'postReport',
-        tags: ['agents'],
-        description: 'One signed report (docs/report.md); the body may be compressed with gzip or zstd.',
-        requestBody: { required: true, content: { 'application/json': { schema: { type: 'object' } } } },
-        responses: { 200: { description: 'Taken and durable; the answer of docs/report.md 4.' }, ...refusals },
-      },
-    },
-    '/api/v1/reports/carried': {
-      post: {
-        operationId: 'postCarriedReport',
-        tags: ['hosts'],
-        security: [{ admin: [] }],
-        description:
-          'One signed report that came by file (docs/report.md 5.3): evidence of its own time, never freshness.',
-        requestBody: { required: true, content: { 'application/json': { schema: { type: 'object' } } } },
-        responses: { 200: { description: 'Taken and durable.' }, ...refusals },
-      },
-    },
-    [PATHS.enrolNonce]: {
-      post: {
-        operationId: 'enrolNonce',
-        tags: ['agents'],
-        description: 'A nonce for a token id (docs/report.md 6.2).',
-        responses: { 200: { description: 'The nonce.' }, ...refusals },
-      },
-    },
-    [PATHS.enrol]: {
-      post: {
-        operationId: 'enrol',
-        tags: ['agents'],
-        description: 'Enrols a host (docs/report.md 6.3).',
-        responses: { 200: { description: "The answer, signed by the server's key." }, ...refusals },
-      },
-    },
-    [openApiPath(PATHS.manifests)]: {
-      get: {
-        operationId: 'getManifests',
-        tags: ['agents'],
-        security: [{ bearer: [] }],
-        description: 'Signed headers of an image, newest rule first (docs/report.md 7.1).',
-        parameters: [
-          ...parameters(PATHS.manifests),
-          { name: 'backend', in: 'query', schema: { type: 'string', enum: ['ostree', 'composefs', 'unknown'] } },
-        ],
-        responses: { 200: { description: 'The headers.' }, 202: { description: 'They are being built.' }, ...refusals },
-      },
-    },
-    [openApiPath(PATHS.manifestText)]: {
-      get: {
-        operationId: 'getManifestText',
-        tags: ['agents'],
-        security: [{ bearer: [] }],
-        description: 'One canonical text (docs/report.md 7.2): immutable.',
-        parameters: parameters(PATHS.manifestText),
-        responses: { 200: { description: 'The text.' }, 304: { description: 'The asker has it.' }, ...refusals },
-      },
-    },
-  };
+  const people = Object.entries((document.paths ?? {}) as Record<string, Record<string, Operation>>).map(
+    ([path, operations]) =>
+      [
+        path,
+        Object.fromEntries(Object.entries(operations).map(([method, each]) => [method, withRefusals(each)] as const)),
+      ] as const,
+  );
   const whole = {
     ...document,
-    paths: { ...agents, ...document.paths },
+    paths: { ...agentPaths(), ...Object.fromEntries(people) },
     components: {
       ...document.components,
+      responses: refusalComponents(),
       securitySchemes: {
-        admin: { type: 'http', scheme: 'bearer', description: 'The admin token.' },
+        admin: { type: 'http', scheme: 'bearer', description: 'An API token, or the admin token.' },
         bearer: {
           type: 'http',
           scheme: 'bearer',
-          description: 'The manifest bearer of the last answer, or the admin token.',
+          description: 'The manifest bearer of the last answer, or a token of a person.',
         },
       },
     },

@@ -17,6 +17,7 @@ const API_PROBLEMS = {
   BODY_INVALID: 400,
   PATH_INVALID: 400,
   MEDIA_TYPE: 415,
+  METHOD_NOT_ALLOWED: 405,
   // Who asks.
   UNAUTHENTICATED: 401,
   TOO_MANY_FAILURES: 429,
@@ -94,7 +95,9 @@ type Extras = {
   readonly accepts?: readonly number[];
   readonly head?: number;
   readonly faults?: readonly Fault[];
-  readonly retryAfter?: number;
+  readonly retryAfter?: number | undefined;
+  /** Methods that the route takes. */
+  readonly allow?: readonly string[];
   /** What stands now, where somebody decided on what was before. */
   readonly current?: { readonly revision: number };
 };
@@ -141,7 +144,7 @@ function httpProblem(error: HTTPException): Document {
 function respond(
   context: Context,
   document: Document,
-  { check, accepts, head, faults, retryAfter, current }: Extras,
+  { check, accepts, head, faults, retryAfter, allow, current }: Extras,
 ): Response {
   const wait = document.status === 503 || document.status === 429;
   return context.body(
@@ -157,6 +160,7 @@ function respond(
     {
       'Content-Type': PROBLEM_MEDIA_TYPE,
       ...(wait ? { 'Retry-After': String(retryAfter ?? RETRY_AFTER_SECONDS) } : {}),
+      ...(allow === undefined ? {} : { Allow: allow.join(', ') }),
       ...(current === undefined ? {} : { ETag: `"${current.revision}"` }),
       ...(document.status === 401 ? { 'WWW-Authenticate': 'Bearer realm="bootproof"' } : {}),
     },

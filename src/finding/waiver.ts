@@ -53,7 +53,7 @@ const line = (max: number) =>
     .min(1)
     .max(max)
     // eslint-disable-next-line no-control-regex
-    .regex(/^[^\0-\x1f\x7f]*$/, 'expected one line of text')
+    .regex(/^[^\x00-\x1f\x7f]*$/, 'expected one line of text')
     .refine((text) => text.isWellFormed(), 'expected whole characters');
 const list = <Item extends z.ZodType>(item: Item, max = WAIVER_LIST_MAX) => z.array(item).min(1).max(max);
 

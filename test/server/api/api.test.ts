@@ -70,6 +70,9 @@ const refused: readonly (readonly [string, string, { method?: string; body?: unk
   ['a group that is not there', '/api/v1/groups/fg_none', {}, 404, 'FINDING_UNKNOWN'],
   ['an image that is not there', '/api/v1/images/sha256:none', {}, 404, 'IMAGE_UNKNOWN'],
   ['a route that is not there', '/api/v1/hats', {}, 404, 'NOT_FOUND'],
+  ['a method that a route does not take', '/api/v1/hosts', { method: 'PUT' }, 405, 'METHOD_NOT_ALLOWED'],
+  ['one of a route with a name', '/api/v1/hosts/h_x', { method: 'POST' }, 405, 'METHOD_NOT_ALLOWED'],
+  ['one that another route would take for a name', '/api/v1/policies/diff', {}, 405, 'METHOD_NOT_ALLOWED'],
   [
     'an unknown member of a body',
     '/api/v1/tokens',
