@@ -11,7 +11,7 @@ import type { Ack, Bulk, BulkItem, Disposition, NewJob } from '#server/store/rec
 import type { BulkPlan } from '#server/store/decided.ts';
 import { acknowledging, ackUntil, withdrawing } from './findings.ts';
 import { readLine } from './line.ts';
-import { actOf, DecisionError, mustBe } from './may.ts';
+import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
 export type BulkDeps = Pick<Deps, 'store' | 'clock' | 'random'> & { readonly wake: () => void };
 
@@ -54,10 +54,10 @@ export type BulkPreview = {
 /** Writes down what the act covers, and says what it would do. @throws {DecisionError | FilterError} */
 export async function previewBulk({ terms, cover }: BulkWanted, who: Principal, deps: BulkDeps): Promise<BulkPreview> {
   const now = deps.clock();
-  if (terms.action === 'assign') mustBe(who, 'assign findings', 'operator', 'reviewer', 'admin');
-  else mustBe(who, 'acknowledge findings', 'operator', 'reviewer', 'admin');
+  const what = terms.action === 'assign' ? 'assign findings' : 'acknowledge findings';
+  const may = mustBe(who, what, 'operator', 'reviewer', 'admin');
   const kept: BulkTerms = terms.action === 'acknowledge' ? { ...terms, until: ackUntil(terms.until, now) } : terms;
-  const what = await coverOf(kept, cover, who, now, deps);
+  const covered = await coverOf(kept, cover, may, now, deps);
   const id = `b_${Buffer.from(deps.random(20)).toString('hex')}`;
   const bulk = await deps.store.bulks.preview(
     {
@@ -69,7 +69,7 @@ export async function previewBulk({ terms, cover }: BulkWanted, who: Principal, 
       asOf: now,
       expiresAt: now + PREVIEW_MS,
     },
-    what,
+    covered,
   );
   if (bulk === undefined)
     throw new DecisionError(
@@ -89,7 +89,7 @@ async function coverOf(
   if (cover.kind === 'items') {
     if (who.groups !== null) {
       const hosts = await store.hosts.getMany(cover.items.map(({ hostId }) => hostId));
-      const foreign = cover.items.find(({ hostId }) => !who.groups!.includes(hosts.get(hostId)?.group ?? ''));
+      const foreign = cover.items.find(({ hostId }) => !isTheirs(who, hosts.get(hostId)?.group ?? null));
       if (foreign !== undefined)
         throw new DecisionError('FINDING_UNKNOWN', `host ${foreign.hostId} has no such finding`);
     }

@@ -1,7 +1,7 @@
 /** Who may decide what (facts of the roles: docs/findings.md, section 7), asked before anything is written. */
 import { BootproofError } from '#src/error.ts';
 import { covers } from '#src/finding/scope.ts';
-import { acting, type Principal, type Role } from '#server/access/principal.ts';
+import { acting, isFleetWide, type Principal, type Role } from '#server/access/principal.ts';
 import type { Act } from '#server/store/records.ts';
 import type { Instant } from '#src/clock.ts';
 
@@ -45,6 +45,13 @@ export function mustBe(who: Principal, what: string, ...roles: readonly Role[]):
     'FORBIDDEN',
     `to ${what} is for ${asked.join(' or ')}; you are ${who.roles.join(', ') || 'without a role'}`,
   );
+}
+
+/** For what belongs to no host: the role must be held for every host group. @throws {DecisionError} FORBIDDEN */
+export function mustBeEverywhere(who: Principal, what: string, ...roles: readonly Role[]): void {
+  mustBe(who, what, ...roles);
+  if (isFleetWide(who, ...roles)) return;
+  throw new DecisionError('FORBIDDEN', `to ${what} is for ${roles.join(' or ')} of every host group`);
 }
 
 /** Whether a host of this group is the asker's. */

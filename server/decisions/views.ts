@@ -5,6 +5,9 @@ import type { Deps } from '#server/deps.ts';
 import type { SavedView } from '#server/store/records.ts';
 import { actOf, DecisionError, mustBe } from './may.ts';
 
+/** Who only reads keeps links; what stands here others may be pointed to. */
+const MAY_SAVE = ['operator', 'reviewer', 'policy_editor', 'admin'] as const;
+
 type ViewDeps = Pick<Deps, 'store' | 'clock' | 'random'>;
 
 export function listViews(who: Principal, { store }: Pick<ViewDeps, 'store'>): Promise<readonly SavedView[]> {
@@ -19,6 +22,7 @@ export async function saveView(
   { store, clock, random }: ViewDeps,
 ): Promise<SavedView> {
   parseFilter(wanted.query);
+  mustBe(who, 'save views', ...MAY_SAVE);
   if (wanted.shared) mustBe(who, 'share views', 'reviewer', 'admin');
   const before = id === null ? undefined : await viewOf(id, who, store);
   const now = clock();
@@ -49,6 +53,7 @@ export async function removeView(
   who: Principal,
   { store, clock }: Pick<ViewDeps, 'store' | 'clock'>,
 ): Promise<boolean> {
+  mustBe(who, 'remove views', ...MAY_SAVE);
   await viewOf(id, who, store);
   return store.views.remove(id, actOf(who, clock()));
 }

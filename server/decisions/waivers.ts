@@ -25,7 +25,7 @@ import { decideOn, standingOf, targetHost } from '#server/exempt.ts';
 import { standingAgain } from '#server/standing.ts';
 import type { FindingGroup, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
-import { actOf, DecisionError, mustBe } from './may.ts';
+import { actOf, DecisionError, mustBe, mustBeEverywhere } from './may.ts';
 import { restandAll, type RestandDeps } from './restand.ts';
 
 export type WaiverDeps = RestandDeps & { readonly wake: () => void };
@@ -50,7 +50,7 @@ export async function setSinglePerson(
   who: Principal,
   { store, clock }: Pick<WaiverDeps, 'store' | 'clock'>,
 ): Promise<void> {
-  mustBe(who, 'change how waivers are decided', 'admin');
+  mustBeEverywhere(who, 'change how waivers are decided', 'admin');
   const before = (await store.settings.get(SINGLE_PERSON)) ?? null;
   const was = before !== null && new TextDecoder().decode(before) === 'on';
   if (was === on) return;

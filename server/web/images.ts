@@ -1,7 +1,7 @@
 /** `/images`: what hosts boot, stage and keep, who signed it, whether it can be compared with, and what drifted on it. */
 import type { Context, Hono } from 'hono';
 import { allowSource } from '#server/decisions/sources.ts';
-import { actOf, mustBe } from '#server/decisions/may.ts';
+import { actOf, mustBeEverywhere } from '#server/decisions/may.ts';
 import type { ImageInList } from '#server/store/records.ts';
 import { digestHtml, html, icon, type Html } from './html.ts';
 import { nameOf } from './home.ts';
@@ -24,7 +24,7 @@ export function imagePages(web: Hono<Env>, services: WebServices): void {
     const form = await c.req.parseBody();
     const reference = typeof form['reference'] === 'string' ? form['reference'] : '';
     const who = c.get('principal');
-    mustBe(who, 'allow sources', 'admin');
+    mustBeEverywhere(who, 'allow sources', 'admin');
     await allowSource(reference, { plainHttp: false }, actOf(who, services.clock()), services);
     services.wake();
     return c.redirect(form['next'] === 'settings' ? '/settings' : '/images', 303);

@@ -2,6 +2,7 @@
 import type { Context, Hono, MiddlewareHandler } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
 import { BootproofError } from '#src/error.ts';
+import { hasRole, type Role } from '#server/access/principal.ts';
 import { SESSION_MS, SIGN_IN_MS } from '#src/limits.ts';
 import type { Told } from '#server/access/oidc.ts';
 import type { Entered } from '#server/access/admin.ts';
@@ -116,6 +117,9 @@ async function entered(c: Context<Env>, site: Site): Promise<Entered | undefined
   return secret === undefined ? undefined : site.access.session(secret);
 }
 
+/** As of the API's routes of waivers (server/api/roles.ts): viewers read none. */
+const WAIVER_READERS: readonly Role[] = ['auditor', 'operator', 'reviewer', 'policy_editor', 'admin'];
+
 /** The field of every form that changes something. */
 const CSRF = 'csrf';
 const FORM = /<form\b[^>]*\bmethod="post"[^>]*>/g;
@@ -125,7 +129,7 @@ const FORM = /<form\b[^>]*\bmethod="post"[^>]*>/g;
  * here, so that no page can leave it out. A script sends it as X-CSRF-Token.
  */
 export function signedIn(site: Site): MiddlewareHandler<Env> {
-  const { access } = site;
+  const { access, clock } = site;
   return async (c, next) => {
     const who = await entered(c, site);
     if (who === undefined) {
@@ -138,6 +142,10 @@ export function signedIn(site: Site): MiddlewareHandler<Env> {
     if (c.req.method !== 'GET' && c.req.method !== 'HEAD') {
       const token = c.req.header('x-csrf-token') ?? (await c.req.parseBody())[CSRF];
       if (!access.isCsrfToken(who.session, token)) return refuseForm(c, site);
+    }
+    if (/^\/waivers(?:\/|$)/.test(c.req.path) && !hasRole(who.principal, ...WAIVER_READERS)) {
+      const text = `Waivers say what is known and not mended yet: they are for ${WAIVER_READERS.join(', ').replaceAll('_', ' ')}. Ask an admin for one of these roles.`;
+      return c.html(messagePage('Not for you', text, clock()), 403);
     }
     c.set('principal', who.principal);
     c.header('Cache-Control', 'no-store');
@@ -183,6 +191,7 @@ function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out
     </p>`;
   const token = html`<form class="form" method="post" action="/login">
     <input type="hidden" name="next" value="${next}" />
+    ${oidc !== null && html`<div class="or">or, where that does not work</div>`}
     ${wrong !== undefined && note('critical', wrong)}
     <div class="field">
       <label for="token">Admin token</label
@@ -215,10 +224,9 @@ function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out
     'Sign in',
     html`<p>Use your company account. You come back to the page you asked for.</p>
       ${gone && note('info', still)}
-      <div class="form">
+      <p>
         <a class="btn first wide" href="/login/oidc?next=${encodeURIComponent(next)}">Continue with ${oidc.name}</a>
-        <div class="or">or, where that does not work</div>
-      </div>
+      </p>
       ${token}`,
     themeOf(c),
   );
