@@ -1,7 +1,7 @@
 /**
  * A real PostgreSQL for tests: the binaries that npm brought, on a unix socket in a temporary folder, gone with the process
  * that started it. TEST_DATABASE_URL names another server instead (its user must be allowed to create databases); so a run of all tests
- * starts one for all files (test/setup.ts).
+ * starts one for all files (test/setup.ts). TEST_POSTGRES=required: one that cannot be started is a failure, not a reason to skip.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -169,6 +169,8 @@ export async function startPostgres(options: { readonly fsync?: boolean } = {}):
     });
   } catch (error) {
     remove();
+    // Where it must start, half of the store's tests would be silent otherwise.
+    if (process.env['TEST_POSTGRES'] === 'required') throw error;
     return { skip: `PostgreSQL cannot be started here: ${error instanceof Error ? error.message : String(error)}` };
   }
 }
