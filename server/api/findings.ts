@@ -371,7 +371,7 @@ export function findingRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(groupTimeline, async (c) => {
     const { id } = await groupOf(c.req.valid('param').id, whoOf(c), services);
-    const items = await timelineOf(id, c.req.valid('query').limit, services);
+    const items = await timelineOf(id, c.req.valid('query').limit, services, whoOf(c));
     return c.json({ items: items.map((item) => ({ ...item, at: formatInstant(item.at) })) }, 200);
   });
 

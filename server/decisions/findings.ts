@@ -221,14 +221,15 @@ export type TimelineItem =
 
 const rank = ({ kind }: TimelineItem): number => (kind === 'decision' ? 0 : 1);
 
-/** What machines showed and people decided about a group, interleaved. */
+/** What machines showed on hosts that the asker sees, and people decided about a group, interleaved. */
 export async function timelineOf(
   groupId: string,
   limit: number,
   { store }: Pick<FindingDeps, 'store'>,
+  { groups }: Pick<Principal, 'groups'>,
 ): Promise<TimelineItem[]> {
   const [seen, decided] = await Promise.all([
-    store.findings.changes(groupId, limit),
+    store.findings.changes(groupId, limit, groups),
     store.audit.list({ object: `group:${groupId}` }, { cursor: null, limit }),
   ]);
   const items: TimelineItem[] = [

@@ -1,13 +1,15 @@
 /** Findings and groups, one at a time and by host: what machines see is written by intake, what people decide here. */
+import { sql, type Kysely } from 'kysely';
 import type { Engine, Tx } from './engine.ts';
 import { ackOf, DISPOSITIONS, flappingUntil, GROUP_STATUSES, turnsOf } from './findingdraft.ts';
 import { writeAudit } from './audit.ts';
 import { intakeIn } from './intake.ts';
 import { lockPulses } from './pulses.ts';
+import { within } from './read/line.ts';
 import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { Disposed, Findings, HostWrite } from './store.ts';
-import type { EpisodeRow, FindingGroupRow, FindingRow, GroupCountRow } from './tables.ts';
+import type { EpisodeRow, FindingGroupRow, FindingRow, GroupCountRow, Tables } from './tables.ts';
 
 export function findingOf(row: FindingRow): r.Finding {
   const disposition = DISPOSITIONS[row.disposition]!;
@@ -211,8 +213,9 @@ export function findingsOn(engine: Engine): Findings {
         if (cursor !== null) query = query.where('finding_group.id', '>', cursor.id);
         return pageOf(await query.execute(), limit, groupOf, ({ id }) => ({ id }));
       }),
-    changes: (groupId, limit) =>
+    changes: (groupId, limit, scope = null) =>
       engine.reading(async (db) => {
+        if (scope !== null) return changesWithin(db as unknown as Kysely<Tables>, groupId, limit, scope);
         const rows = await db
           .selectFrom('group_change')
           .selectAll()
@@ -224,6 +227,39 @@ export function findingsOn(engine: Engine): Findings {
       }),
   };
 }
+
+/** Of a part of the fleet: from the episodes of its hosts, as what is kept by the minute is of all. */
+async function changesWithin(
+  db: Kysely<Tables>,
+  groupId: string,
+  limit: number,
+  scope: readonly string[],
+): Promise<r.GroupChange[]> {
+  const episodes = await db
+    .selectFrom('host')
+    .innerJoin('episode', 'episode.host_id', 'host.id')
+    .select(['episode.n', 'episode.opened_at', 'episode.closed_at'])
+    .where('episode.group_id', '=', groupId)
+    .where(within(sql.ref('host.host_group'), scope))
+    .orderBy('episode.opened_at', 'desc')
+    .limit(CHANGES_LOOKED_AT)
+    .execute();
+  const found = new Map<string, { readonly at: number; readonly kind: r.GroupChange['kind']; hosts: number }>();
+  const count = (kind: r.GroupChange['kind'], time: number): void => {
+    const at = time - (time % 60_000);
+    const one = found.get(`${kind} ${at}`) ?? { at, kind, hosts: 0 };
+    one.hosts++;
+    found.set(`${kind} ${at}`, one);
+  };
+  for (const { n, opened_at, closed_at } of episodes) {
+    count(n === 1 ? 'opened' : 'reopened', opened_at);
+    if (closed_at !== null) count('resolved', closed_at);
+  }
+  const all = [...found.values()].map((one) => ({ groupId, ...one }));
+  return all.sort((a, b) => b.at - a.at).slice(0, limit);
+}
+/** Newest episodes of one group that a story of a part of the fleet is told from. */
+const CHANGES_LOOKED_AT = 10_000;
 
 /** The hosts' pulses are taken first, so no revision has to be known: what is done depends on each finding alone. */
 export async function disposeIn(

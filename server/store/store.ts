@@ -216,7 +216,7 @@ export interface Findings {
   /** Every group with a present finding, by id. */
   presentGroups(page: PageRequest<{ readonly id: string }>): Promise<r.Page<r.FindingGroup, { readonly id: string }>>;
   /** When hosts of a group opened, came back and ended, newest minute first, at most `limit`. */
-  changes(groupId: string, limit: number): Promise<readonly r.GroupChange[]>;
+  changes(groupId: string, limit: number, scope?: readonly string[] | null): Promise<readonly r.GroupChange[]>;
 }
 export type Disposed = {
   readonly result: 'changed' | 'resolved' | 'another_episode' | 'waived' | 'so_already' | 'not_acknowledged';

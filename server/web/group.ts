@@ -39,14 +39,11 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   if (group === undefined) return missingPage(c, services);
   const after = c.req.query('after');
   const isKey = after !== undefined && /^h_[a-z2-7]{26}$/.test(after);
-  // What is noted by the minute counts every host: whoever sees some of them is told of decisions only.
-  const whole = who.groups === null;
-  const [list, changes, all] = await Promise.all([
+  const [list, changes, story] = await Promise.all([
     store.read.groupHosts(group.id, { limit: PAGE, cursor: isKey ? { hostId: after } : null }, who.groups),
-    whole ? store.findings.changes(group.id, CHANGES) : [],
-    timelineOf(group.id, STORY, services),
+    store.findings.changes(group.id, CHANGES, who.groups),
+    timelineOf(group.id, STORY, services, who),
   ]);
-  const story = whole ? all : all.filter(({ kind }) => kind === 'decision');
   const hosts = await store.hosts.getMany(list.items.map(({ hostId }) => hostId));
   const present = group.hosts.open + group.hosts.acknowledged + group.hosts.waived;
   const detail = list.items[0]?.detail as Partial<FindingDetail> | null | undefined;

@@ -203,6 +203,12 @@ test('whoever sees some groups sees the numbers that a filter by them gives an a
   const where = (await lab(`/api/v1/groups/${everywhere.id}/hosts`)).body.items;
   assert.equal(where.length, 3);
 
+  const story = (await lab(`/api/v1/groups/${everywhere.id}/timeline`)).body.items;
+  const opened = (items: any[]) =>
+    items.filter(({ kind }) => kind === 'opened').reduce((sum, { hosts: on }) => sum + on, 0);
+  assert.equal(opened(story), 3);
+  assert.equal(opened((await server.api(`/api/v1/groups/${everywhere.id}/timeline`)).body.items), 6);
+
   // What is not theirs is not there, whatever it is asked by.
   const web = (await server.api('/api/v1/hosts?name=web')).body.items[0];
   const own = (await server.api('/api/v1/groups?subject=/usr/bin/web')).body.items[0];
