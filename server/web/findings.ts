@@ -117,8 +117,8 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
   const body = html`${done !== undefined && bulkNotice(done, who, now)}
     ${c.req.query('saved') !== undefined && noticeHtml('The view is saved. It stands at the left, and its address can be sent to others.')}
     ${headHtml({
-      title: headline(tab, total, findings, written.length > 0),
-      text: textFor(tab),
+      title: wrong === undefined ? headline(tab, total, findings, written.length > 0) : 'This filter cannot be read',
+      text: wrong === undefined ? textFor(tab) : undefined,
       acts: wrong === undefined && written.length > 0 ? saveForm(asked) : undefined,
     })}
     <div class="cols facets">
@@ -329,8 +329,8 @@ async function emptyFor(
   const { tab, written, wrong } = asked;
   if (wrong !== undefined)
     return emptyHtml(
-      'The filter cannot be read',
-      'Nothing was looked for. The words are all listed, with what they mean.',
+      'Nothing was looked for',
+      'The words that there are stand on a page of their own, with what they mean.',
       html`<a class="btn" href="/keys">Filter words</a>`,
     );
   if (written.length === 0) {
@@ -409,7 +409,7 @@ function tableForm(groups: readonly FindingGroup[], listed: Listed): Html {
       </caption>
       <thead>
         <tr>
-          ${acts && html`<th class="pick"><input type="checkbox" hidden aria-label="Select all that are shown" /></th>`}
+          ${acts && html`<th class="pick"><span class="sr">Select</span><input type="checkbox" hidden aria-label="Select all that are shown" /></th>`}
           <th class="p2" ${sorted('severity')}>${head('severity', 'Severity')}</th>
           <th>What changed</th>
           <th class="num">Hosts</th>

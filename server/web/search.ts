@@ -46,7 +46,9 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
             <span class="grow"
               >${severityGlyph(SEVERITIES[group.severity])} <a href="/findings/${group.id}">${whatHtml(group)}</a></span
             >
-            <span class="quiet nowrap">${group.isOpen ? plural(group.hosts.open, 'host') : 'resolved'}</span>
+            <span class="quiet nowrap"
+              >${group.isOpen ? plural(group.hosts.open + group.hosts.acknowledged + group.hosts.waived, 'host') : 'resolved'}</span
+            >
           </li>`,
       ),
     );
