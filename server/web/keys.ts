@@ -61,7 +61,7 @@ export function keysPage(c: Context<Env>, services: WebServices): Promise<Respon
             ${FILTER_FIELDS.map(
               (field) =>
                 html`<tr>
-                  <td class="nowrap"><code>${WORDS[field][0]}</code></td>
+                  <td><code>${WORDS[field][0]}</code></td>
                   <td class="soft">${WORDS[field][1]}</td>
                 </tr>`,
             )}
