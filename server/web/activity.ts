@@ -151,9 +151,15 @@ function entryHtml(
       ${about !== undefined && object === `host:${about}` ? 'it' : objectHtml(object, names)}${note !== null && html` <q>${note}</q>`}</span
     ><span class="quiet nowrap">${timeHtml(at)}</span>`;
   if (changes.length === 0) return html`<li><div class="line">${line}</div></li>`;
+  // Links within a summary would be controls within a control: what opens stands beneath.
+  const fields = changes.map(({ name }) => name.toLowerCase());
+  const shown = fields.slice(0, 4).join(', ');
   return html`<li>
+    <div class="line">${line}</div>
     <details>
-      <summary class="line">${icon('right')}${line}</summary>
+      <summary>
+        ${icon('right')}<span class="clip">${shown}${fields.length > 4 && `, ${fields.length - 4} more`}</span>
+      </summary>
       <table class="compare">
         <caption class="sr">
           Before and after
@@ -194,10 +200,13 @@ export function changesOf(before: unknown, after: unknown): readonly Change[] {
   const [was, is] = [fieldsOf(before), fieldsOf(after)];
   const names = [...new Set([...was.keys(), ...is.keys()])];
   return names
-    .map((name) => ({ name: capital(name.replaceAll('_', ' ')), was: was.get(name), is: is.get(name) }))
+    .map((name) => ({ name: capital(wordsOf(name)), was: was.get(name), is: is.get(name) }))
     .filter((change) => change.was !== change.is)
     .slice(0, CHANGES_MAX);
 }
+
+/** `machineId` and `machine_id` as `machine id`. */
+const wordsOf = (name: string): string => name.replaceAll(/(?<=[a-z])(?=[A-Z])|_/g, ' ').toLowerCase();
 
 function fieldsOf(value: unknown): ReadonlyMap<string, string> {
   if (value === null || value === undefined) return new Map();

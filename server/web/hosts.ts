@@ -213,7 +213,9 @@ function table(hosts: readonly Host[], { now, sort, query, total, next, named, a
         </caption>
         <thead>
           <tr>
-            <th class="pick"><input type="checkbox" hidden aria-label="Select all that are shown" /></th>
+            <th class="pick">
+              <input type="checkbox" hidden aria-label="Select all that are shown" /><span class="sr">Select</span>
+            </th>
             ${head('Host', 'name', 'ascending')} ${head('Verdict', 'attention', 'descending')}
             <th class="p3 num">Since</th>
             <th class="p2">Booted image</th>

@@ -106,9 +106,10 @@ function headline(name: string, image: Image, { state }: ProvenanceFacts['proven
     case 'unverifiable':
       return `Nobody can tell who signed ${name}, ${run}`;
     case 'not-assessed':
-      return image.state === 'ready'
-        ? `${name} can be compared with, ${run}`
-        : `The manifest of ${name} is being made, ${run}`;
+      if (image.state !== 'ready') return `The manifest of ${name} is being made, ${run}`;
+      return hosts === 0
+        ? `No host runs ${name} now`
+        : `${plural(hosts, 'host')} ${hosts === 1 ? 'runs' : 'run'} ${name}`;
   }
 }
 

@@ -53,7 +53,7 @@ function currentDocuments({ policies }: WebServices): readonly PolicyDocumentTex
   return [
     {
       file: NEW_FILE,
-      text: `format: bootproof.policy/1\nname: ours\ndescription: What may differ on our hosts.\nextends: default\nfiles:\n  - id: motd\n    paths: /etc/motd\n    effect: allowed\n    reason: Each site greets in its own words.\n`,
+      text: `format: bootproof.policy/1\nname: ours\ndescription: What may differ on our hosts.\nextends: default\nfiles:\n  - id: motd\n    paths: [/etc/motd]\n    effect: allowed\n    reason: Each site greets in its own words.\n`,
     },
   ];
 }

@@ -9,8 +9,9 @@ import { toldOf, type ProvenanceFacts } from '#server/trust/provenance.ts';
 import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import type { AuthorityTold, PolicyTold, Proof } from '#server/trust/told.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
-import { html, type Html } from './html.ts';
+import { commandHtml, html, type Html } from './html.ts';
 import { show } from './layout.ts';
+import { emptyHtml, headHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, plural, timeHtml, verdictHtml } from './words.ts';
 
@@ -26,16 +27,26 @@ export function trustPage(web: Hono<Env>, services: WebServices): void {
     const { setup } = basis;
     const roots = await rootsTold(basis, store, now);
     const denied = basis.denied.length + (setup?.policy.deny.length ?? 0);
-    const body = html`<div class="head">
-        <h1>Trust</h1>
-        <p>
-          ${
-            setup === null
-              ? 'No image policy is configured, so nobody is asked who signed an image. The server takes one with --image-policy.'
-              : `${plural(setup.policy.policies.length, 'image policy', 'image policies')}; an image that none is about is ${NO_MATCH_WORDS[setup.policy.noMatch]}. ${denied === 0 ? 'Nothing is denied.' : `${plural(denied, 'thing')} denied.`}`
-          }
-        </p>
-      </div>
+    const body = html`${headHtml({
+        title:
+          setup === null
+            ? 'Nobody is asked who signed the images'
+            : `${plural(setup.policy.policies.length, 'image policy says', 'image policies say')} who may sign`,
+        text:
+          setup === null
+            ? 'No image policy is configured: each host says of its image only whether it is whole, and not whose it is.'
+            : `An image that none is about is ${NO_MATCH_WORDS[setup.policy.noMatch]}. ${denied === 0 ? 'Nothing is denied.' : `${plural(denied, 'thing')} denied.`}`,
+      })}
+      ${
+        setup === null &&
+        html`<section class="sheet">
+          ${emptyHtml(
+            'An image policy makes this answer',
+            'It names whose signature counts on which images: a key, or an identity with who vouches for it. The server is started with it:',
+            commandHtml('bootproof server --image-policy image-policy.yaml'),
+          )}
+        </section>`
+      }
       <div class="stack">
         ${setup !== null && policiesSheet(setup)}
         ${
