@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { ROLES, type Role } from '#server/access/principal.ts';
 import { ROUTE_NEEDS } from '#server/api/roles.ts';
+import { startPostgres } from '#test/postgres.ts';
 import { BASE, enrol, file, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 
 const OS = image('41');
@@ -129,8 +130,8 @@ test('nothing that changes anything is an auditor’s or a viewer’s, but token
 });
 
 /** Six hosts: two of lab, one below it, one beside it by name, one of web, one of none; each with drift. */
-async function fleet(t: TestContext): Promise<TestServer> {
-  const server = await serverFor(t, { images: [OS] });
+async function fleet(t: TestContext, storeUrl?: string): Promise<TestServer> {
+  const server = await serverFor(t, { images: [OS], ...(storeUrl === undefined ? {} : { storeUrl }) });
   for (const [name, group] of [
     ['lab-1', 'lab'],
     ['lab-2', 'lab'],
@@ -157,8 +158,7 @@ async function fleet(t: TestContext): Promise<TestServer> {
   return server;
 }
 
-test('whoever sees some groups sees the numbers that a filter by them gives an admin', async (t) => {
-  const server = await fleet(t);
+async function seesTheirs(server: TestServer): Promise<void> {
   const lab = await serviceOf(server, 'lab', [['viewer', 'lab']]);
   const admin: Caller = (path) => server.api(path);
   const same = async (theirs: string, filtered: string, what: (body: any) => unknown) => {
@@ -216,6 +216,16 @@ test('whoever sees some groups sees the numbers that a filter by them gives an a
     assert.equal((await lab(`/api/v1/hosts/${web.id}${path}`)).body.code, 'HOST_UNKNOWN', path);
   for (const path of ['', '/hosts', '/timeline'])
     assert.equal((await lab(`/api/v1/groups/${own.id}${path}`)).body.code, 'FINDING_UNKNOWN', path);
+}
+
+test('whoever sees some groups sees the numbers that a filter by them gives an admin', async (t) =>
+  seesTheirs(await fleet(t)));
+test('postgres: the same numbers', async (t) => {
+  const postgres = await startPostgres();
+  if ('skip' in postgres) return t.skip(postgres.skip);
+  // After the server, which is closed first.
+  t.after(() => postgres.stop());
+  await seesTheirs(await fleet(t, await postgres.database()));
 });
 
 test('an operator acts on hosts of the groups where they operate, though they see more', async (t) => {
