@@ -2,6 +2,7 @@
 import { Hono } from 'hono';
 import { PATHS } from '#src/wire/paths.ts';
 import { apiApp } from '#server/api/app.ts';
+import { openApiDocument } from '#server/api/openapi.ts';
 import type { ApiServices } from '#server/api/services.ts';
 import { webApp } from '#server/web/app.ts';
 
@@ -10,12 +11,13 @@ export function buildApp(services: ApiServices): Hono {
   app.use(PATHS.reports, services.metrics.reports);
   app.get('/metrics', services.metrics.answer);
   // The API first: a report passes nothing that is there for pages.
-  app.route('/', apiApp(services));
+  const api = apiApp(services);
+  app.route('/', api);
   // Pages read as the API does: what ended a moment ago is over in every list and count.
   app.use(async (_c, next) => {
     await services.lapses.settled();
     await next();
   });
-  app.route('/', webApp(services));
+  app.route('/', webApp({ ...services, apiDocument: () => openApiDocument(api) }));
   return app;
 }

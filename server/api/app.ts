@@ -69,7 +69,8 @@ export function apiApp(services: ApiServices): Api {
   noticeRoutes(api, services);
   accessRoutes(api, services);
   auditRoutes(api, services);
-  api.all('/api/*', (c) => {
+  // Not `/api` itself: that is a page.
+  api.all('/api/:rest{.+}', (c) => {
     throw noSuchRoute(api, c.req.path);
   });
   return api;

@@ -37,7 +37,11 @@ export function queryList<const Words extends readonly [string, ...string[]]>(
       }
       return parts.map((part) => part.data!);
     })
-    .openapi({ type: 'string', example: words[0] });
+    .openapi({
+      type: 'string',
+      example: words[0],
+      description: `Of ${words.map((each) => `\`${each}\``).join(', ')}; several with commas between.`,
+    });
 }
 
 export const LIMIT = queryInt(1, 200, 50);

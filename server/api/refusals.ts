@@ -43,6 +43,8 @@ export function refusalComponents(): Record<string, object> {
         `Refused${status}`,
         {
           description,
+          // For readers of the document: what `code` can be. New ones may come.
+          'x-codes': Object.keys(ALL_PROBLEMS).filter((code) => ALL_PROBLEMS[code] === Number(status)),
           ...(waits ? { headers: { 'Retry-After': { description: 'Seconds.', schema: { type: 'integer' } } } } : {}),
           ...(Number(status) === HEADERS_TOO_LONG ? {} : { content: problemContent(Number(status)) }),
         },

@@ -18,6 +18,7 @@ import { keysPage } from './keys.ts';
 import { messagePage, missingPage, THEME_COOKIE, THEMES } from './layout.ts';
 import { policyPages } from './policies.ts';
 import { problemPage } from './problem.ts';
+import { referencePage } from './reference.ts';
 import { searchPage } from './search.ts';
 import type { Env, WebServices } from './services.ts';
 import { isSameOrigin, safeNext, signedIn, signInPages } from './signin.ts';
@@ -97,6 +98,7 @@ export function webApp(services: WebServices): Hono<Env> {
   });
   homePage(web, services);
   web.get('/keys', (c) => keysPage(c, services));
+  web.get('/api', (c) => referencePage(c, services));
   searchPage(web, services);
   hostsPage(web, services);
   hostActs(web, services);

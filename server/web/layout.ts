@@ -109,7 +109,9 @@ function framed(content: Page, { who, theme, here, counts }: Frame): string {
     <main class="page" id="main">${content.body}</main>
     <footer class="foot">
       <span>As of ${timeHtml(content.now)}</span>
-      <a href="/keys"><kbd>?</kbd> keys</a>
+      <span
+        ><a href="/api">API</a> · <a href="/keys"><kbd>?</kbd> keys</a></span
+      >
     </footer>`;
   return document(content, theme, '', body);
 }

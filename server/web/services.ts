@@ -14,6 +14,8 @@ import type { KnownTrust } from '#server/trust/known.ts';
 export type WebServices = Deps &
   WaiverDeps & {
     readonly access: Access;
+    /** The OpenAPI document: the same object as long as the server runs. */
+    readonly apiDocument: () => object;
     readonly basis: Basis;
     readonly defaults: KnownDefaults;
     readonly enrolments: Enrolments;

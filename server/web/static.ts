@@ -6,7 +6,19 @@ import type { Hono } from 'hono';
 import type { Env } from './services.ts';
 
 /** In the order of their weight within a layer. */
-const STYLES = ['tokens', 'base', 'layout', 'parts', 'table', 'forms', 'evidence', 'pages', 'fleet', 'print'] as const;
+const STYLES = [
+  'tokens',
+  'base',
+  'layout',
+  'parts',
+  'table',
+  'forms',
+  'evidence',
+  'pages',
+  'fleet',
+  'reference',
+  'print',
+] as const;
 
 const read = (name: string): string => readFileSync(join(import.meta.dirname, 'static', name), 'utf8');
 

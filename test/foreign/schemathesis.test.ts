@@ -12,7 +12,7 @@ const PROGRAM = process.env['SCHEMATHESIS'] ?? 'schemathesis';
 const EXAMPLES = process.env['EXAMPLES'] ?? '6';
 const SEED = process.env['SEED'] ?? '20261125';
 /** What it may take where two processors are shared with everything else. */
-const SECONDS_MAX = 85;
+const SECONDS_MAX = 70;
 
 const CHECKS = [
   'not_a_server_error',
