@@ -32,57 +32,57 @@ function content(digest: string | undefined): Part {
 const ROWS: readonly {
   readonly word: string;
   readonly has: (facts: FactsJson) => boolean;
-  readonly asText: (facts: FactsJson) => unknown;
+  readonly value: (facts: FactsJson) => unknown;
   readonly shown: (facts: FactsJson) => Part;
 }[] = [
-  { word: 'Type', has: () => true, asText: ({ type }) => type, shown: ({ type }) => TYPES[type] },
+  { word: 'Type', has: () => true, value: ({ type }) => type, shown: ({ type }) => TYPES[type] },
   {
     word: 'Content',
     has: ({ sha256 }) => sha256 !== undefined,
-    asText: ({ sha256 }) => sha256,
+    value: ({ sha256 }) => sha256,
     shown: ({ sha256 }) => content(sha256),
   },
   {
     word: 'Size',
     has: ({ size }) => size !== undefined,
-    asText: ({ size }) => size,
+    value: ({ size }) => size,
     shown: ({ size }) => (size === undefined ? NONE : html`${count(size)} <span class="unit">B</span>`),
   },
   {
     word: 'Points to',
     has: ({ link, link_b64 }) => link !== undefined || link_b64 !== undefined,
-    asText: ({ link, link_b64 }) => link ?? link_b64,
+    value: ({ link, link_b64 }) => link ?? link_b64,
     shown: ({ link, link_b64 }) =>
       link === undefined && link_b64 === undefined ? NONE : html`<code>${link ?? `${link_b64} (base64)`}</code>`,
   },
   {
     word: 'Mode',
     has: ({ mode }) => mode !== undefined,
-    asText: ({ mode }) => mode,
+    value: ({ mode }) => mode,
     shown: ({ mode }) => (mode === undefined ? NONE : html`<code>${mode}</code>`),
   },
-  { word: 'Owner', has: () => true, asText: ({ uid, gid }) => `${uid}:${gid}`, shown: owner },
+  { word: 'Owner', has: () => true, value: ({ uid, gid }) => `${uid}:${gid}`, shown: owner },
   {
     word: 'Capabilities',
     has: ({ type }) => type === 'file',
-    asText: ({ xattrs }) => xattrs?.['security.capability'] ?? null,
+    value: ({ xattrs }) => xattrs?.['security.capability'] ?? null,
     shown: ({ xattrs }) => (xattrs === undefined ? NONE : html`<code>${xattrs['security.capability']}</code>`),
   },
   {
     word: 'Device',
     has: ({ rdev }) => rdev !== undefined,
-    asText: ({ rdev }) => rdev,
+    value: ({ rdev }) => rdev,
     shown: ({ rdev }) => (rdev === undefined ? NONE : html`<code>${rdev}</code>`),
   },
 ];
 
 function lines(expected: FactsJson | undefined, observed: FactsJson | undefined): readonly Line[] {
   return ROWS.filter(({ has }) => [expected, observed].some((facts) => facts !== undefined && has(facts))).map(
-    ({ word, asText, shown }) => ({
+    ({ word, value, shown }) => ({
       word,
       expected: expected === undefined ? ABSENT : shown(expected),
       observed: observed === undefined ? ABSENT : shown(observed),
-      differs: expected === undefined || observed === undefined || asText(expected) !== asText(observed),
+      differs: expected === undefined || observed === undefined || value(expected) !== value(observed),
     }),
   );
 }
