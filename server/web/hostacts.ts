@@ -82,7 +82,7 @@ async function askApprove(c: Context<Env>, services: WebServices): Promise<Respo
           <dd><code class="digest full">${host.machineId}</code></dd>
         </dl>
         <form class="acts" method="post" action="/hosts/${host.id}/approve">
-          <button class="btn first" type="submit">Approve ${host.name}</button>
+          <button class="btn first named" type="submit">Approve ${host.name}</button>
           <a class="btn" href="/hosts/${host.id}">Back to the host</a>
         </form>
       </div>

@@ -128,7 +128,7 @@ function pendingSheet(hosts: readonly Host[], total: Count, now: Instant, baseUr
                 <span class="quiet">asked ${whenHtml(host.createdAt, now)}</span></span
               >
               ${commandHtml(`bootproof hosts approve ${host.id} --server ${baseUrl}`)}
-              <a class="btn" href="/hosts/${host.id}/approve">Approve ${host.name}</a>
+              <a class="btn named" href="/hosts/${host.id}/approve">Approve ${host.name}</a>
             </li>`,
         )}
       </ul>

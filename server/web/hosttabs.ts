@@ -360,7 +360,7 @@ export async function identityTab({ host }: About, services: WebServices): Promi
             <p>For a machine that is gone. Its findings close, its reports are refused, what it sent stays.</p>
             <form method="post" action="/hosts/many">
               <input type="hidden" name="host" value="${host.id}" /><button
-                class="btn"
+                class="btn named"
                 name="action"
                 value="retire"
                 type="submit"

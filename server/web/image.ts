@@ -321,7 +321,7 @@ function whySheet(image: Image, now: Instant): Html {
             html`<div class="way">
               <form method="post" action="/sources">
                 <input type="hidden" name="reference" value="${place}" />
-                <button class="btn first" type="submit">Allow images from ${place}</button>
+                <button class="btn first named" type="submit">Allow images from ${place}</button>
               </form>
               ${commandHtml(`bootproof sources allow ${place}`)}
             </div>`,
