@@ -401,9 +401,9 @@ test('the image page says who signed it and with what, or the first reason why t
     await page(signed),
     /ecdsa-p256-sha256, at no trusted time; docker:\/\/\S+: tag sha256-[0-9a-f]{64}\.sig, layer 0/,
   );
-  assert.match(await page(signed), /This image is trusted; its manifest is there/);
+  assert.match(await page(signed), /team\/os 41\.1 is ours, and 1 host runs it/);
   const refused = await page(foreign);
-  assert.match(refused, /This image is rejected: signed, but not as policy demands; its manifest is there/);
+  assert.match(refused, /team\/os 41\.1 is signed, but not as policy demands, and 1 host runs it/);
   assert.match(refused, /rejected Signed, but not as it must be: os: not signed by the key/);
   assert.match(refused, /failed WRONG_KEY/);
 });
