@@ -197,7 +197,7 @@ async function side(place: string, connection: Connection | undefined) {
 }
 
 /** The whole fleet, part by part. */
-async function fleetDiff(
+export async function fleetDiff(
   connection: Connection,
   after: { readonly documents: readonly PolicyDocumentText[] },
   before?: { readonly documents: readonly PolicyDocumentText[] },

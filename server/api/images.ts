@@ -160,8 +160,9 @@ export function imageRoutes(api: Api, services: ApiServices): void {
     const items = await store.sources.list();
     return c.json(
       {
-        items: items.map(({ pattern, createdAt, createdBy }) => ({
+        items: items.map(({ pattern, options, createdAt, createdBy }) => ({
           pattern,
+          plainHttp: SourceTerms.parse(options ?? {}).plainHttp,
           createdAt: formatInstant(createdAt),
           createdBy,
         })),

@@ -125,7 +125,7 @@ const Name = z
   .regex(/^[^\0-\x1f\x7f]+$/, 'expected one line')
   .refine((text) => text.isWellFormed(), 'expected whole characters');
 
-const ChannelBody = z.strictObject({
+export const ChannelBody = z.strictObject({
   name: Name,
   target: TargetBody,
   routing: RoutingBody.prefault({}),

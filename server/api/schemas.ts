@@ -252,7 +252,12 @@ export const Token = z
   .openapi('Token');
 
 export const Source = z
-  .object({ pattern: z.string(), createdAt: Time, createdBy: z.string() })
+  .object({
+    pattern: z.string(),
+    plainHttp: z.boolean().openapi({ description: 'It is spoken to without TLS.' }),
+    createdAt: Time,
+    createdBy: z.string(),
+  })
   .openapi('Source', { description: 'A repository that images may be fetched from.' });
 
 export const ReportHead = z

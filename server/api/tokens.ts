@@ -29,7 +29,7 @@ export function tokenJson(token: TokenRecord, now: Instant): z.infer<typeof Toke
 /** A day is enough to enrol what is at hand; a year is the most that a secret in an image should live. */
 const LIFE_SECONDS = { standard: 86_400, max: 366 * 86_400 } as const;
 
-const TokenBody = z.strictObject({
+export const TokenBody = z.strictObject({
   labels: z.record(Word, LabelValue).default({}),
   group: Word.nullable().default(null),
   maxUses: z

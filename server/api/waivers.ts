@@ -93,7 +93,7 @@ const Terms = {
   startsAt: Moment.nullable(),
   expiresAt: Moment,
 };
-const WaiverBody = z.strictObject({
+export const WaiverBody = z.strictObject({
   ...Terms,
   compensating: Terms.compensating.default(null),
   ticket: Terms.ticket.default(null),
