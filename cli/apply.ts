@@ -21,7 +21,7 @@ import { writeJson } from './output.ts';
 
 const HELP = `
 A document is YAML with kind, name and spec: Source, Channel, Token or Waiver; a policy is its own document. What is so already is left
-alone. Without exit code 0 at least one was refused; with --dry-run 1 also says that something would change.
+alone. Exit code 1 says that one was refused, and with --dry-run also that something would change.
 `;
 
 type ApplyOptions = {
@@ -75,7 +75,7 @@ const apply: Action<ApplyOptions> = async (connection, options, _operands, io) =
 };
 
 function wrongTold({ file, line, column, message }: Wrong): Told {
-  const detail = `column ${column}: ${message}`;
+  const detail = `${message} (column ${column})`;
   return { file, line, kind: 'document', name: '', outcome: 'refused', code: 'DOCUMENT_INVALID', detail };
 }
 

@@ -130,7 +130,7 @@ function documentOf(
   env: Readonly<Record<string, string | undefined>>,
 ): { readonly document: Given } | { readonly problems: readonly Problem[] } {
   const at = (place: Place, message: string) => ({ problems: [{ ...place, message }] });
-  const head = Head.safeParse(yaml.value);
+  const head = Head.safeParse(yaml.value, { reportInput: true });
   const said = (yaml.value as { readonly kind?: unknown } | null)?.kind;
   if (said === 'ClusterImagePolicy' || said === 'ImagePolicy')
     return at(
@@ -143,7 +143,7 @@ function documentOf(
     return at(yaml.placeOf(['kind']), 'a policy needs no kind: its document begins with format: bootproof.policy/1');
   const open = opened(yaml.value, env);
   if ('missing' in open) return at(yaml.placeOf(open.path), open.missing);
-  const parsed = Given.safeParse(open.value);
+  const parsed = Given.safeParse(open.value, { reportInput: true });
   if (!parsed.success) return { problems: parsed.error.issues.map((issue) => problemOf(issue, yaml)) };
   return { document: parsed.data };
 }
