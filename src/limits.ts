@@ -510,9 +510,9 @@ export const BULK_ITEMS_MAX = 100_000;
 /** Findings that one transaction of an act on many changes: short enough that reports do not wait. */
 export const BULK_CHUNK = 500;
 
-/** Terms of a filter line, and its characters: what a person types, or a page puts together. */
+/** Terms of a filter line, and its characters: what a person types, or a page of 50 selected groups by their ids and what they were filtered by. */
 export const FILTER_TERMS_MAX = 40;
-export const FILTER_CHARS_MAX = 2000;
+export const FILTER_CHARS_MAX = 5000;
 
 /** Turns (openings and endings) of a finding within a day that make it flap, and how long that is said. */
 export const FLAPPING_TURNS = 4;

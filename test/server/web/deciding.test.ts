@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
 import { serverFor } from '#test/server/fleet.ts';
-import { ALICE, BOB, DAY, deciding, fleet, groupAt, NEXT, ODD, OS } from '../decisions/people.ts';
+import { ALICE, BOB, DAY, deciding, fleet, groupAt, hostAs, NEXT, ODD, odd, OS, shows } from '../decisions/people.ts';
 import { visitor } from './visitor.ts';
 
 const dayAt = (instant: number): string => new Date(instant).toISOString().slice(0, 10);
@@ -180,4 +180,20 @@ test('a list that nothing matches names the word that is in the way', async (t) 
   assert.match(none.text, /Without is:regressed there is 1/);
   assert.ok(none.links.some((link) => link === '/findings?q=sev%3Ahigh'));
   assert.match((await page('/findings?tab=resolved')).text, /Nothing is resolved/);
+});
+
+test('a whole page of selected changes is one act', async (t) => {
+  const server = await serverFor(t, { images: [OS, NEXT] });
+  const host = await hostAs(server, 'web-1');
+  await shows(host, ...Array.from({ length: 50 }, (_, n) => odd(`${n}`, `/usr/bin/odd-${n}`)));
+  const ids = (await server.api('/api/v1/groups?limit=50')).body.items.map(({ id }: { id: string }) => id);
+  assert.equal(ids.length, 50);
+  const { send } = await visitor(server);
+  const step = await send('/findings/bulk', {
+    action: 'acknowledge',
+    g: ids,
+    tab: 'open',
+    q: 'sev:high path:/usr/bin/**',
+  });
+  assert.match(step.text, /Acknowledge 50 findings on 1 host/);
 });
