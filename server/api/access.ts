@@ -188,7 +188,7 @@ const Line = z
   .min(1)
   .max(100)
   // eslint-disable-next-line no-control-regex
-  .regex(/^[^\0-\x1f\x7f]*$/, 'expected one line of text');
+  .regex(/^[^\x00-\x1f\x7f]*$/, 'expected one line of text');
 /** Of the trail and of command lines: no spaces. */
 const ServiceName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'expected lower-case letters, digits and . _ -');
 

@@ -122,7 +122,7 @@ const Name = z
   .min(1)
   .max(100)
   // eslint-disable-next-line no-control-regex
-  .regex(/^[^\0-\x1f\x7f]+$/, 'expected one line')
+  .regex(/^[^\x00-\x1f\x7f]+$/, 'expected one line')
   .refine((text) => text.isWellFormed(), 'expected whole characters');
 
 export const ChannelBody = z.strictObject({
