@@ -62,7 +62,7 @@ onBoth(
       'STALE_DECISION',
     );
     server.time.now += 1000;
-  const acted = await decideWaiver('W-1', 1, { kind: 'approve', note: 'agreed' }, BOB, deps);
+    const acted = await decideWaiver('W-1', 1, { kind: 'approve', note: 'agreed' }, BOB, deps);
     assert.deepEqual([acted.hosts, acted.pending, acted.waiver.alone], [2, false, false]);
     const told = await a.told();
     assert.match(told.sentence, /^compliant \(.*1 waived/);

@@ -187,7 +187,10 @@ test('the page tells policies and roots, with age, failure and what is missing',
   const { server } = await start(t, { refreshes: [refreshOf(repository)], roots: [GOOD] });
   const page = () => pageText(server, '/trust');
   const failing = await page();
-  assert.match(failing, /1 image policy says who may sign An image that none is about is unsigned\. Nothing is denied\./);
+  assert.match(
+    failing,
+    /1 image policy says who may sign An image that none is about is unsigned\. Nothing is denied\./,
+  );
   assert.match(failing, /test From a file that the server was given SHA-256 sha256:[0-9a-f]{64} This one since/);
   assert.match(failing, /not refreshed yet Not refreshed since .* TUF_REFRESH .*\. The last one stays\. Ends next/);
   repository.publish(GOOD, { expires: '2026-11-26T00:00:00Z' });
