@@ -58,7 +58,7 @@ const tokenOf = (row: ApiTokenRow): ApiToken => ({
 });
 
 /** As the trail may show it. */
-const shownToken = ({ hash: _, usedAt: __, ...rest }: ApiToken) => rest;
+const shownToken = ({ hash: _hash, usedAt: _usedAt, ...rest }: ApiToken) => rest;
 
 async function heldIn(db: Db, row: AccountRow | undefined): Promise<Held | undefined> {
   if (row === undefined) return undefined;

@@ -35,7 +35,7 @@ for (const [name, how] of WAYS)
         const target = new URL(href ?? '', page.url());
         const kind = target.pathname.replaceAll(/\/[^/]*[0-9:][^/]*/g, '/*');
         // A signed envelope is no page: it is loaded down.
-        if (/\/reports\/\*$/.test(kind)) continue;
+        if (kind.endsWith('/reports/*')) continue;
         if (target.origin !== served.url || kinds.has(kind) || /^\/(?:static|api|login)\b/.test(kind)) continue;
         kinds.set(kind, target.pathname);
         if (!seen.includes(target.pathname) && !waiting.includes(target.pathname))
