@@ -62,7 +62,7 @@ for (const [name, how] of [
     assert.ok(text.includes('lab-1') && !text.includes('web-1'), 'hosts of the own group alone');
     await axe(page);
 
-    await page.locator('summary', { hasText: 'Account' }).click();
+    await page.locator('summary.me').click();
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByText(/You are signed out here/).waitFor();
     await axe(page);
