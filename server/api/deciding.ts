@@ -3,7 +3,7 @@ import { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { FilterError, type FilterLine } from '#src/finding/filter.ts';
-import { FILTER_CHARS_MAX, WAIVER_TEXT_MAX } from '#src/limits.ts';
+import { FILTER_QUERY_CHARS_MAX, WAIVER_TEXT_MAX } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import { readLine } from '#server/decisions/line.ts';
 import type { Store } from '#server/store/store.ts';
@@ -55,7 +55,7 @@ export const Note = z
   .regex(PRINTABLE, 'expected text without control characters')
   .refine((text) => text.isWellFormed(), 'expected whole characters');
 
-export const Q = z.string().max(FILTER_CHARS_MAX).optional().openapi({
+export const Q = z.string().max(FILTER_QUERY_CHARS_MAX).optional().openapi({
   description: 'A filter line (docs/findings.md 6): `sev:high path:/usr/lib/** -group:lab is:regressed`.',
   example: 'sev:>=high is:regressed',
 });
