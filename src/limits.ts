@@ -515,7 +515,7 @@ export const FILTER_TERMS_MAX = 40;
 export const FILTER_CHARS_MAX = 5000;
 
 /** Of them in an address of the API: escaped they must fit into a request's head (HEADER_BYTES_MAX). */
-export const FILTER_QUERY_CHARS_MAX = 2000;
+export const FILTER_QUERY_CHARS_MAX = 1000;
 
 /** Turns (openings and endings) of a finding within a day that make it flap, and how long that is said. */
 export const FLAPPING_TURNS = 4;
