@@ -2,7 +2,7 @@
 import { styleText } from 'node:util';
 import type { ByteString } from '#src/bytes.ts';
 import { isWithin } from '#src/drift/compare.ts';
-import { attributesOf, driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
+import { attributesOf, driftJson, totalsOf, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
 import { comparePaths, TREES, treeOf, type Facts, type TreeName } from '#src/manifest/entry.ts';
 import { nameJson, type FactsJson } from '#src/manifest/json.ts';
 import { printable, printableText, type Io, type Stream } from '#src/terminal.ts';
@@ -191,8 +191,7 @@ function factsText(facts: Facts): string {
 }
 
 function* summary(scan: Scan, expected: Expected | undefined, paint: Paint): Generator<string> {
-  const count = (change: Drift['change']) => scan.drift.filter((drift) => drift.change === change).length;
-  const totals = scan.truncated ?? { added: count('added'), removed: count('removed'), modified: count('modified') };
+  const totals = scan.truncated ?? totalsOf(scan.drift);
   const secrets = scan.secrets.filter(({ state }) => state === 'differs').length;
   const holes = TREES.reduce((sum, tree) => sum + scan.trees[tree].holes.length, 0);
   const capped = TREES.some((tree) => scan.trees[tree].holesCapped);

@@ -1,6 +1,14 @@
 /** `manifest diff`: two trees compared, told by tree and kind for people, as drift for programs. */
 import { compare } from '#src/drift/compare.ts';
-import { attributesOf, driftJson, type Attribute, type Drift, type Secret } from '#src/drift/drift.ts';
+import {
+  attributesOf,
+  driftJson,
+  totalsOf,
+  type Attribute,
+  type Drift,
+  type Secret,
+  type Totals,
+} from '#src/drift/drift.ts';
 import type { Deployed, Rule } from '#src/image/backend.ts';
 import { TREES, treeOf, type Facts, type TreeName } from '#src/manifest/entry.ts';
 import { nameJson } from '#src/manifest/json.ts';
@@ -41,16 +49,8 @@ function differenceJson({ drift, secrets }: Difference) {
   };
 }
 
-type Totals = Record<Drift['change'], number>;
-
 function totals(drift: readonly Drift[]): Record<TreeName, Totals> {
-  const count = (tree: TreeName, change: Drift['change']) =>
-    drift.filter((each) => each.change === change && treeOf(each.path) === tree).length;
-  const of = (tree: TreeName): Totals => ({
-    added: count(tree, 'added'),
-    removed: count(tree, 'removed'),
-    modified: count(tree, 'modified'),
-  });
+  const of = (tree: TreeName) => totalsOf(drift.filter(({ path }) => treeOf(path) === tree));
   return { usr: of('usr'), etc: of('etc') };
 }
 

@@ -1,10 +1,8 @@
 /** What one image changes of another: the trees of both, compared as a host's are with its image. The same as `bootproof manifest diff`. */
 import { compareTexts } from '#src/drift/compare.ts';
-import type { Drift, Secret } from '#src/drift/drift.ts';
-import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
+import { totalsOf, type Drift, type Secret, type Totals } from '#src/drift/drift.ts';
+import { TREES, type TreeName } from '#src/manifest/entry.ts';
 import type { KnownImages, ReadyImage } from '#server/ingest/known.ts';
-
-export type Totals = Readonly<Record<Drift['change'], number>>;
 
 export type ImageChanges =
   | {
@@ -33,17 +31,12 @@ export async function changesBetween(before: string, after: string, images: Know
   if (pair === undefined) return { kind: 'untold', why: 'No host takes both: they were built for different backends' };
   const drift: Drift[] = [];
   const secrets: Secret[] = [];
+  const totals = { usr: totalsOf([]), etc: totalsOf([]) };
   for (const tree of TREES) {
     const found = compareTexts(await pair.older.texts(tree), await pair.newer.texts(tree));
+    totals[tree] = totalsOf(found.drift);
     drift.push(...found.drift);
     secrets.push(...found.secrets.filter(({ state }) => state !== 'same'));
   }
-  const totals = { usr: totalsOf(drift, 'usr'), etc: totalsOf(drift, 'etc') };
   return { kind: 'changes', before: was.image, after: is.image, rule: pair.older.header.rule, drift, secrets, totals };
-}
-
-function totalsOf(drift: readonly Drift[], tree: TreeName): Totals {
-  const of = (change: Drift['change']): number =>
-    drift.filter((line) => line.change === change && treeOf(line.path) === tree).length;
-  return { added: of('added'), removed: of('removed'), modified: of('modified') };
 }

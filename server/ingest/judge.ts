@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto';
 import type { Instant } from '#src/clock.ts';
 import { compareTexts } from '#src/drift/compare.ts';
-import type { Drift } from '#src/drift/drift.ts';
+import { totalsOf, type Drift } from '#src/drift/drift.ts';
 import { applyDrift } from '#src/drift/recompute.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { groupOf } from '#src/finding/group.ts';
@@ -212,7 +212,7 @@ export async function evaluateReport(
     seen,
     signed,
     rule: basis.rule,
-    drift: basis.state.state === 'ready' ? (report.truncated ?? countDrift(basis.drift)) : null,
+    drift: basis.state.state === 'ready' ? (report.truncated ?? totalsOf(basis.drift)) : null,
     booted: report.deployment.booted?.image?.digest ?? null,
     lineage,
     blind: TREES.filter((tree) => isBlind(report, tree)),
@@ -468,10 +468,4 @@ export function findingsAfter(
     // What could not be read this time stands as it was.
     ...present.filter(({ groupId }) => !now.has(groupId) && !gone.has(groupId)).map(standingOf),
   ];
-}
-
-function countDrift(drift: readonly Drift[]): { added: number; removed: number; modified: number } {
-  const out = { added: 0, removed: 0, modified: 0 };
-  for (const { change } of drift) out[change]++;
-  return out;
 }

@@ -14,6 +14,15 @@ export type Drift =
   | { readonly path: ByteString; readonly change: 'removed'; readonly expected: Facts }
   | { readonly path: ByteString; readonly change: 'modified'; readonly expected: Facts; readonly actual: Facts };
 
+/** Lines by kind. */
+export type Totals = Readonly<Record<Drift['change'], number>>;
+
+export function totalsOf(drift: Iterable<Drift>): Totals {
+  const totals = { added: 0, removed: 0, modified: 0 };
+  for (const { change } of drift) totals[change]++;
+  return totals;
+}
+
 /** Whether these are a file's facts without its content, which could not be read (docs/report.md 1.10): a size and no digest. */
 export function isUnread({ size, sha256 }: Facts): boolean {
   return size !== undefined && sha256 === undefined;
