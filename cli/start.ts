@@ -9,7 +9,7 @@ import { fleetTable } from '#demo/show.ts';
 import { DEFAULT_PORT } from '#server/config.ts';
 import { serve, untilStopped } from '#server/serve.ts';
 import { wrongOption } from '#src/document/spelling.ts';
-import { EXIT, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, shellQuoted, UsageError, type Exit, type Io } from '#src/terminal.ts';
 
 const HELP = `bootproof start: a server on this machine with a demo fleet, kept in ./bootproof-data
 
@@ -67,15 +67,10 @@ export function access(fleet: Pick<Fleet, 'url' | 'adminToken' | 'isNewToken'>, 
     : `kept in ${join(folder, 'admin-token')}`;
   return `open           ${fleet.url}
 admin token    ${token}
-commands       export BOOTPROOF_SERVER=${fleet.url} BOOTPROOF_TOKEN="$(cat ${quoted(join(folder, 'admin-token'))})"
+commands       export BOOTPROOF_SERVER=${fleet.url} BOOTPROOF_TOKEN="$(cat ${shellQuoted(join(folder, 'admin-token'))})"
                ./bootproof hosts
 stop           Ctrl-C; 'npm start' takes it up again, 'npm start -- --fresh' builds it anew
 `;
-}
-
-/** One word for a shell, whatever the folder is called. */
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function readFlags(args: readonly string[]) {

@@ -168,3 +168,8 @@ export function printable(name: ByteString): string {
   if (text !== undefined) return printableText(text);
   return name.replace(/[^ -[\]-~]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
+
+/** One word of a shell's command, whatever characters it holds. */
+export function shellQuoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -2,6 +2,7 @@
 import type { Context, Hono } from 'hono';
 import { FilterError, parseFilter, printFilter, type FilterLine } from '#src/finding/filter.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
+import { shellQuoted } from '#src/terminal.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { bulkOf } from '#server/decisions/bulk.ts';
 import { readLine } from '#server/decisions/line.ts';
@@ -207,12 +208,11 @@ function copiesOf({ tab, written, sort }: Asked): readonly (readonly [string, st
     ...(q === '' ? {} : { q }),
     ...(sort === 'severity' ? {} : { sort }),
   });
-  const quoted = `'${q.replaceAll("'", `'\\''`)}'`;
   return [
     ['as API call', `GET /api/v1/groups?${query.toString()}`],
     [
       'as command',
-      `bootproof findings${tab === 'all' ? ' --all' : ` --tab ${tab}`}${q === '' ? '' : ` --filter ${quoted}`}`,
+      `bootproof findings${tab === 'all' ? ' --all' : ` --tab ${tab}`}${q === '' ? '' : ` --filter ${shellQuoted(q)}`}`,
     ],
   ];
 }

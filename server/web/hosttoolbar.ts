@@ -1,4 +1,5 @@
 /** How a list of hosts is narrowed: a beginning of a name, and a menu a word; what is chosen can be dropped again one by one. */
+import { shellQuoted } from '#src/terminal.ts';
 import type { Host } from '#server/store/records.ts';
 import { filterOf, FRESHNESS, imagesNamed, namedOf, type Asked, type Seen } from './hostfilter.ts';
 import { html, icon, type Html } from './html.ts';
@@ -146,10 +147,7 @@ function apiCall(query: URLSearchParams, baseUrl: string): string {
 
 function command(query: URLSearchParams): string {
   const words = [...query].filter(([name]) => FILTERS.includes(name) && name !== 'sort');
-  return [
-    'bootproof hosts list',
-    ...words.map(([name, value]) => `--${name} '${value.replaceAll("'", "'\\''")}'`),
-  ].join(' ');
+  return ['bootproof hosts list', ...words.map(([name, value]) => `--${name} ${shellQuoted(value)}`)].join(' ');
 }
 
 type Choice = { readonly value: string; readonly word: Html };

@@ -1,5 +1,6 @@
 /** Ways back to the image, as commands to copy: only those that are right for what this host shows. */
 import { isSecret } from '#src/drift/redact.ts';
+import { shellQuoted } from '#src/terminal.ts';
 import { pathOf } from './parts/finding.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { About } from './hostabout.ts';
@@ -104,7 +105,7 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
 /** A word of a shell's command, whatever bytes it is made of. */
 export function shellPath(path: string): string {
   if (/^[\w./@:+=,-]+$/.test(path) && !path.startsWith('-')) return path;
-  if (/^[\x20-\x7e]+$/.test(path)) return `'${path.replaceAll("'", "'\\''")}'`;
+  if (/^[\x20-\x7e]+$/.test(path)) return shellQuoted(path);
   const escaped = Array.from(path, (char) => {
     if (char === "'" || char === '\\') return `\\${char}`;
     return /[\x20-\x7e]/.test(char) ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;

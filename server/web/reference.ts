@@ -1,5 +1,6 @@
 /** `/api`: every route of the API for people to read, made of the OpenAPI document alone, so that it says what the server does. */
 import type { Context } from 'hono';
+import { shellQuoted } from '#src/terminal.ts';
 import { ROLES } from '#server/access/principal.ts';
 import { commandHtml, html, icon, type Html, type Part } from './html.ts';
 import { show } from './layout.ts';
@@ -326,7 +327,7 @@ function curlOf(
       ? []
       : [
           `-H 'Content-Type: application/json'`,
-          `-d '${JSON.stringify(exampleOf(body, document.components.schemas)).replaceAll("'", String.raw`'\''`)}'`,
+          `-d ${shellQuoted(JSON.stringify(exampleOf(body, document.components.schemas)))}`,
         ]),
     `'${baseUrl}${filled}${query === '' ? '' : `?${query}`}'`,
   ].join(' ');
