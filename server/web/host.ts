@@ -12,10 +12,11 @@ import { findingsTab } from './hostfindings.ts';
 import { treeTab } from './hosttree.ts';
 import { reportsTab } from './hostreports.ts';
 import { aboutSheet, deploymentsTab, historySheet, historyTab, identityTab } from './hosttabs.ts';
-import { waysBack } from './hostways.ts';
+import { waysOf } from './hostways.ts';
 import { commandHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
 import { headHtml, noticeHtml } from './parts/page.ts';
+import { waysHtml } from './parts/ways.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, answerHtml, count, listed, plural, whenHtml } from './words.ts';
 
@@ -86,7 +87,8 @@ async function page(c: Context<Env>, services: WebServices, tab: Tab): Promise<R
       <div class="cols aside">
         <div class="stack">${await tabOf(tab, about, services)}</div>
         <aside class="stack" aria-label="About this host">
-          ${(tab === '' || tab === 'tree') && waysBack(about)} ${aboutSheet(about)} ${historySheet(about, history)}
+          ${(tab === '' || tab === 'tree') && waysHtml(waysOf(about))} ${aboutSheet(about)}
+          ${historySheet(about, history)}
         </aside>
       </div>
     </div>`;

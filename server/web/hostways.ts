@@ -1,33 +1,13 @@
 /** Ways back to the image, as commands to copy: only those that are right for what this host shows. */
 import { isSecret } from '#src/drift/redact.ts';
-import { shellQuoted } from '#src/terminal.ts';
 import { pathOf } from './parts/finding.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { About } from './hostabout.ts';
-import { commandHtml, html, type Html } from './html.ts';
+import { shellPath, takenBack, type Way } from './parts/ways.ts';
 import { count } from './words.ts';
 
 /** Files of /etc that are named one by one. */
 const FILES_MAX = 4;
-
-type Way = { readonly why: string; readonly commands: readonly string[] };
-
-export function waysBack(about: About): Html | undefined {
-  const ways = waysOf(about);
-  if (ways.length === 0) return undefined;
-  return html`<section class="sheet cut-on-paper">
-    <header><h2>Ways back</h2></header>
-    <div class="pad form">
-      ${ways.map(
-        ({ why, commands }) =>
-          html`<div class="way">
-            <p>${why}</p>
-            ${commands.map(commandHtml)}
-          </div>`,
-      )}
-    </div>
-  </section>`;
-}
 
 /** What would bring this host back, least first. Empty where nothing is wrong, or where it cannot be told. */
 export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'findings' | 'view'>): readonly Way[] {
@@ -47,12 +27,7 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
     // The image's own shadow would lock everybody out: what is secret is left to a person.
     else if ((kind === 'drift' || kind === 'stale-config') && !isSecret(path)) {
       if (etc.length >= FILES_MAX) lost++;
-      else
-        etc.push(
-          drift.get(path)?.change === 'added'
-            ? `rm ${shellPath(path)}`
-            : `cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`,
-        );
+      else etc.push(takenBack(path, drift.get(path)?.change === 'added'));
     }
   }
   for (const { kind, path, detail } of deployment.overlays) {
@@ -100,15 +75,4 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
       commands: [`bootc switch --enforce-container-sigpolicy ${shellPath(deployment.booted.image.reference)}`],
     });
   return ways;
-}
-
-/** A word of a shell's command, whatever bytes it is made of. */
-export function shellPath(path: string): string {
-  if (/^[\w./@:+=,-]+$/.test(path) && !path.startsWith('-')) return path;
-  if (/^[\x20-\x7e]+$/.test(path)) return shellQuoted(path);
-  const escaped = Array.from(path, (char) => {
-    if (char === "'" || char === '\\') return `\\${char}`;
-    return /[\x20-\x7e]/.test(char) ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
-  });
-  return `$'${escaped.join('')}'`;
 }

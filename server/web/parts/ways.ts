@@ -1,29 +1,49 @@
 /** Ways back of one change, as commands to copy, with the hosts for which each is right (design, section 6). */
 import { isSecret } from '#src/drift/redact.ts';
+import { shellQuoted } from '#src/terminal.ts';
 import type { FindingGroup, Host } from '#server/store/records.ts';
-import { shellPath } from '../hostways.ts';
 import { commandHtml, html, type Html } from '../html.ts';
 import { plural } from '../words.ts';
 import { pathOf } from './finding.ts';
 
-type Way = { readonly why: string; readonly commands: readonly string[] };
+export type Way = { readonly why: string; readonly commands: readonly string[] };
 
 /** `hosts`: those that the page shows. Nothing where no command is right for all of them. */
 export function waysSheet(group: FindingGroup, hosts: readonly Host[]): Html | undefined {
-  const ways = hosts.length === 0 ? [] : waysOf(group, hosts);
+  return waysHtml(hosts.length === 0 ? [] : waysOf(group, hosts));
+}
+
+/** A sheet of ways back, each with what it is right for; nothing where there are none. */
+export function waysHtml(ways: readonly Way[]): Html | undefined {
   if (ways.length === 0) return undefined;
   return html`<section class="sheet cut-on-paper">
     <header><h2>Ways back</h2></header>
     <div class="pad form">
       ${ways.map(
         ({ why, commands }) =>
-          html`<div class="field">
-            <span class="label">${why}</span>
+          html`<div class="way">
+            <p>${why}</p>
             ${commands.map(commandHtml)}
           </div>`,
       )}
     </div>
   </section>`;
+}
+
+/** The command by which a path of /etc is as the image has it: away, or copied from the image's own in /usr/etc. */
+export function takenBack(path: string, isAdded: boolean): string {
+  return isAdded ? `rm ${shellPath(path)}` : `cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`;
+}
+
+/** A word of a shell's command, whatever bytes it is made of. */
+export function shellPath(path: string): string {
+  if (/^[\w./@:+=,-]+$/.test(path) && !path.startsWith('-')) return path;
+  if (/^[\x20-\x7e]+$/.test(path)) return shellQuoted(path);
+  const escaped = Array.from(path, (char) => {
+    if (char === "'" || char === '\\') return `\\${char}`;
+    return /[\x20-\x7e]/.test(char) ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`;
+  });
+  return `$'${escaped.join('')}'`;
 }
 
 function waysOf(group: FindingGroup, hosts: readonly Host[]): readonly Way[] {
@@ -50,12 +70,12 @@ function waysOf(group: FindingGroup, hosts: readonly Host[]): readonly Way[] {
       if (path === undefined) return [];
       if (path.startsWith('/etc/')) {
         if (String(signature).startsWith('added'))
-          return [{ why: 'On each host: take it away', commands: [`rm ${shellPath(path)}`] }];
+          return [{ why: 'On each host: take it away', commands: [takenBack(path, true)] }];
         if (isSecret(path)) return [];
         return [
           {
             why: 'On each host: the image’s own still lies in /usr/etc',
-            commands: [`cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`],
+            commands: [takenBack(path, false)],
           },
         ];
       }
