@@ -3,6 +3,7 @@ import { open, readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { BootproofError } from '#src/error.ts';
 import { printableText, UsageError, type Io } from '#src/terminal.ts';
+import { networkReason } from '#src/wire/network.ts';
 
 /** What a server refused, or that it did not answer. The code is the server's own, or SERVER_UNREACHABLE, SERVER_ANSWER. */
 export class ServerError extends BootproofError {}
@@ -149,25 +150,13 @@ function plainFault(message: string): string {
     .replaceAll(/Too (?:small|big): expected [a-z]+ to (?:have|be) /g, 'expected ');
 }
 
-const REASONS: ReadonlyMap<string, string> = new Map([
-  ['ECONNREFUSED', 'connection refused: nothing listens there'],
-  ['ECONNRESET', 'it closed the connection'],
-  ['ENOTFOUND', 'no host has this name'],
-  ['EAI_AGAIN', 'the name could not be looked up'],
-  ['EHOSTUNREACH', 'no way to this host'],
-  ['ENETUNREACH', 'no way to this network'],
-  ['ETIMEDOUT', 'no answer in time'],
-  ['UND_ERR_CONNECT_TIMEOUT', 'no answer in time'],
-]);
-
 /** Why there was no answer: fetch itself says no more than that it failed. */
 function whyNot(error: Error): string {
   if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} seconds`;
   const { code, message } = (error.cause ?? error) as { readonly code?: string; readonly message?: string };
   if (message === 'bad port')
     return 'no connection is made to this port, which is reserved for another protocol than HTTP';
-  const reason = REASONS.get(code ?? '');
-  return reason === undefined ? (message ?? error.message) : `${reason} (${code})`;
+  return networkReason(code) ?? message ?? error.message;
 }
 
 async function bounded(response: Response): Promise<string> {

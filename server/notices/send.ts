@@ -5,6 +5,7 @@ import type { Instant } from '#src/clock.ts';
 import { NOTICE_ANSWER_BYTES_MAX, NOTICE_RETRIES_MS, NOTICE_SENT_AT_ONCE, NOTICE_TIMEOUT_MS } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
 import { VERSION } from '#src/version.ts';
+import { networkReason } from '#src/wire/network.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Channel, Delivery } from '#server/store/noticerecords.ts';
 import type { Store } from '#server/store/store.ts';
@@ -124,19 +125,6 @@ async function beginning(body: AsyncIterable<Uint8Array>): Promise<string> {
   return printableText(Buffer.concat(chunks).toString('utf8').trim().slice(0, 300));
 }
 
-const CODES: ReadonlyMap<string, string> = new Map([
-  ['ECONNREFUSED', 'connection refused: nothing listens there'],
-  ['ECONNRESET', 'it closed the connection'],
-  ['ENOTFOUND', 'no host has this name'],
-  ['EAI_AGAIN', 'the name could not be looked up'],
-  ['EHOSTUNREACH', 'no way to this host'],
-  ['ENETUNREACH', 'no way to this network'],
-  ['ETIMEDOUT', 'no answer in time'],
-  ['UND_ERR_CONNECT_TIMEOUT', 'no connection in time'],
-  ['UND_ERR_HEADERS_TIMEOUT', 'no answer in time'],
-  ['UND_ERR_BODY_TIMEOUT', 'no answer in time'],
-]);
-
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const own = [error, error.cause, ...(error instanceof AggregateError ? error.errors : [])].filter(
@@ -145,9 +133,8 @@ function reasonOf(error: unknown): string {
   const refused = own.find((each) => each instanceof TargetError);
   if (refused !== undefined) return refused.message;
   for (const each of own) {
-    const code = 'code' in each && typeof each.code === 'string' ? each.code : '';
-    const text = CODES.get(code);
-    if (text !== undefined) return `${text} (${code})`;
+    const text = 'code' in each && typeof each.code === 'string' ? networkReason(each.code) : undefined;
+    if (text !== undefined) return text;
   }
   if (error.name === 'TimeoutError') return 'no answer in time';
   return printableText(error.message).slice(0, 300);
