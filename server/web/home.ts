@@ -7,12 +7,12 @@ import type { Principal } from '#server/access/principal.ts';
 import { EXPIRING_MS } from '#server/decisions/waivers.ts';
 import type { Count, FindingGroup, ImageInList, Severity } from '#server/store/records.ts';
 import type { GroupFilter } from '#server/store/store.ts';
-import { commandHtml, digestHtml, html, icon, type Html } from './html.ts';
+import { digestHtml, html, icon, type Html } from './html.ts';
 import { COUNTED_MAX, show } from './layout.ts';
 import { barHtml, stripHtml } from './parts/charts.ts';
 import { decidable } from './parts/counts.ts';
 import { whatHtml } from './parts/finding.ts';
-import { emptyHtml, headHtml } from './parts/page.ts';
+import { emptyHtml, firstRunHtml, headHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, bounded, capital, count, listed, plural, severityGlyph, severityHtml, verdictHtml } from './words.ts';
 
@@ -39,7 +39,7 @@ export function homePage(web: Hono<Env>, services: WebServices): void {
     const counts = new Map(verdicts.map(({ verdict, count }) => [verdict, count]));
     const all = verdicts.reduce((sum, { count }) => sum + count, 0);
     const body =
-      all === 0 ? firstRun(services.baseUrl()) : await overview(services, c.get('principal'), counts, all, now);
+      all === 0 ? firstRunHtml(services.baseUrl()) : await overview(services, c.get('principal'), counts, all, now);
     return show(c, services, { title: 'Home', now, body });
   });
 }
@@ -380,25 +380,4 @@ async function heardSheet({ store }: WebServices, scope: Principal['groups'], no
       </ul>
     </div>
   </section>`;
-}
-
-/** Nothing yet: the commands that bring the first host. */
-function firstRun(baseUrl: string): Html {
-  return html`${headHtml({
-      title: 'No host has enrolled yet',
-      text: 'A host appears here when it is enrolled, and is judged with its first report, within a minute.',
-    })}
-    <section class="sheet">
-      <div class="empty">
-        <h2>Three commands bring the first one</h2>
-        <p>Here, for a token that enrols one host:</p>
-        ${commandHtml(`bootproof tokens create --server ${baseUrl}`)}
-        <p>On the host, as root, with the token that it printed:</p>
-        ${commandHtml(`BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}`)}
-        ${commandHtml('systemctl enable --now bootproof-agent.timer')}
-        <p class="quiet">
-          To look around first: <code>bootproof demo</code> starts a server of its own with a small fleet that drifts.
-        </p>
-      </div>
-    </section>`;
 }

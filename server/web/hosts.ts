@@ -17,7 +17,7 @@ import {
 import { toolbar } from './hosttoolbar.ts';
 import { commandHtml, digestHtml, html, icon, type Html } from './html.ts';
 import { COUNTED_MAX, show } from './layout.ts';
-import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
+import { emptyHtml, firstRunHtml, headHtml, noticeHtml } from './parts/page.ts';
 import { addressWith, footHtml } from './parts/table.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, bounded, capital, count, plural, severitiesHtml, verdictHtml, whenHtml } from './words.ts';
@@ -46,8 +46,10 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   ]);
   const counts = new Map(verdicts.map(({ verdict, count }) => [verdict, count]));
   const all = [...counts.values()].reduce((sum, n) => sum + n, 0);
-  if (all === 0 && total.count === 0 && asked.words.state === undefined)
-    return show(c, services, { title: 'Hosts', section: '/hosts', now, body: firstRun(baseUrl()) });
+  if (all === 0 && total.count === 0 && asked.words.state === undefined) {
+    const make = html`<a class="btn first" href="/settings/enrol">Make an enrolment token</a>`;
+    return show(c, services, { title: 'Hosts', section: '/hosts', now, body: firstRunHtml(baseUrl(), make) });
+  }
   const inTime = await store.read.countHosts({ now, scope, freshness: 'current' }, COUNTED_MAX);
   const body = html`${noticeOf(query)}
   ${headHtml({
@@ -324,25 +326,4 @@ function shortSigner(by: string): string {
 /** What was waived stands with the word, always. */
 export function waivedNote({ integrity, verdict }: View): string | undefined {
   return verdict === 'compliant' && integrity.waived > 0 ? `(${count(integrity.waived)} waived)` : undefined;
-}
-
-function firstRun(baseUrl: string): Html {
-  return html`${headHtml({
-      title: 'No host has enrolled yet',
-      text: 'A host appears here when it is enrolled, and is judged with its first report, within a minute.',
-      acts: html`<a class="btn first" href="/settings/enrol">Make an enrolment token</a>`,
-    })}
-    <section class="sheet">
-      <div class="empty">
-        <h2>Three commands bring the first one</h2>
-        <p>Here, for a token that enrols one host:</p>
-        ${commandHtml(`bootproof tokens create --server ${baseUrl}`)}
-        <p>On the host, as root, with the token that it printed:</p>
-        ${commandHtml(`BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}`)}
-        ${commandHtml('systemctl enable --now bootproof-agent.timer')}
-        <p class="quiet">
-          To look around first: <code>bootproof demo</code> starts a server of its own with a small fleet that drifts.
-        </p>
-      </div>
-    </section>`;
 }

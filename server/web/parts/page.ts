@@ -1,5 +1,5 @@
 /** What stands at the top of a page and where there is nothing: heading, crumbs, notices, empty states (design, sections 1 and 7). */
-import { html, icon, type Html, type Part } from '../html.ts';
+import { commandHtml, html, icon, type Html, type Part } from '../html.ts';
 
 export type Head = {
   /** Where the page stands, from the section down; the page itself last, without address. */
@@ -61,4 +61,26 @@ export function emptyHtml(title: Part, text: Part, acts?: Html): Html {
     <div class="say">${text}</div>
     ${acts !== undefined && html`<div class="acts">${acts}</div>`}
   </div>`;
+}
+
+/** Nothing yet: the commands that bring the first host. */
+export function firstRunHtml(baseUrl: string, acts?: Html): Html {
+  return html`${headHtml({
+      title: 'No host has enrolled yet',
+      text: 'A host appears here when it is enrolled, and is judged with its first report, within a minute.',
+      acts,
+    })}
+    <section class="sheet">
+      <div class="empty">
+        <h2>Three commands bring the first one</h2>
+        <p>Here, for a token that enrols one host:</p>
+        ${commandHtml(`bootproof tokens create --server ${baseUrl}`)}
+        <p>On the host, as root, with the token that it printed:</p>
+        ${commandHtml(`BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}`)}
+        ${commandHtml('systemctl enable --now bootproof-agent.timer')}
+        <p class="quiet">
+          To look around first: <code>bootproof demo</code> starts a server of its own with a small fleet that drifts.
+        </p>
+      </div>
+    </section>`;
 }
