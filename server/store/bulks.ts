@@ -2,7 +2,7 @@
  * Acts on many. What an act covers is copied when it is previewed: a finding that arrives later is in another act, and an act that was
  * cut off goes on with the items that have no result yet.
  */
-import { sql, type Kysely } from 'kysely';
+import { sql, type Expression, type Kysely } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import { BULK_ITEMS_MAX } from '#src/limits.ts';
 import { writeAudit } from './audit.ts';
@@ -58,6 +58,14 @@ async function cover(tx: Tx, id: string, what: Parameters<Bulks['preview']>[1], 
     left = BULK_ITEMS_MAX + 1 - count;
     return left > 0;
   };
+  const copy = async (chosen: Expression<unknown>): Promise<boolean> => {
+    await db
+      .insertInto('bulk_item')
+      .columns([...ITEM])
+      .expression(chosen)
+      .execute();
+    return copied();
+  };
   if (what.kind === 'items') {
     const rows = what.items.map(({ hostId, groupId }) => ({ bulk_id: id, host_id: hostId, group_id: groupId }));
     const known = await tx.bulk.select('finding', ['host_id', 'group_id', 'episode'], ['host_id', 'group_id'], rows);
@@ -81,12 +89,7 @@ async function cover(tx: Tx, id: string, what: Parameters<Bulks['preview']>[1], 
           'finding_group.revision',
         ])
         .limit(left);
-      await db
-        .insertInto('bulk_item')
-        .columns([...ITEM])
-        .expression(chosen)
-        .execute();
-      if (!(await copied())) return false;
+      if (!(await copy(chosen))) return false;
     }
     return true;
   }
@@ -98,12 +101,7 @@ async function cover(tx: Tx, id: string, what: Parameters<Bulks['preview']>[1], 
       .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
       .select([sql<string>`${id}`.as('bulk_id'), 'finding.host_id', 'finding.group_id', 'finding.episode'])
       .limit(left);
-    await db
-      .insertInto('bulk_item')
-      .columns([...ITEM])
-      .expression(chosen)
-      .execute();
-    if (!(await copied())) return false;
+    if (!(await copy(chosen))) return false;
   }
   return true;
 }
