@@ -127,6 +127,18 @@ export type Waiver = {
   readonly scope: readonly string[] | null;
 };
 
+/** As long as nobody has decided about it. */
+export const UNDECIDED = {
+  decidedBy: null,
+  decidedAt: null,
+  decisionNote: null,
+  alone: false,
+  endedBy: null,
+  endedAt: null,
+  endReason: null,
+  extension: null,
+} as const satisfies Partial<Waiver>;
+
 /** What a person fills in. */
 export type WaiverTerms = Pick<
   Waiver,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { globMatcher } from '#src/finding/exempt.ts';
 import { parseFilter } from '#src/finding/filter.ts';
-import type { Waiver } from '#src/finding/waiver.ts';
+import { UNDECIDED, type Waiver } from '#src/finding/waiver.ts';
 import type { GroupCursor, FindingCursor } from '#server/store/store.ts';
 import { opened, openedEngine, type Suite } from './contract.ts';
 import { absent, admit, ADMIN, backTo, commit, DAY, groupId, MINUTE, present, report, T0, walk } from './make.ts';
@@ -50,14 +50,7 @@ const WAIVER: Omit<Waiver, 'id' | 'revision'> = {
   decision: 'requested',
   requestedBy: 'alice',
   requestedAt: T0,
-  decidedBy: null,
-  decidedAt: null,
-  decisionNote: null,
-  alone: false,
-  endedBy: null,
-  endedAt: null,
-  endReason: null,
-  extension: null,
+  ...UNDECIDED,
   scope: null,
 };
 

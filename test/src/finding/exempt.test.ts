@@ -19,6 +19,7 @@ import {
   type Selector,
   type Waiver,
   type WaiverAct,
+  UNDECIDED,
 } from '#src/finding/waiver.ts';
 import { throwsCode } from '#test/throws.ts';
 
@@ -56,14 +57,9 @@ const waiver = (more: Partial<Waiver> = {}): Waiver => ({
   decision: 'approved',
   requestedBy: 'alice',
   requestedAt: NOW - 2 * DAY,
+  ...UNDECIDED,
   decidedBy: 'bob',
   decidedAt: NOW - DAY,
-  decisionNote: null,
-  alone: false,
-  endedBy: null,
-  endedAt: null,
-  endReason: null,
-  extension: null,
   scope: null,
   ...more,
 });
