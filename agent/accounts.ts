@@ -5,22 +5,8 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { compareBytes, toUtf8, type ByteString } from '#src/bytes.ts';
 import { ACCOUNT_FILE_BYTES_MAX, ACCOUNT_NAME_MAX, PATH_BYTES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
+import type { Account, Accounts } from '#src/report/report.ts';
 import { printable } from '#src/terminal.ts';
-
-export type Account = {
-  readonly name: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly shell: string;
-  /** Whether a password lets it in: a hash, or none asked for at all. Locked and never set are both no. */
-  readonly hasPassword: boolean;
-};
-export type Accounts = {
-  readonly added: readonly Account[];
-  readonly removed: readonly Account[];
-  /** As they are now. */
-  readonly changed: readonly Account[];
-};
 
 /**
  * Accounts of the root that differ from its image's. Null where that cannot be told: no passwd on either side, or a file

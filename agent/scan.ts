@@ -14,7 +14,8 @@ import { DriftList, isWithin, TreeComparison, type ExpectedTree } from '#src/dri
 import type { Drift, Glimpse, Hole, Secret } from '#src/drift/drift.ts';
 import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
-import { readAccounts, type Accounts } from './accounts.ts';
+import type { Accounts } from '#src/report/report.ts';
+import { readAccounts } from './accounts.ts';
 import { BATCH, HashPool, type Batch } from './pool.ts';
 import { release, walkTree, type Found, type Step } from './walk.ts';
 

@@ -1,19 +1,13 @@
 /** Judgements on accounts that are not the image's (docs/policy.md, section 5.4), from what the agent worked out on the host. */
 import { fromUtf8 } from '#src/bytes.ts';
 import { REPORT_LIST_MAX } from '#src/limits.ts';
+import type { Account, Accounts } from '#src/report/report.ts';
 import { printableText } from '#src/terminal.ts';
 import { askOfAccount } from './condition.ts';
 import { decide } from './decide.ts';
 import type { AccountRule, Policy } from './document.ts';
 import { isAbout, type HostFacts } from './host.ts';
-import {
-  accountSignature,
-  ACCOUNT_CHANGES,
-  type Account,
-  type AccountChange,
-  type Accounts,
-  type Judgement,
-} from './judgement.ts';
+import { accountSignature, ACCOUNT_CHANGES, type AccountChange, type Judgement } from './judgement.ts';
 import { matchesGlob, type Glob } from './paths.ts';
 import { judgement, UNNAMED } from './state.ts';
 

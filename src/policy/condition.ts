@@ -7,8 +7,9 @@ import { parseExpression, type ConditionResult, type Expression } from '#src/doc
 import { POLICY_CONDITION_STEPS_MAX } from '#src/limits.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
+import type { Account } from '#src/report/report.ts';
 import type { HostFacts } from './host.ts';
-import { changedAttributes, changeOf, type Account, type AccountChange, type PathChange } from './judgement.ts';
+import { changedAttributes, changeOf, type AccountChange, type PathChange } from './judgement.ts';
 
 const HOST: readonly [string, readonly string[]] = ['host', ['labels', 'group', 'image']];
 const FACTS = ['type', 'mode', 'uid', 'gid', 'size', 'sha256', 'link', 'capability', 'device'];

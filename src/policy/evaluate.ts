@@ -7,6 +7,7 @@ import { driftJson, type Drift, type Hole, type Secret } from '#src/drift/drift.
 import { CLOCK_SKEW_MS } from '#src/limits.ts';
 import { TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
+import type { Accounts } from '#src/report/report.ts';
 import { areAccountsTold, judgeAccounts } from './accounts.ts';
 import { freshnessOf, type Freshness, type Policy } from './document.ts';
 import { fileRuleFor, pathChanges } from './files.ts';
@@ -14,7 +15,6 @@ import { NO_HOST, type HostFacts } from './host.ts';
 import {
   REPORT_FLAGS,
   signatureOf,
-  type Accounts,
   type Effect,
   type Judgement,
   type JudgementKind,

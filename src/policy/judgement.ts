@@ -9,6 +9,7 @@ import type { Facts } from '#src/manifest/entry.ts';
 import type { FactsJson } from '#src/manifest/json.ts';
 import { vis } from '#src/manifest/vis.ts';
 import type { Flag } from '#src/report/refusal.ts';
+import type { Account, Accounts } from '#src/report/report.ts';
 import type { PolicyAttribute } from './schema.ts';
 
 /** From least to most: the index is the order that the store keeps (0 to 4). */
@@ -72,18 +73,8 @@ export const PROVENANCE_FAULTS = [
 ] as const;
 export type ProvenanceFault = (typeof PROVENANCE_FAULTS)[number];
 
-/** An account as the host tells it (PROTOCOL 3.10): never a hash, only whether a password lets it in. */
-export type Account = {
-  readonly name: string;
-  readonly uid: number;
-  readonly gid: number;
-  readonly shell: string;
-  readonly hasPassword: boolean;
-};
-export const ACCOUNT_CHANGES = ['added', 'removed', 'changed'] as const;
-export type AccountChange = (typeof ACCOUNT_CHANGES)[number];
-/** Accounts that are not the image's; removed ones as the image has them, the others as they are now. */
-export type Accounts = Readonly<Record<AccountChange, readonly Account[]>>;
+export const ACCOUNT_CHANGES = ['added', 'removed', 'changed'] as const satisfies readonly (keyof Accounts)[];
+export type AccountChange = keyof Accounts;
 
 /** A file of /etc that keeps what an older image said, while the image says something else now (docs/policy.md, section 11). */
 export type Stale = {

@@ -5,12 +5,13 @@
  */
 import type { Drift } from '#src/drift/drift.ts';
 import type { Facts } from '#src/manifest/entry.ts';
+import type { Account } from '#src/report/report.ts';
 import { whyNotAccount } from './accounts.ts';
 import { plainRule } from './canonical.ts';
 import type { AccountRule, FileRule, Policy, RuleBase, Section, StateRule } from './document.ts';
 import { fileRuleFor, whyNot, type Setting } from './files.ts';
 import { NO_HOST } from './host.ts';
-import { ACCOUNT_CHANGES, type Account, type PathChange } from './judgement.ts';
+import { ACCOUNT_CHANGES, type PathChange } from './judgement.ts';
 import { witnessOf } from './paths.ts';
 
 export type Lint = {

@@ -67,7 +67,7 @@ export const TreeReport = z.strictObject({
   holesCapped: z.boolean(),
 });
 
-/** What policy needs of passwd and shadow, computed on the host (PROTOCOL 3.10). */
+/** What policy needs of passwd and shadow, computed on the host (PROTOCOL 3.10): whether a password lets it in, a hash or none asked for at all, and never the hash. */
 const Account = z.strictObject({
   name: z.string().max(256),
   uid: Count,
@@ -75,6 +75,9 @@ const Account = z.strictObject({
   shell: z.string().max(PATH_BYTES_MAX),
   hasPassword: z.boolean(),
 });
+export type Account = Readonly<z.infer<typeof Account>>;
+/** Accounts that are not the image's; removed ones as the image has them, the others as they are now. */
+export type Accounts = Readonly<Record<'added' | 'removed' | 'changed', readonly Account[]>>;
 
 export const FullReport = z.strictObject({
   ...Common,

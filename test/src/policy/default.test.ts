@@ -17,7 +17,8 @@ import { evaluate, type Evidence } from '#src/policy/evaluate.ts';
 import { fileRuleFor, pathChanges } from '#src/policy/files.ts';
 import { accountRuleFor } from '#src/policy/accounts.ts';
 import { NO_HOST } from '#src/policy/host.ts';
-import type { Account, AccountChange, Accounts, ProvenanceFault, Stale } from '#src/policy/judgement.ts';
+import type { AccountChange, ProvenanceFault, Stale } from '#src/policy/judgement.ts';
+import type { Account, Accounts } from '#src/report/report.ts';
 import { sections, vector } from '../deployment/vectors.ts';
 import {
   added,
