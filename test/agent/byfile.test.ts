@@ -9,28 +9,17 @@ import { ManifestError } from '#agent/manifests.ts';
 import { host as hostCommand, hosts } from '#cli/fleet.ts';
 import { carried, images } from '#cli/supply.ts';
 import { BootproofError } from '#src/error.ts';
-import { EXIT, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, type Io } from '#src/terminal.ts';
 import { EnrolError } from '#src/wire/enrol.ts';
 import { ManifestFileError } from '#src/wire/manifestfile.ts';
 import { image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { emptyRoot, entriesOf, temporary } from './roots.ts';
+import { ran, type Main, type Ran } from '#test/ran.ts';
 
 process.umask(0o022);
 
-type Main = (args: readonly string[], io: Io) => Promise<Exit>;
-type Ran = { readonly exit: Exit; readonly out: string; readonly err: string };
-
-async function run(main: Main, args: readonly string[], env: Io['env'] = {}): Promise<Ran> {
-  const said = { out: '', err: '' };
-  const stream = (name: 'out' | 'err') => ({
-    isTTY: false,
-    columns: 100,
-    write: (text: string | Uint8Array) => Promise.resolve(void (said[name] += String(text))),
-  });
-  const exit = await main(args, { stdout: stream('out'), stderr: stream('err'), env });
-  return { exit, ...said };
-}
+const run = (main: Main, args: readonly string[], env: Io['env'] = {}): Promise<Ran> => ran(main, args, { env });
 
 /** A root as its image made it, a server that can build that image, and a stick that is carried between them. */
 async function prepared(t: TestContext) {

@@ -20,6 +20,7 @@ import { enrol as vector, INTERVAL, someDigest, ticketKeys } from '../src/report
 import { EnrolServer } from './enrolserver.ts';
 import { ModelServer } from './fixture.ts';
 import { json, serve, type Handler, type TestServer } from './httpserver.ts';
+import { ran } from '#test/ran.ts';
 
 const top = mkdtempSync(join(tmpdir(), 'bootproof-agent-'));
 after(() => rmSync(top, { recursive: true, force: true }));
@@ -35,16 +36,7 @@ function host() {
 }
 
 const agent = (...args: string[]) => agentWith({}, ...args);
-async function agentWith(env: Io['env'], ...args: string[]) {
-  const said = { out: '', err: '' };
-  const stream = (name: 'out' | 'err') => ({
-    isTTY: false,
-    columns: 80,
-    write: (text: string | Uint8Array) => Promise.resolve(void (said[name] += String(text))),
-  });
-  const io: Io = { stdout: stream('out'), stderr: stream('err'), env };
-  return { exit: await main(args, io), ...said };
-}
+const agentWith = (env: Io['env'], ...args: string[]) => ran(main, args, { env, columns: 80 });
 
 const booted = ['--backend', 'ostree', '--image', someDigest(3)];
 

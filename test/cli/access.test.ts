@@ -4,28 +4,13 @@ import { test } from 'node:test';
 import { access } from '#cli/access.ts';
 import { hosts } from '#cli/fleet.ts';
 import { ServerError } from '#cli/connection.ts';
-import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran, type Main } from '#test/ran.ts';
 
-type Main = (args: readonly string[], io: Io) => Promise<Exit>;
-
-async function run(server: TestServer, args: readonly string[], token = server.admin, main: Main = access) {
-  let out = '';
-  let err = '';
-  const stream = (write: (text: string) => void) => ({
-    isTTY: false,
-    columns: 100,
-    write: async (text: string | Uint8Array) => write(String(text)),
-  });
-  const io: Io = {
-    stdout: stream((text) => (out += text)),
-    stderr: stream((text) => (err += text)),
-    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: token },
-  };
-  const exit = await main(args, io);
-  return { exit, out, err };
-}
+const run = (server: TestServer, args: readonly string[], token = server.admin, main: Main = access) =>
+  ran(main, args, { env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: token } });
 
 test('a service gets a role and a token from a terminal, and loses them', async (t) => {
   const server = await serverFor(t);

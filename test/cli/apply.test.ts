@@ -4,11 +4,12 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { main } from '#cli/apply.ts';
-import { UsageError, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { shippedPolicy } from '#server/policyfiles.ts';
 import { hostAs, odd, OS, shows } from '#test/server/decisions/people.ts';
 import { file, folder, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran } from '#test/ran.ts';
 
 type Ran = { readonly exit: number; readonly out: string };
 
@@ -27,13 +28,8 @@ async function at(t: TestContext): Promise<{
     HOOK: 'https://hooks.example/secret',
   };
   const apply = async (...args: string[]) => {
-    let out = '';
-    const io: Io = {
-      stdout: { isTTY: false, columns: 100, write: async (text) => void (out += String(text)) },
-      stderr: { isTTY: false, columns: 100, write: async () => {} },
-      env,
-    };
-    return { exit: await main(['-f', dir, ...args], io), out: out.replaceAll(`${dir}/`, '') };
+    const { exit, out } = await ran(main, ['-f', dir, ...args], { env });
+    return { exit, out: out.replaceAll(`${dir}/`, '') };
   };
   const write = (name: string, text: string) => writeFileSync(join(dir, name), text);
   return { server, dir, secrets: join(folder(t), 'secrets'), write, apply };

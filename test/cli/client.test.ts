@@ -9,34 +9,22 @@ import { findings, host as hostCommand, hosts } from '#cli/fleet.ts';
 import { ServerError } from '#cli/connection.ts';
 import { fromUtf8 } from '#src/bytes.ts';
 import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
-import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { UsageError, type Io } from '#src/terminal.ts';
 import { hostIdFrom } from '#src/wire/hostid.ts';
 import { EnrolAnswer, openEnrolment, sealEnrolRequest } from '#src/wire/enrol.ts';
 import { serverKeys } from '#server/keys.ts';
 import { BASE, enrol, file, image, MINUTE, serverFor, TestHost, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran, type Main, type Ran } from '#test/ran.ts';
 
 const OS = image('41');
-type Ran = { readonly exit: Exit; readonly out: string; readonly err: string };
-type Main = (args: readonly string[], io: Io) => Promise<Exit>;
 
 /** Runs a command as a person with the admin token; `tty`: on a terminal with colours, 100 columns wide. */
-async function run(server: TestServer, main: Main, args: readonly string[], tty = false): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const stream = (write: (text: string) => void) => ({
-    isTTY: tty,
-    columns: 100,
-    write: async (text: string | Uint8Array) => write(String(text)),
-  });
-  const io: Io = {
-    stdout: stream((text) => (out += text)),
-    stderr: stream((text) => (err += text)),
+const run = (server: TestServer, main: Main, args: readonly string[], tty = false): Promise<Ran> =>
+  ran(main, args, {
     env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin, TERM: 'xterm' },
-  };
-  const exit = await main(args, io);
-  return { exit, out, err };
-}
+    isTTY: tty,
+  });
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-cli-'));

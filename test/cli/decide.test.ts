@@ -4,28 +4,14 @@ import { test } from 'node:test';
 import { findings } from '#cli/fleet.ts';
 import { waivers } from '#cli/waivers.ts';
 import { ServerError } from '#cli/connection.ts';
-import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { serverFor, type TestServer } from '#test/server/fleet.ts';
 import { fleet, groupAt, OS } from '#test/server/decisions/people.ts';
+import { ran, type Main } from '#test/ran.ts';
 
-type Main = (args: readonly string[], io: Io) => Promise<Exit>;
-
-async function run(server: TestServer, main: Main, ...args: string[]) {
-  let out = '';
-  let err = '';
-  const stream = (write: (text: string) => void) => ({
-    isTTY: false,
-    columns: 100,
-    write: async (text: string | Uint8Array) => write(String(text)),
-  });
-  const io: Io = {
-    stdout: stream((text) => (out += text)),
-    stderr: stream((text) => (err += text)),
-    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin },
-  };
-  return { exit: await main(args, io), out, err };
-}
+const run = (server: TestServer, main: Main, ...args: string[]) =>
+  ran(main, args, { env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin } });
 
 test('a waiver from a terminal: previewed, asked for, approved, extended, revoked', async (t) => {
   // As it is outside: ends are reckoned from now.

@@ -6,25 +6,15 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { image } from '#cli/verify.ts';
 import { keyPolicy } from '#demo/sign.ts';
-import { UsageError, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { readCase, RecordedCaseError, recordCase } from '#server/trust/recorded.ts';
 import { rejectsCode, throwsCode } from '#test/throws.ts';
 import { caseOf, cases, pem, vectors, type Case } from '#test/src/trust/cases.ts';
+import { ran } from '#test/ran.ts';
 
 const ROOT = join(vectors, 'trust/trusted_root.json');
 
-async function run(...args: string[]): Promise<{ exit: number; out: string; err: string }> {
-  const said = { out: '', err: '' };
-  const stream = (key: 'out' | 'err'): Io['stdout'] => ({
-    isTTY: false,
-    columns: 80,
-    async write(text) {
-      said[key] += typeof text === 'string' ? text : Buffer.from(text).toString();
-    },
-  });
-  const exit = await image(args, { stdout: stream('out'), stderr: stream('err'), env: {} });
-  return { exit, ...said };
-}
+const run = (...args: string[]) => ran(image, args, { columns: 80 });
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-imagepolicy-'));

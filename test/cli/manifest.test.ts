@@ -10,32 +10,18 @@ import { test } from 'node:test';
 import { main } from '#cli/manifest.ts';
 import { OciManifestError } from '#src/image/ocimanifest.ts';
 import { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
-import { OutputError, UsageError, type Io, type Stream } from '#src/terminal.ts';
+import { OutputError, UsageError, type Io } from '#src/terminal.ts';
 import { image, indexOf, members, tar, type Member, type TestImage } from '#test/src/source/images.ts';
 import { serveRegistry } from '#test/src/source/registryserver.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran, type Ran } from '#test/ran.ts';
 
 const vectors = join(import.meta.dirname, '../vectors');
 const vector = (name: string) => `oci:${join(vectors, 'source', name, 'image')}`;
 const pinned = (name: string) => readFile(join(vectors, name), 'latin1');
 
-type Ran = { exit: number; out: string; err: string };
-
-async function run(
-  args: string[],
-  { isTTY = false, env = {} }: { isTTY?: boolean; env?: Io['env'] } = {},
-): Promise<Ran> {
-  const ran: Ran = { exit: -1, out: '', err: '' };
-  const stream = (key: 'out' | 'err'): Stream => ({
-    isTTY,
-    columns: 80,
-    async write(text) {
-      ran[key] += typeof text === 'string' ? text : Buffer.from(text).toString();
-    },
-  });
-  ran.exit = await main(args, { stdout: stream('out'), stderr: stream('err'), env });
-  return ran;
-}
+const run = (args: string[], options: { isTTY?: boolean; env?: Io['env'] } = {}): Promise<Ran> =>
+  ran(main, args, { ...options, columns: 80 });
 
 /** The command as people start it. */
 function launch(args: string[]): Promise<Ran> {

@@ -6,27 +6,18 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { main as policy } from '#cli/policy.ts';
 import { DocumentError } from '#src/document/yaml.ts';
-import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { policySource } from '#server/serve.ts';
 import { BASE, enrol, file, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran, type Ran } from '#test/ran.ts';
 
 const OS = image('41');
-type Ran = { readonly exit: Exit; readonly out: string; readonly err: string };
 
-async function run(args: readonly string[], server?: TestServer): Promise<Ran> {
-  let out = '';
-  let err = '';
-  const stream = (write: (text: string) => void) => ({
-    isTTY: false,
-    columns: 100,
-    write: async (text: string | Uint8Array) => write(String(text)),
+const run = (args: readonly string[], server?: TestServer): Promise<Ran> =>
+  ran(policy, args, {
+    env: server === undefined ? {} : { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin },
   });
-  const env: Record<string, string> =
-    server === undefined ? {} : { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin };
-  const io: Io = { stdout: stream((text) => (out += text)), stderr: stream((text) => (err += text)), env };
-  return { exit: await policy(args, io), out, err };
-}
 
 function folder(t: TestContext, files: Readonly<Record<string, string>>): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-policy-'));

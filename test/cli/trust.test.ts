@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { images } from '#cli/supply.ts';
 import { deny, trust } from '#cli/trust.ts';
-import { UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { keyPolicy } from '#demo/sign.ts';
 import { trustSetup } from '#server/trust/setup.ts';
 import { serverFor, type TestServer } from '#test/server/fleet.ts';
@@ -13,17 +13,12 @@ import { hostOn, KEY, OTHER, REPOSITORY, site } from '#test/server/trust/site.ts
 import { tufRepository } from '#test/server/trust/tufrepository.ts';
 import { vectors } from '#test/src/trust/cases.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { ran, type Main } from '#test/ran.ts';
 
-type Main = (args: readonly string[], io: Io) => Promise<Exit>;
-
-async function run(server: TestServer, main: Main, ...args: string[]): Promise<{ exit: Exit; out: string }> {
-  let out = '';
-  const io: Io = {
-    stdout: { isTTY: false, columns: 100, write: async (text) => void (out += String(text)) },
-    stderr: { isTTY: false, columns: 100, write: async () => {} },
-    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin },
-  };
-  return { exit: await main(args, io), out };
+async function run(server: TestServer, main: Main, ...args: string[]) {
+  const env = { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin };
+  const { exit, out } = await ran(main, args, { env });
+  return { exit, out };
 }
 
 test('images trust tells the proof, or the first reason, and exits as CI needs it; deny takes back what a key vouched for', async (t) => {

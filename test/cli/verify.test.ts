@@ -7,24 +7,12 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { image } from '#cli/verify.ts';
 import { keyPolicy } from '#demo/sign.ts';
-import { UsageError, type Io } from '#src/terminal.ts';
+import { UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { caseOf, cases, pem, vectors, type Case } from '#test/src/trust/cases.ts';
+import { ran, type Ran } from '#test/ran.ts';
 
-type Ran = { readonly exit: number; readonly out: string; readonly err: string };
-
-async function run(args: readonly string[]): Promise<Ran> {
-  const said = { out: '', err: '' };
-  const stream = (key: 'out' | 'err'): Io['stdout'] => ({
-    isTTY: false,
-    columns: 80,
-    async write(text) {
-      said[key] += typeof text === 'string' ? text : Buffer.from(text).toString();
-    },
-  });
-  const exit = await image(args, { stdout: stream('out'), stderr: stream('err'), env: {} });
-  return { exit, ...said };
-}
+const run = (args: readonly string[]): Promise<Ran> => ran(image, args, { columns: 80 });
 
 const layout = ({ layout: name, digest }: Case) => `oci:${join(vectors, name)}@${digest}`;
 

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { preview } from '#cli/preview.ts';
 import type { Entry } from '#src/manifest/entry.ts';
-import type { Io } from '#src/terminal.ts';
 import { BASE, enrol, file, image, serverFor, type TestHost, type TestServer } from './fleet.ts';
+import { ran } from '#test/ran.ts';
 
 const line = (...more: Entry[]): Entry[] => [
   ...BASE.filter(({ path }) => !more.some((one) => one.path === path)),
@@ -81,24 +81,16 @@ test('what cannot be compared says why', async (t) => {
 
 test('bootproof image preview tells it in a table', async (t) => {
   const server = await fleet(t);
-  let out = '';
-  const stream = (write: (text: string) => void) => ({
-    isTTY: false,
-    columns: 100,
-    write: async (text: string | Uint8Array) => write(String(text)),
-  });
-  const io: Io = {
-    stdout: stream((text) => (out += text)),
-    stderr: stream(() => {}),
-    env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin },
-  };
-  assert.equal(await preview([OLD.digest, NEW.digest], io), 1);
+  const run = (...args: string[]) =>
+    ran(preview, args, { env: { BOOTPROOF_SERVER: server.server.url, BOOTPROOF_TOKEN: server.admin } });
+  const updated = await run(OLD.digest, NEW.digest);
+  assert.equal(updated.exit, 1);
   assert.match(
-    out,
+    updated.out,
     /^the newer image changes 4 paths of \/etc; on 1 of 5 hosts a file of their own hides some of it\n/,
   );
-  assert.match(out, /\/etc\/motd +modified +1 +1 +0 /);
-  out = '';
-  assert.equal(await preview([NEW.digest, OLD.digest, '--json'], io), 0, 'nobody runs the newer one');
+  assert.match(updated.out, /\/etc\/motd +modified +1 +1 +0 /);
+  const { exit, out } = await run(NEW.digest, OLD.digest, '--json');
+  assert.equal(exit, 0, 'nobody runs the newer one');
   assert.deepEqual(JSON.parse(out).hosts, { looked: 0, shadowed: 0, unjudged: 0 });
 });
