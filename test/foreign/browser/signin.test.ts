@@ -10,15 +10,8 @@ after(closeBrowser);
 async function world(t: TestContext): Promise<TestServer & { readonly provider: TestProvider; readonly url: string }> {
   const provider = await TestProvider.open(t);
   provider.people.set('alice', { name: 'Alice Ames', email: 'alice@example.org', groups: ['sre'] });
-  const oidc = {
-    issuer: provider.issuer,
-    clientId: 'bootproof',
-    clientSecret: 'a secret',
-    scopes: 'openid profile email groups',
-    groupsClaim: 'groups',
-  };
   const os = image('41');
-  const server = await serverFor(t, { access: { oidc }, images: [os], clock: Date.now });
+  const server = await serverFor(t, { access: { oidc: provider.settings }, images: [os], clock: Date.now });
   server.time.now = Date.now();
   provider.serve(`${server.server.url}/login/callback`);
   for (const [name, group] of [

@@ -14,14 +14,7 @@ async function world(t: TestContext): Promise<World> {
   const provider = await TestProvider.open(t);
   provider.people.set('alice', { name: 'Alice Ames', email: 'alice@example.org', groups: ['sre', 'all'] });
   provider.people.set('bob', { name: 'Bob <b>Burns</b>', email: 'bob@example.org', groups: ['all'] });
-  const oidc = {
-    issuer: provider.issuer,
-    clientId: 'bootproof',
-    clientSecret: 'a secret',
-    scopes: 'openid profile email groups',
-    groupsClaim: 'groups',
-  };
-  const server = await serverFor(t, { access: { oidc, configured: CONFIGURED } });
+  const server = await serverFor(t, { access: { oidc: provider.settings, configured: CONFIGURED } });
   provider.serve(`${server.server.url}/login/callback`);
   return { ...server, provider, url: server.server.url };
 }

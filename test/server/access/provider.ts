@@ -39,6 +39,17 @@ export class TestProvider {
     this.issuer = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
   }
 
+  /** As a server is told of it. */
+  get settings() {
+    return {
+      issuer: this.issuer,
+      clientId: 'bootproof',
+      clientSecret: 'a secret',
+      scopes: 'openid profile email groups',
+      groupsClaim: 'groups',
+    };
+  }
+
   /** Listens; answers once `serve` says for whom. */
   static async open(t: TestContext): Promise<TestProvider> {
     const http = createServer();

@@ -26,6 +26,17 @@ const webhook = (url: string, more: object = {}) => ({
   ...more,
 });
 
+/** A host that was its image, and has a program more now. */
+async function drift(server: TestServer): Promise<void> {
+  const { token } = (await server.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
+  const host = await enrol(server, OS, { token, name: 'web-1' });
+  await host.sendFull();
+  await server.settle();
+  host.compareWith(OS);
+  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
+  await host.sendFull();
+}
+
 /** Waits, in real time, for what the queue sends by itself. */
 async function until(happened: () => boolean): Promise<void> {
   while (!happened()) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -37,13 +48,7 @@ test('a host drifts, and the receiver is told once, signed with the key that was
   assert.equal(made.status, 201);
   const { channel, key } = made.body;
   assert.equal(channel.target, `http://127.0.0.1:${to.port}/…`);
-  const { token } = (await server.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
-  const host = await enrol(server, OS, { token, name: 'web-1' });
-  await host.sendFull();
-  await server.settle();
-  host.compareWith(OS);
-  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
-  await host.sendFull();
+  await drift(server);
   server.time.now += NOTICE_WAIT_MS;
   await server.settle();
   await until(() => to.received.length >= 2);
@@ -80,13 +85,7 @@ test('what was written before a server ended is told once by the next one, under
     method: 'POST',
     body: webhook(to.url, { routing: { events: ['finding.new'], graceSeconds: 0 } }),
   });
-  const { token } = (await first.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
-  const host = await enrol(first, OS, { token, name: 'web-1' });
-  await host.sendFull();
-  await first.settle();
-  host.compareWith(OS);
-  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
-  await host.sendFull();
+  await drift(first);
   await first.server.close();
   assert.equal(to.received.length, 0);
   // It is written as a message, and the receiver is down.
@@ -193,13 +192,7 @@ test('a channel that begins is told what is open in one message, where that is w
   const make = (name: string, open?: string) =>
     server.api('/api/v1/channels', { method: 'POST', body: { name, target, ...(open === undefined ? {} : { open }) } });
   await make('before');
-  const { token } = (await server.api('/api/v1/tokens', { method: 'POST', body: { maxUses: null } })).body;
-  const host = await enrol(server, OS, { token, name: 'web-1' });
-  await host.sendFull();
-  await server.settle();
-  host.compareWith(OS);
-  host.entries = [...BASE, file('/usr/bin/extra', 'x', 0o755)];
-  await host.sendFull();
+  await drift(server);
   await make('silent', 'nothing');
   await make('told');
   await until(() => to.received.length > 0);

@@ -21,9 +21,9 @@ import { newSigningKey, signatureHeaders } from '#server/notices/signature.ts';
 import { octetCounted, syslogMessage } from '#server/notices/syslog.ts';
 import { isPublic, parseTargets, TargetError, Targets } from '#server/notices/target.ts';
 import { openStore } from '#server/store/open.ts';
-import { NOTICE_EVENTS, type NewDelivery } from '#server/store/noticerecords.ts';
+import type { NewDelivery } from '#server/store/noticerecords.ts';
 import type { Store } from '#server/store/store.ts';
-import { ADMIN, T0 } from '#test/server/store/make.ts';
+import { ADMIN, channel, T0 } from '#test/server/store/make.ts';
 import { throwsCode } from '#test/throws.ts';
 import { receiver } from './receiver.ts';
 
@@ -83,23 +83,8 @@ async function bench(t: TestContext, target: object, named: readonly string[]): 
   const store = await openStore(`sqlite:${join(folder, 'store.db')}`);
   t.after(() => store.close());
   const time = { now: Date.now() };
-  await store.notices.create(
-    {
-      id: 'c_1',
-      name: 'ops',
-      routing: { events: NOTICE_EVENTS, minSeverity: 0, hosts: { groups: null, labels: [] }, graceMs: 0 },
-      ...kept(targetFrom(TargetBody.parse(target), () => key)),
-      state: 'active',
-      revision: 1,
-      createdAt: T0,
-      createdBy: 'admin',
-      disabledAt: null,
-      disabledWhy: null,
-    },
-    ADMIN,
-    [],
-    [],
-  );
+  const made = { ...channel('ops'), id: 'c_1', ...kept(targetFrom(TargetBody.parse(target), () => key)) };
+  await store.notices.create(made, ADMIN, [], []);
   const deps: SendDeps = {
     store,
     clock: () => time.now,

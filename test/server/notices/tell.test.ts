@@ -8,10 +8,22 @@ import { FLAPPING_MS, NOTICE_INTERVAL_MS, NOTICE_STORM_MS, NOTICE_WAIT_MS } from
 import type { Notice } from '#server/notices/notice.ts';
 import { tell } from '#server/notices/tell.ts';
 import { openStore } from '#server/store/open.ts';
-import { NOTICE_EVENTS, type Routing } from '#server/store/noticerecords.ts';
+import type { Routing } from '#server/store/noticerecords.ts';
 import type { FindingChange } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
-import { absent, ADMIN, admit, commit, groupId, hostId, MINUTE, present, report, T0 } from '#test/server/store/make.ts';
+import {
+  absent,
+  ADMIN,
+  admit,
+  channel,
+  commit,
+  groupId,
+  hostId,
+  MINUTE,
+  present,
+  report,
+  T0,
+} from '#test/server/store/make.ts';
 
 type Bench = {
   readonly store: Store;
@@ -29,25 +41,7 @@ async function bench(t: TestContext, hosts: number, routing: Partial<Routing> = 
   const store = await openStore(`sqlite:${join(folder, 'store.db')}`);
   t.after(() => store.close());
   const time = { now: T0 + MINUTE };
-  await store.notices.create(
-    {
-      id: 'c_1',
-      name: 'ops',
-      kind: 'webhook',
-      routing: { events: NOTICE_EVENTS, minSeverity: 0, hosts: { groups: null, labels: [] }, graceMs: 0, ...routing },
-      options: {},
-      secret: {},
-      state: 'active',
-      revision: 1,
-      createdAt: T0,
-      createdBy: 'admin',
-      disabledAt: null,
-      disabledWhy: null,
-    },
-    ADMIN,
-    [],
-    [],
-  );
+  await store.notices.create({ ...channel('ops', routing), id: 'c_1' }, ADMIN, [], []);
   for (let n = 1; n <= hosts; n++) await admit(store, n);
   const deps = { store, clock: () => time.now, log: () => {}, baseUrl: () => 'https://bootproof.example' };
   let seen = '';

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import type { Digest } from '#src/digest.ts';
 import type { Chain, Enrolment, FindingChange, Freshness, Host, Severity } from '#server/store/records.ts';
 import type { Engine } from '#server/store/engine.ts';
+import { NOTICE_EVENTS, type Channel, type Routing } from '#server/store/noticerecords.ts';
 import { MIGRATIONS } from '#server/store/migrate.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 
@@ -157,4 +158,22 @@ export async function backTo(engine: Engine, version: number): Promise<void> {
             values (${sql.join(names.map((name) => row[name] ?? null))}) on conflict do nothing`.execute(db);
     }
   });
+}
+
+/** A webhook that hears of everything from the first moment on. */
+export function channel(name: string, routing: Partial<Routing> = {}): Channel {
+  return {
+    id: `c_${name}`,
+    name,
+    kind: 'webhook',
+    routing: { events: NOTICE_EVENTS, minSeverity: 0, hosts: { groups: null, labels: [] }, graceMs: 0, ...routing },
+    options: {},
+    secret: { url: 'https://receiver.example/s3cret' },
+    state: 'active',
+    revision: 1,
+    createdAt: T0,
+    createdBy: 'admin',
+    disabledAt: null,
+    disabledWhy: null,
+  };
 }

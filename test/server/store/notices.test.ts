@@ -9,7 +9,7 @@ import { after, before } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CompiledQuery, type Kysely, type KyselyPlugin } from 'kysely';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
-import { NOTICE_EVENTS, type Channel, type NewDelivery, type Routing } from '#server/store/noticerecords.ts';
+import type { NewDelivery, Routing } from '#server/store/noticerecords.ts';
 import type { Engine } from '#server/store/engine.ts';
 import { storeOn } from '#server/store/open.ts';
 import type { Tables } from '#server/store/tables.ts';
@@ -17,7 +17,21 @@ import type { Act, FindingChange } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { opened, openedEngine, suiteOn, type Suite } from './contract.ts';
-import { absent, ADMIN, admit, backTo, commit, DAY, digest, groupId, hostId, present, report, T0 } from './make.ts';
+import {
+  absent,
+  ADMIN,
+  admit,
+  backTo,
+  channel,
+  commit,
+  DAY,
+  digest,
+  groupId,
+  hostId,
+  present,
+  report,
+  T0,
+} from './make.ts';
 
 let server: Postgres | { skip: string };
 before(async () => {
@@ -26,25 +40,6 @@ before(async () => {
 after(async () => {
   if (!('skip' in server)) await server.stop();
 });
-
-const ROUTING: Routing = { events: NOTICE_EVENTS, minSeverity: 0, hosts: { groups: null, labels: [] }, graceMs: 0 };
-
-function channel(name: string, routing: Partial<Routing> = {}): Channel {
-  return {
-    id: `c_${name}`,
-    name,
-    kind: 'webhook',
-    routing: { ...ROUTING, ...routing },
-    options: {},
-    secret: { url: 'https://receiver.example/s3cret' },
-    state: 'active',
-    revision: 1,
-    createdAt: T0,
-    createdBy: 'admin',
-    disabledAt: null,
-    disabledWhy: null,
-  };
-}
 
 const make = async (store: Store, name: string, routing: Partial<Routing> = {}): Promise<void> =>
   store.notices.create(channel(name, routing), ADMIN, [], []);
@@ -186,7 +181,7 @@ function outboxes(suite: Suite): void {
       acknowledged: 0,
       waived: 0,
     });
-    assert.equal((await store.notices.groupNow(groupId(1), ROUTING.hosts))!.hosts.open, 3);
+    assert.equal((await store.notices.groupNow(groupId(1), channel('any').routing.hosts))!.hosts.open, 3);
   });
 
   suite('a new host and a finding that flaps are held back', async (url, t) => {

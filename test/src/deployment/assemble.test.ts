@@ -10,25 +10,13 @@ import { parseOrigin } from '#src/deployment/origin.ts';
 import { viewMounts } from '#src/deployment/overlay.ts';
 import { parseRpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
-import { sections, vector } from './vectors.ts';
+import { sections, UNTOLD, vector } from './vectors.ts';
 
 const DIGEST = 'sha256:ca0df2c95aa144c1d0ff2ff3c8f967fdc1de9ef0c4120b3726416701b519d619';
 const CHECKSUM = '4ba10998a6ebceb06ecf1a94bb2970c91ff19a671978836aaa62b4bbe8206354';
-const NOTHING: Told = {
-  backend: null,
-  image: null,
-  bootc: null,
-  rpmOstree: null,
-  found: [],
-  ostreeBooted: null,
-  mounts: null,
-  kargs: [],
-  kernel: null,
-  unread: [],
-};
 /** Whatever is told, the state must fit into a report. */
 function state(told: Partial<Told>): DeploymentState {
-  return DeploymentState.parse(deploymentState({ ...NOTHING, ...told }));
+  return DeploymentState.parse(deploymentState({ ...UNTOLD, ...told }));
 }
 const bootc = (name: string) => parseBootcStatus(vector(`${name}.json`));
 const mounts = (text: string) => viewMounts(parseMountinfo(text), '/');

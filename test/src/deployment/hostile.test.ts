@@ -16,24 +16,10 @@ import { viewMounts } from '#src/deployment/overlay.ts';
 import { layeredOf, parseRpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import { parseComposefsStaged, parseOstreeBooted, parseOstreeStaged } from '#src/deployment/runstate.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
-import { vector } from './vectors.ts';
+import { UNTOLD, vector } from './vectors.ts';
 
 const readers: Readonly<Record<string, (text: string) => unknown>> = {
-  bootc: (text) =>
-    DeploymentState.parse(
-      deploymentState({
-        backend: null,
-        image: null,
-        bootc: parseBootcStatus(text),
-        rpmOstree: null,
-        found: [],
-        ostreeBooted: null,
-        mounts: null,
-        kargs: [],
-        kernel: null,
-        unread: [],
-      }),
-    ),
+  bootc: (text) => DeploymentState.parse(deploymentState({ ...UNTOLD, bootc: parseBootcStatus(text) })),
   'rpm-ostree': (text) => parseRpmOstreeStatus(text).deployments.map(layeredOf),
   origin: parseOrigin,
   mountinfo: (text) => viewMounts(parseMountinfo(text), '/'),

@@ -1,6 +1,7 @@
-/** The texts of test/vectors/bootc, as bytes one character each. */
+/** The texts of test/vectors/bootc, as bytes one character each; and a host of which nothing was told. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Told } from '#src/deployment/assemble.ts';
 
 const folder = join(import.meta.dirname, '../../vectors/bootc');
 
@@ -17,3 +18,16 @@ export function sections(name: string): Map<string, string> {
   }
   return found;
 }
+
+export const UNTOLD: Told = {
+  backend: null,
+  image: null,
+  bootc: null,
+  rpmOstree: null,
+  found: [],
+  ostreeBooted: null,
+  mounts: null,
+  kargs: [],
+  kernel: null,
+  unread: [],
+};

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { deploymentState, type Told } from '#src/deployment/assemble.ts';
+import { deploymentState } from '#src/deployment/assemble.ts';
 import { parseBootcStatus } from '#src/deployment/bootc.ts';
 import { parseMountinfo } from '#src/deployment/mountinfo.ts';
 import { viewMounts } from '#src/deployment/overlay.ts';
@@ -38,24 +38,12 @@ import {
   sha,
   symlink,
 } from './evidence.ts';
+import { UNTOLD } from '#test/src/deployment/vectors.ts';
 
 type Part = { drift: DriftJson[]; secrets: Secret[]; accounts?: Accounts; findings: [rule: string, path: string][] };
 const vectors = JSON.parse(
   readFileSync(join(import.meta.dirname, '../../vectors/policy/fresh-host.json'), 'utf8'),
 ) as Record<'fresh' | 'provisioned' | 'later', Part>;
-
-const UNTOLD: Told = {
-  backend: null,
-  image: null,
-  bootc: null,
-  rpmOstree: null,
-  found: [],
-  ostreeBooted: null,
-  mounts: null,
-  kargs: [],
-  kernel: null,
-  unread: [],
-};
 
 function evidenceOf(part: Part): Evidence {
   const drift = part.drift.map((line) => driftFromJson(DriftJson.parse(line))!);
