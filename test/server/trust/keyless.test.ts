@@ -4,36 +4,18 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { assessHere } from '#server/trust/assesshere.ts';
-import { trustSetup } from '#server/trust/setup.ts';
 import { caseOf, NOW, vectors } from '#test/src/trust/cases.ts';
 import { enrol, image, serverFor } from '../fleet.ts';
+import { keylessSetup } from './site.ts';
 
 const CASE = caseOf('v-bundle-keyless-rekor2');
 const { identity, digest, layout, reference } = { ...CASE, ...CASE.check };
 
 const setup = (roots: boolean, subject = identity!.subject) =>
-  trustSetup({
-    policies: [
-      {
-        file: 'a.yaml',
-        text: JSON.stringify({
-          apiVersion: 'policy.sigstore.dev/v1beta1',
-          kind: 'ClusterImagePolicy',
-          metadata: { name: 'ours' },
-          spec: {
-            images: [{ glob: 'localhost:5001/acme/*@*' }],
-            authorities: [
-              {
-                keyless: { identities: [{ issuer: identity!.issuer, subject }], trustRootRef: 'test' },
-                ctlog: { trustRootRef: 'test' },
-              },
-            ],
-          },
-        }),
-      },
-    ],
-    roots: roots ? [{ name: 'test', bytes: readFileSync(join(vectors, 'trust/trusted_root.json')) }] : [],
-  });
+  keylessSetup(
+    { issuer: identity!.issuer, subject },
+    roots ? [readFileSync(join(vectors, 'trust/trusted_root.json'))] : [],
+  );
 
 for (const [what, trust, state] of [
   ['the proof names everything', setup(true), 'trusted'],

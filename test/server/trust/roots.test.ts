@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { assessHere } from '#server/trust/assesshere.ts';
 import type { RootRefresh } from '#server/trust/roots.ts';
-import { readRootRefreshes, trustSetup, TrustSetupError } from '#server/trust/setup.ts';
+import { readRootRefreshes, TrustSetupError } from '#server/trust/setup.ts';
 import { caseOf, NOW, vectors } from '#test/src/trust/cases.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { enrol, folder, HOUR, image, serverFor, type TestHost, type TestServer } from '../fleet.ts';
-import { pageText } from './site.ts';
+import { keylessSetup, pageText } from './site.ts';
 import { tufRepository, type TufRepository } from './tufrepository.ts';
 
 const CASE = caseOf('v-bundle-keyless-rekor2');
@@ -19,26 +19,7 @@ const GOOD = readFileSync(join(vectors, 'trust/trusted_root.json'));
 /** The same root without its certificate authorities: nobody's certificate counts. */
 const NOBODY = Buffer.from(JSON.stringify({ ...(JSON.parse(GOOD.toString()) as object), certificateAuthorities: [] }));
 
-const setup = (roots: readonly Uint8Array[] = []) =>
-  trustSetup({
-    policies: [
-      {
-        file: 'a.yaml',
-        text: JSON.stringify({
-          apiVersion: 'policy.sigstore.dev/v1beta1',
-          kind: 'ClusterImagePolicy',
-          metadata: { name: 'ours' },
-          spec: {
-            images: [{ glob: 'localhost:5001/acme/*@*' }],
-            authorities: [
-              { keyless: { identities: [identity], trustRootRef: 'test' }, ctlog: { trustRootRef: 'test' } },
-            ],
-          },
-        }),
-      },
-    ],
-    roots: roots.map((bytes) => ({ name: 'test', bytes })),
-  });
+const setup = (roots: readonly Uint8Array[] = []) => keylessSetup(identity!, roots);
 
 const source = `oci:${join(vectors, layout)}`;
 const OS = { ...image('keyless', undefined, { source }), digest };

@@ -82,3 +82,25 @@ export async function pageText({ server, admin }: TestServer, path: string): Pro
   assertTame(seen);
   return seen.text;
 }
+
+/** The policy under which the vectors' keyless signatures are judged: by this identity, under a root named `test`. */
+export const keylessSetup = (identity: { issuer: string; subject: string }, roots: readonly Uint8Array[]) =>
+  trustSetup({
+    policies: [
+      {
+        file: 'a.yaml',
+        text: JSON.stringify({
+          apiVersion: 'policy.sigstore.dev/v1beta1',
+          kind: 'ClusterImagePolicy',
+          metadata: { name: 'ours' },
+          spec: {
+            images: [{ glob: 'localhost:5001/acme/*@*' }],
+            authorities: [
+              { keyless: { identities: [identity], trustRootRef: 'test' }, ctlog: { trustRootRef: 'test' } },
+            ],
+          },
+        }),
+      },
+    ],
+    roots: roots.map((bytes) => ({ name: 'test', bytes })),
+  });
