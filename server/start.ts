@@ -1,13 +1,9 @@
 /** A server in this process: store, keys, intake, jobs, HTTP, wired from what is handed in; and its orderly end. */
 import { randomBytes } from 'node:crypto';
-import type { Server } from 'node:http';
 import type { BlockList } from 'node:net';
 import { arch, availableParallelism } from 'node:os';
-import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '#src/clock.ts';
-import { BootproofError } from '#src/error.ts';
-import { LISTEN_PORTS_TRIED } from '#src/limits.ts';
 import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { IMAGE_BOUNDS, type ImageBounds } from '#src/source/bounds.ts';
@@ -59,7 +55,6 @@ import { rootJob, type RootRefresh } from '#server/trust/roots.ts';
 import { noteRoots } from '#server/trust/rootstold.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
 import {
-  HEADER_BYTES_MAX,
   HOST_BYTES_BURST,
   HOST_BYTES_PER_SECOND,
   HOST_REPORTS_BURST,
@@ -73,6 +68,7 @@ import type { Deps, Log } from './deps.ts';
 import { KnownWaivers } from './exempt.ts';
 import { hostFactsOf } from './hostfacts.ts';
 import { serverKeys } from './keys.ts';
+import { closeHttp, listen, urlOf, type Address, type Listening } from './listen.ts';
 import { Metrics, type MetricsFor } from './metrics.ts';
 import { Policies, type PolicySource } from './policies.ts';
 
@@ -81,13 +77,7 @@ export type StartOptions = {
   readonly storeUrl: string;
   /** One that never changes, or where it comes from. */
   readonly policy: Policy | PolicySource;
-  readonly listen: {
-    readonly host: string;
-    /** 0: any free one. */
-    readonly port: number;
-    /** A taken port moves to the next free one. */
-    readonly movable?: boolean;
-  };
+  readonly listen: Address;
   /** How hosts and people reach this server; by default where it listens. */
   readonly baseUrl?: string | undefined;
   /** Sources that are allowed from the start, beside those that people allowed. */
@@ -148,8 +138,6 @@ export type RunningServer = {
   close(): Promise<void>;
 };
 
-export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
-
 const BUILDER = `bootproof ${VERSION}`;
 const quiet: Log = () => {};
 /** How soon a changed file, or what another process applied, counts here. */
@@ -168,9 +156,6 @@ const FORGET_MS = 3_600_000;
 const SENDING_LANES = 3;
 /** Notices wait half a minute before they go; looking for them more often than this only costs. */
 const NOTICES_LOOK_MS = 250;
-/** Requests under way get this long to end. */
-const CLOSE_MS = 10_000;
-
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
@@ -290,11 +275,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const telling = new Lane(deps, [tellWork(notices, notices.wake)], lookMs);
     const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], lookMs));
     const chores = new Chores(log);
+    const working = [builds, judgements, trusts, roots];
+    const notifying = [telling, ...sending];
     const wake = (): void => {
-      builds.wake();
-      judgements.wake();
-      trusts.wake();
-      roots.wake();
+      for (const lane of working) lane.wake();
     };
 
     const app = buildApp({
@@ -328,12 +312,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     // Made once nothing can fail any more: a token that a failed start took with it is never told.
     const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
 
-    builds.start();
-    judgements.start();
-    trusts.start();
-    roots.start();
-    telling.start();
-    for (const lane of sending) lane.start();
+    for (const lane of [...working, ...notifying]) lane.start();
     chores.start([
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
@@ -357,8 +336,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       close: async () => {
         await closeHttp(server);
         await chores.close();
-        await Promise.all([builds.close(), judgements.close(), trusts.close(), roots.close()]);
-        await Promise.all([telling, ...sending].map((lane) => lane.close()));
+        // What ends last of the work may still be told.
+        for (const lanes of [working, notifying]) await Promise.all(lanes.map((lane) => lane.close()));
         await batch.drain();
         await refusals.close();
         await examiner?.close();
@@ -435,55 +414,4 @@ async function noteTrust(basis: Basis, { store, clock }: { store: Store; clock: 
   if (before === null ? basis.current === null : Buffer.compare(before, text) === 0) return;
   await store.jobs.enqueue([trustAllJob(clock())]);
   await store.settings.swap('trust-basis', before, text);
-}
-
-type Listening = { readonly server: Server; readonly port: number };
-
-async function listen(
-  app: Hono,
-  { host, port, movable = false }: StartOptions['listen'],
-  log: Log,
-): Promise<Listening> {
-  for (let tried = 0; ; tried++) {
-    const server = createAdaptorServer({
-      fetch: app.fetch,
-      serverOptions: {
-        // A body of some megabytes over a slow line; nobody needs longer, and nobody may hold a connection open for nothing.
-        requestTimeout: 120_000,
-        headersTimeout: 15_000,
-        keepAliveTimeout: 75_000,
-        // Node looks every 30 s by itself, which doubles what it allows.
-        connectionsCheckingInterval: 5_000,
-        maxHeaderSize: HEADER_BYTES_MAX,
-      },
-    }) as Server;
-    try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(port === 0 ? 0 : port + tried, host, () => resolve());
-      });
-    } catch (error) {
-      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
-      if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
-      const { code } = error as NodeJS.ErrnoException;
-      throw new StartError('LISTEN_ADDRESS', `cannot listen on ${host} port ${port}: ${code}`, { cause: error });
-    }
-    const address = server.address();
-    const actual = typeof address === 'object' && address !== null ? address.port : port;
-    if (actual !== port && port !== 0) log('warn', 'port taken', { wanted: port, got: actual });
-    return { server, port: actual };
-  }
-}
-
-function urlOf(host: string, port: number): string {
-  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
-  return `http://${name}:${port}`;
-}
-
-async function closeHttp(server: Server): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const late = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
-  await closed;
-  clearTimeout(late);
 }

@@ -1,0 +1,69 @@
+/** Where the server listens, and how it stops listening. */
+import type { Server } from 'node:http';
+import { createAdaptorServer } from '@hono/node-server';
+import type { Hono } from 'hono';
+import { BootproofError } from '#src/error.ts';
+import { HEADER_BYTES_MAX, LISTEN_PORTS_TRIED } from '#src/limits.ts';
+import type { Log } from './deps.ts';
+
+export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
+
+/** Requests under way get this long to end. */
+const CLOSE_MS = 10_000;
+
+export type Address = {
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  /** A taken port moves to the next free one. */
+  readonly movable?: boolean;
+};
+
+export type Listening = { readonly server: Server; readonly port: number };
+
+/** @throws {StartError} */
+export async function listen(app: Hono, { host, port, movable = false }: Address, log: Log): Promise<Listening> {
+  for (let tried = 0; ; tried++) {
+    const server = createAdaptorServer({
+      fetch: app.fetch,
+      serverOptions: {
+        // A body of some megabytes over a slow line; nobody needs longer, and nobody may hold a connection open for nothing.
+        requestTimeout: 120_000,
+        headersTimeout: 15_000,
+        keepAliveTimeout: 75_000,
+        // Node looks every 30 s by itself, which doubles what it allows.
+        connectionsCheckingInterval: 5_000,
+        maxHeaderSize: HEADER_BYTES_MAX,
+      },
+    }) as Server;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port === 0 ? 0 : port + tried, host, () => resolve());
+      });
+    } catch (error) {
+      const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
+      const { code } = error as NodeJS.ErrnoException;
+      throw new StartError('LISTEN_ADDRESS', `cannot listen on ${host} port ${port}: ${code}`, { cause: error });
+    }
+    const address = server.address();
+    const actual = typeof address === 'object' && address !== null ? address.port : port;
+    if (actual !== port && port !== 0) log('warn', 'port taken', { wanted: port, got: actual });
+    return { server, port: actual };
+  }
+}
+
+export function urlOf(host: string, port: number): string {
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `http://${name}:${port}`;
+}
+
+/** Ends what is under way, and what takes too long. */
+export async function closeHttp(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const late = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+  await closed;
+  clearTimeout(late);
+}
