@@ -3,13 +3,12 @@ import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { Selector, stateOf, WAIVER_KINDS, WAIVER_STATES, WAIVER_TEXT, type Waiver } from '#src/finding/waiver.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
+import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
+import { previewWaiver } from '#server/decisions/waiverpreview.ts';
 import {
   changeWaiver,
   decideWaiver,
-  EXPIRING_MS,
-  hygieneOf,
   isSinglePerson,
-  previewWaiver,
   requestWaiver,
   setSinglePerson,
   termsOf,

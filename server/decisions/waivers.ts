@@ -2,9 +2,8 @@
  * Waivers as people make and decide them (docs/findings.md, section 3). An approval takes effect in the same breath: the hosts that it
  * reaches are held against it before the answer, and a job, enqueued with the approval itself, makes sure of the rest.
  */
-import { formatInstant, type Instant } from '#src/clock.ts';
-import { compileSelector, coversFinding, reachesHost, ready, type Ready } from '#src/finding/exempt.ts';
-import type { FindingFacts } from '#src/finding/verdict.ts';
+import type { Instant } from '#src/clock.ts';
+import { compileSelector } from '#src/finding/exempt.ts';
 import {
   actOn,
   checkLife,
@@ -22,8 +21,6 @@ import { WAIVER_PINS_MAX } from '#src/limits.ts';
 import { SEVERITIES, type JudgementKind, type Severity } from '#src/policy/judgement.ts';
 import { lies } from '#src/finding/scope.ts';
 import { hasRole, type Principal, type Role } from '#server/access/principal.ts';
-import { decideOn, standingOf, targetHost } from '#server/exempt.ts';
-import { standingAgain } from '#server/standing.ts';
 import type { FindingGroup, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { actOf, DecisionError, mustBe, mustBeEverywhere } from './may.ts';
@@ -116,7 +113,7 @@ function pinsOf(groups: readonly FindingGroup[]): Pin[] {
 }
 
 /** Present groups that a selector covers, hosts aside. */
-async function matching(selector: Selector, store: Store, pinning = false): Promise<FindingGroup[]> {
+export async function matching(selector: Selector, store: Store, pinning = false): Promise<FindingGroup[]> {
   const narrowed = pinning && selector.rules === undefined && selector.subject === undefined;
   if (narrowed)
     throw new WaiverError('WAIVER_SELECTOR', 'name rules or a subject: what is pinned is what those match now');
@@ -134,7 +131,7 @@ async function matching(selector: Selector, store: Store, pinning = false): Prom
   return out;
 }
 
-function targetOf({ rule, kind, subject, signature, severity }: FindingGroup) {
+export function targetOf({ rule, kind, subject, signature, severity }: FindingGroup) {
   return {
     rule,
     kind: kind as JudgementKind,
@@ -331,7 +328,7 @@ export async function followWaiver(
 }
 
 /** Hosts with something that it covers, then those where something matches: by groups, since the same finding is one group. */
-async function* hostsAbout(waiver: Waiver, store: Store): AsyncGenerator<readonly string[]> {
+export async function* hostsAbout(waiver: Waiver, store: Store): AsyncGenerator<readonly string[]> {
   let cursor: { readonly id: string } | null = null;
   do {
     const page: Awaited<ReturnType<typeof store.waivers.hosts>> = await store.waivers.hosts(waiver.id, {
@@ -351,197 +348,4 @@ async function* hostsAbout(waiver: Waiver, store: Store): AsyncGenerator<readonl
     if (page.items.length > 0) yield page.items;
     cursor = page.next;
   } while (cursor !== null);
-}
-
-/** What a waiver would do, before it is asked for or decided. */
-export type Preview = {
-  readonly findings: number;
-  readonly hosts: number;
-  readonly groups: number;
-  /** Hosts whose verdict would become compliant. */
-  readonly compliant: number;
-  /** False: it reaches more hosts than a preview looks at, and the numbers are those of the first ones. */
-  readonly complete: boolean;
-  readonly ceiling: Severity;
-  readonly warnings: readonly {
-    readonly code: 'MANY_HOSTS' | 'CRITICAL' | 'ANY_CONTENT' | 'NOTHING';
-    readonly text: string;
-  }[];
-  /** In one sentence. */
-  readonly text: string;
-};
-
-/** Hosts that a preview looks at. */
-const PREVIEW_HOSTS_MAX = 2000;
-/** From this part of the fleet on, an exception is rather a rule. */
-const MANY = 0.1;
-
-export async function previewWaiver(
-  terms: WaiverTerms,
-  who: Pick<Principal, 'groups'>,
-  deps: WaiverDeps,
-): Promise<Preview> {
-  const { store } = deps;
-  const now = deps.clock();
-  const begun: Waiver = asApproved(terms, who, now);
-  const candidate = ready(begun);
-  const groups = await matching(terms.selector, store);
-  const counts = { findings: 0, hosts: 0, compliant: 0 };
-  const touched = new Set<string>();
-  let complete = true;
-  let looked = 0;
-  for await (const ids of hostsAbout(begun, store)) {
-    for (const id of ids) {
-      if (looked >= PREVIEW_HOSTS_MAX) {
-        complete = false;
-        break;
-      }
-      looked++;
-      await lookAt(id, candidate, counts, touched, deps);
-    }
-    if (!complete) break;
-  }
-  const fleet = await store.read.countHosts({ now }, 1_000_000);
-  return {
-    ...counts,
-    groups: touched.size,
-    complete,
-    ceiling: terms.ceiling,
-    warnings: warningsOf(
-      terms,
-      counts,
-      fleet.count,
-      groups.some(({ id, severity }) => touched.has(id) && severity === 4),
-    ),
-    text: previewText({ ...counts, groups: touched.size, complete }),
-  };
-}
-
-function asApproved(terms: WaiverTerms, { groups }: Pick<Principal, 'groups'>, now: Instant): Waiver {
-  return {
-    ...terms,
-    id: 'W-0',
-    revision: 0,
-    // As if it had begun: what it will do, not what it does before its day.
-    startsAt: now,
-    decision: 'approved',
-    requestedBy: '',
-    requestedAt: now,
-    ...UNDECIDED,
-    decidedAt: now,
-    scope: groups,
-  };
-}
-
-async function lookAt(
-  id: string,
-  candidate: Ready,
-  counts: { findings: number; hosts: number; compliant: number },
-  touched: Set<string>,
-  { store, waivers }: WaiverDeps,
-): Promise<void> {
-  const host = await store.hosts.get(id);
-  if (host === undefined || host.state === 'retired') return;
-  const reaching = await waivers.reaching(host, host.images.booted);
-  const target = await targetHost(host, host.images.booted, store);
-  if (!reachesHost(candidate, target, reaching.now)) return;
-  const standing = (await store.findings.present(id)).map(standingOf);
-  const before = await decideOn(standing, reaching);
-  const newly = standing.filter(({ facts }, at) => !before.findings[at]!.waived && coversFinding(candidate, facts));
-  if (newly.length === 0) return;
-  counts.findings += newly.length;
-  counts.hosts++;
-  for (const { groupId } of newly) touched.add(groupId);
-  const after = await decideOn(standing, { ...reaching, waivers: [...reaching.waivers, candidate] });
-  const verdict = (findings: readonly FindingFacts[]) =>
-    standingAgain(host, { findings, validUntil: null, at: reaching.now })?.verdict;
-  if (verdict(before.findings) !== 'compliant' && verdict(after.findings) === 'compliant') counts.compliant++;
-}
-
-const many = (n: number, what: string): string => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
-
-function previewText({
-  findings,
-  hosts,
-  groups,
-  compliant,
-  complete,
-}: Pick<Preview, 'findings' | 'hosts' | 'groups' | 'compliant' | 'complete'>): string {
-  if (findings === 0) return 'matches no open finding';
-  const least = complete ? '' : 'at least ';
-  return `matches ${least}${many(findings, 'open finding')} on ${many(hosts, 'host')}, ${many(groups, 'group')}; would change ${least}${many(compliant, 'host')} to compliant`;
-}
-
-function warningsOf(
-  terms: WaiverTerms,
-  { hosts, findings }: { hosts: number; findings: number },
-  fleet: number,
-  critical: boolean,
-): Preview['warnings'] {
-  const out: { code: 'MANY_HOSTS' | 'CRITICAL' | 'ANY_CONTENT' | 'NOTHING'; text: string }[] = [];
-  if (hosts > 0 && fleet > 0 && hosts > fleet * MANY)
-    out.push({
-      code: 'MANY_HOSTS',
-      text: `it covers ${Math.round((hosts / fleet) * 100)} % of all hosts: what is so everywhere belongs into the policy`,
-    });
-  if (critical || terms.ceiling === 'critical')
-    out.push({ code: 'CRITICAL', text: 'it covers critical findings: 30 days at most' });
-  if (terms.selector.content === 'any')
-    out.push({ code: 'ANY_CONTENT', text: 'any content is covered, also content that nobody has seen yet' });
-  if (findings === 0) out.push({ code: 'NOTHING', text: 'nothing that is open matches now' });
-  return out;
-}
-
-/** How a waiver is kept in order: what nobody needs, what two cover, what ends soon. */
-export type Hygiene = {
-  readonly unused: readonly { readonly waiver: Waiver; readonly since: Instant }[];
-  readonly expiring: readonly Waiver[];
-  readonly overlaps: readonly { readonly a: string; readonly b: string; readonly groups: number }[];
-};
-
-const UNUSED_MS = 30 * 86_400_000;
-export const EXPIRING_MS = 14 * 86_400_000;
-
-export async function hygieneOf({ store, clock }: Pick<WaiverDeps, 'store' | 'clock'>): Promise<Hygiene> {
-  const now = clock();
-  const active = (await store.waivers.effective(now)).waivers.filter((waiver) => stateOf(waiver, now) === 'active');
-  const use = await store.waivers.use(active.map(({ id }) => id));
-  const unused = active.flatMap((waiver) => {
-    const { findings, lastEnded } = use.get(waiver.id)!;
-    const since = Math.max(lastEnded ?? 0, waiver.startsAt ?? waiver.decidedAt ?? 0);
-    return findings === 0 && now - since >= UNUSED_MS ? [{ waiver, since }] : [];
-  });
-  return {
-    unused,
-    expiring: active.filter(({ expiresAt }) => expiresAt - now <= EXPIRING_MS),
-    overlaps: await overlapsOf(active.map(ready), store),
-  };
-}
-
-/** Two waivers overlap where the same present group is covered by both; which hosts is theirs to look at. */
-async function overlapsOf(active: readonly Ready[], store: Store): Promise<Hygiene['overlaps']> {
-  const pairs = new Map<string, { a: string; b: string; groups: number }>();
-  let cursor: { readonly id: string } | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof store.findings.presentGroups>> = await store.findings.presentGroups({
-      cursor,
-      limit: 200,
-    });
-    for (const group of page.items) {
-      const both = active.filter((one) => coversFinding(one, targetOf(group))).map(({ waiver }) => waiver.id);
-      for (const [i, a] of both.entries())
-        for (const b of both.slice(i + 1)) {
-          const pair = pairs.get(`${a} ${b}`) ?? { a, b, groups: 0 };
-          pair.groups++;
-          pairs.set(`${a} ${b}`, pair);
-        }
-    }
-    cursor = page.next;
-  } while (cursor !== null);
-  return [...pairs.values()];
-}
-
-/** For people: until when, in words that need no reckoning. */
-export function untilText({ expiresAt }: Pick<Waiver, 'expiresAt'>): string {
-  return formatInstant(expiresAt).slice(0, 10);
 }

@@ -16,14 +16,8 @@ import {
   type TimelineItem,
 } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
-import {
-  isSinglePerson,
-  previewWaiver,
-  requestWaiver,
-  termsOf,
-  type Preview,
-  type WaiverDraft,
-} from '#server/decisions/waivers.ts';
+import { previewWaiver, type Preview } from '#server/decisions/waiverpreview.ts';
+import { isSinglePerson, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
 import type { FindingGroup } from '#server/store/records.ts';
 import { html, icon, type Html } from './html.ts';
 import {

@@ -4,7 +4,7 @@ import type { Instant } from '#src/clock.ts';
 import { printFilter, type FilterTerm } from '#src/finding/filter.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Principal } from '#server/access/principal.ts';
-import { EXPIRING_MS } from '#server/decisions/waivers.ts';
+import { EXPIRING_MS } from '#server/decisions/waiverhygiene.ts';
 import type { Count, FindingGroup, ImageInList, Severity } from '#server/store/records.ts';
 import type { GroupFilter } from '#server/store/store.ts';
 import { digestHtml, html, icon, type Html } from './html.ts';

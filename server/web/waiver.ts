@@ -5,14 +5,8 @@ import { maxLife, stateOf, WaiverError, type Waiver, type WaiverState } from '#s
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { DecisionError } from '#server/decisions/may.ts';
-import {
-  decideWaiver,
-  isSinglePerson,
-  previewWaiver,
-  waiverOf,
-  type Act,
-  type Acted,
-} from '#server/decisions/waivers.ts';
+import { previewWaiver } from '#server/decisions/waiverpreview.ts';
+import { decideWaiver, isSinglePerson, waiverOf, type Act, type Acted } from '#server/decisions/waivers.ts';
 import type { AuditEntry, FindingInList } from '#server/store/records.ts';
 import { KIND_WORDS, previewHtml } from './decide.ts';
 import { copyHtml, html, icon, type Html, type Part } from './html.ts';

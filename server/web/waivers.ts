@@ -2,7 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { stateOf, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
-import { EXPIRING_MS, hygieneOf } from '#server/decisions/waivers.ts';
+import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
 import { KIND_WORDS } from './decide.ts';
 import { html, type Html } from './html.ts';
 import { show } from './layout.ts';

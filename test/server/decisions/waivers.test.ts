@@ -1,14 +1,8 @@
 /** Waivers from the request to their end, through the real store, intake and API, on both engines (docs/findings.md 3). */
 import assert from 'node:assert/strict';
 import { WaiverError } from '#src/finding/waiver.ts';
-import {
-  changeWaiver,
-  decideWaiver,
-  previewWaiver,
-  requestWaiver,
-  termsOf,
-  type WaiverDraft,
-} from '#server/decisions/waivers.ts';
+import { previewWaiver } from '#server/decisions/waiverpreview.ts';
+import { changeWaiver, decideWaiver, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { viewOf } from '#server/standing.ts';
 import { rejectsCode } from '#test/throws.ts';
