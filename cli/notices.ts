@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import type { z } from 'zod';
 import { nearest } from '#src/document/spelling.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 import { EXIT, printableText, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type { ChannelJson, DeliveryJson } from '#server/api/notices.ts';
 import { CHANNEL_KINDS } from '#server/notices/channel.ts';
 import { DELIVERY_STATES, NOTICE_EVENTS } from '#server/store/noticerecords.ts';
-import { SEVERITIES } from '#server/store/records.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, type Connection } from './connection.ts';
 import { list } from './image.ts';

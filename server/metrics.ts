@@ -9,9 +9,9 @@ import { isFleetWide, ROLES, type Principal } from '#server/access/principal.ts'
 import { bearerOf } from '#server/access/token.ts';
 import type { Deps } from './deps.ts';
 import { DELIVERY_STATES } from './store/noticerecords.ts';
-import { SEVERITIES } from './store/records.ts';
 import type { Store } from './store/store.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 
 /** Who may read it: nobody, whoever shows a token of somebody who sees every host, or everybody who reaches the port. */
 export const METRICS_FOR = ['off', 'token', 'open'] as const;

@@ -12,9 +12,6 @@ export const XATTR_BYTES_MAX = 65_536;
 /** Suffixes of a backup (`X.bak~`) after each of which a name is held against the secret paths: more than any tools stack. */
 export const BACKUP_SUFFIXES_MAX = 8;
 
-/** Depth of folders in an image; a path of 4,095 bytes cannot have more components. */
-export const PATH_DEPTH_MAX = 2048;
-
 /** Report payload, decoded (PROTOCOL 3.8). */
 export const REPORT_BYTES_MAX = 8 * 1024 * 1024;
 

@@ -1,6 +1,7 @@
 /** `/api/v1/channels` and `/api/v1/deliveries`: who is told what, and what came of it (docs/notices.md). Keys are told once. */
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 import {
   changeChannel,
   ChannelError,
@@ -20,7 +21,6 @@ import {
   targetOf,
 } from '#server/notices/channel.ts';
 import { DELIVERY_STATES, type Channel, type Delivery } from '#server/store/noticerecords.ts';
-import { SEVERITIES } from '#server/store/records.ts';
 import { etagOf, IF_MATCH, readRevision, whoOf } from './deciding.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';

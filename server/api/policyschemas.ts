@@ -2,7 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { POLICY_DOCUMENTS_MAX, YAML_BYTES_MAX } from '#src/limits.ts';
 import { FactsJson } from '#src/manifest/json.ts';
-import { Time } from './schemas.ts';
+import { Severity, Time } from './schemas.ts';
 
 export const PolicyVersion = z
   .object({
@@ -85,7 +85,6 @@ export const PolicyList = z.object({
 });
 
 const Change = z.enum(['added', 'removed', 'rerated']);
-const Severity = z.enum(['info', 'low', 'medium', 'high', 'critical']).nullable();
 export const PolicyDiff = z
   .object({
     before: z.string().openapi({ description: 'Digest of the policy that it is compared with.' }),
@@ -96,7 +95,7 @@ export const PolicyDiff = z
       z.object({
         rule: z.string(),
         kind: z.string(),
-        severity: z.object({ before: Severity, after: Severity }),
+        severity: z.object({ before: Severity.nullable(), after: Severity.nullable() }),
         added: z.int(),
         removed: z.int(),
         rerated: z.int(),

@@ -2,11 +2,11 @@
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { NOTICE_GRACE_MS, NOTICE_GRACE_MS_MAX } from '#src/limits.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 import { NOTICE_EVENTS, type Channel, type Routing } from '#server/store/noticerecords.ts';
-import { SEVERITIES, type Severity } from '#server/store/records.ts';
+import type { Severity } from '#server/store/records.ts';
 
 export const CHANNEL_KINDS = ['webhook', 'slack', 'ocsf', 'syslog'] as const;
-export type ChannelKind = (typeof CHANNEL_KINDS)[number];
 
 /** One name or address, as it stands before a port. */
 const Host = z

@@ -3,9 +3,10 @@ import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
 import { NOTICE_HOSTS_SHOWN } from '#src/limits.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { GroupNow, ToldHost } from '#server/store/noticerecords.ts';
-import { SEVERITIES, type Severity } from '#server/store/records.ts';
+import type { Severity } from '#server/store/records.ts';
 
 /** New ones may come. */
 export type NoticeType =

@@ -14,6 +14,7 @@ import {
   NOTICE_STORM_SHARE,
   NOTICE_WAIT_MS,
 } from '#src/limits.ts';
+import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Deps } from '#server/deps.ts';
 import { sortableId } from '#server/store/ids.ts';
 import type { Channel, HostNow, LastTold, NewDelivery, Pending, ToldHost } from '#server/store/noticerecords.ts';
@@ -389,8 +390,9 @@ export async function summary(channel: Channel, { store, clock, baseUrl }: TellD
   const wanted = open.map((groups, severity) => (severity >= from ? groups : 0));
   const total = wanted.reduce((sum, groups) => sum + groups, 0);
   if (total === 0) return undefined;
-  const words = ['info', 'low', 'medium', 'high', 'critical'];
-  const parts = wanted.flatMap((groups, severity) => (groups > 0 ? [`${groups} ${words[severity]}`] : [])).reverse();
+  const parts = wanted
+    .flatMap((groups, severity) => (groups > 0 ? [`${groups} ${SEVERITIES[severity]}`] : []))
+    .reverse();
   const severity = Math.max(
     0,
     wanted.findLastIndex((groups) => groups > 0),

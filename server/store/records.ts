@@ -164,8 +164,7 @@ export type Lapse = {
   readonly integrity: string;
 };
 
-/** Severities, lowest first; lists sort by the number. */
-export const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
+/** Place among the severities of policy (`SEVERITIES`), lowest first; lists sort by the number. */
 export type Severity = 0 | 1 | 2 | 3 | 4;
 
 /** Numbers of findings on a host; kept by the store in the transaction that changes findings. */

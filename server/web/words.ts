@@ -1,5 +1,6 @@
 /** The words and shapes that every page shares: verdicts, severities, answers, times (design, sections 5 and 10). */
 import { formatInstant, type Instant } from '#src/clock.ts';
+import { SEVERITIES, type Severity } from '#src/policy/judgement.ts';
 import { html, icon, type Html } from './html.ts';
 
 const GLYPHS: Readonly<Record<string, string>> = {
@@ -38,16 +39,6 @@ export function answerHtml(word: string): Html {
 export function capital(text: string): string {
   return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
-
-/** What a standing's sentence says beside its verdict: `2 critical, 1 high` of `drifted (2 critical, 1 high)`. */
-export function besideVerdict(sentence: string, verdict: string): string {
-  const rest =
-    sentence.startsWith(`${verdict} (`) && sentence.endsWith(')') ? sentence.slice(verdict.length + 2, -1) : sentence;
-  return rest === verdict ? '' : rest;
-}
-
-const SEVERITIES = ['info', 'low', 'medium', 'high', 'critical'] as const;
-export type Severity = (typeof SEVERITIES)[number];
 
 /** Glyph and word of a severity. */
 export function severityHtml(severity: Severity): Html {

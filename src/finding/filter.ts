@@ -75,9 +75,6 @@ const OTHER_NAMES = new Map<string, FilterField>([
   ['owner', 'assignee'],
 ]);
 
-/** What each field's finding must be asked of: the host and its finding, or the group alone. */
-export const HOST_FIELDS: ReadonlySet<FilterField> = new Set(['group', 'label', 'host', 'image', 'waiver']);
-
 /** @throws {FilterError} that names the word which is not understood, and what there is. */
 export function parseFilter(text: string): FilterLine {
   if (text.length > FILTER_CHARS_MAX)
@@ -314,17 +311,6 @@ function splitsNowhere(value: string): boolean {
     else if (char === ',' && depth <= 0) return false;
   }
   return depth === 0;
-}
-
-/** Whether anything in the line is decided by the clock. */
-export function needsNow(line: FilterLine): boolean {
-  return line.some(
-    ({ field, values }) =>
-      field === 'age' ||
-      field === 'reopened' ||
-      field === 'resolved' ||
-      (field === 'is' && (values as readonly string[]).some((flag) => flag === 'flapping' || flag === 'stale')),
-  );
 }
 
 /** A moment before which (older) or after which (younger) something was first seen. */

@@ -22,8 +22,6 @@ export type Signer = {
   sign(message: Uint8Array): Promise<Uint8Array>;
 };
 
-export const SIGNATURE_BYTES = 64;
-
 /** SubjectPublicKeyInfo of Ed25519 up to the key itself (RFC 8410 section 4). */
 const SPKI_HEAD = '302a300506032b6570032100';
 

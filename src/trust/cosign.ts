@@ -14,8 +14,6 @@ import { base64, strictObject } from './strictjson.ts';
 
 export const SIMPLE_SIGNING_LAYER = 'application/vnd.dev.cosign.simplesigning.v1+json';
 export const ENVELOPE_LAYER = 'application/vnd.dsse.envelope.v1+json';
-/** artifactType, or media type of the configuration, of cosign's experimental OCI 1.1 mode. */
-export const COSIGN_OCI11 = 'application/vnd.dev.cosign.artifact.sig.v1+json';
 
 const SIGNATURE = 'dev.cosignproject.cosign/signature';
 const CERTIFICATE = 'dev.sigstore.cosign/certificate';
