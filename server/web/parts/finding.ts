@@ -26,10 +26,11 @@ export function pathOf({ kind, subject }: Pick<What, 'kind' | 'subject'>): strin
   }
 }
 
-/** Whole digests say nothing to people: their first characters do, with the whole in the title. */
-function shortened(text: string): Html {
-  const parts = text.split(/((?:sha256:)?[0-9a-f]{64})/);
-  return html`${parts.map((part, at) => (at % 2 === 0 ? part : digestHtml(part)))}`;
+/** A sentence with a capital. Whole digests say nothing to people: their first characters do, with the whole in the title. */
+function sentence(text: string): Html {
+  // Empty before a digest that stands first, which has no capital.
+  const [begin, ...parts] = text.split(/((?:sha256:)?[0-9a-f]{64})/);
+  return html`${capital(begin!)}${parts.map((part, at) => (at % 2 === 0 ? digestHtml(part) : part))}`;
 }
 
 /** What is said of the path, without it. The describer puts the path first, whichever it is. */
@@ -42,7 +43,7 @@ function restOf(what: What): string {
 /** In lists: path, then what changed. */
 export function whatHtml(what: What): Html {
   const path = pathOf(what);
-  if (path === undefined) return shortened(capital(textOf(what)));
+  if (path === undefined) return sentence(textOf(what));
   return html`${pathHtml(path)} <span class="soft">${restOf(what)}</span>`;
 }
 
@@ -50,9 +51,7 @@ export function whatHtml(what: What): Html {
 export function sentenceOf(what: What, hosts: number): Html {
   const on = hosts === 0 ? '' : ` on ${plural(hosts, 'host')}`;
   const path = pathOf(what);
-  if (path === undefined) {
-    return html`${shortened(capital(textOf(what)))}${on}`;
-  }
+  if (path === undefined) return html`${sentence(textOf(what))}${on}`;
   const name = pathHtml(path);
   switch (what.kind) {
     case 'secret':
