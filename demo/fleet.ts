@@ -165,15 +165,16 @@ export class Fleet {
     await this.#enrolAll();
     const until = Date.now() + SETTLE_MS;
     await this.#options.say('agents report');
+    let said = '';
     for (;;) {
       const hosts = await this.hosts();
       const open = DEMO_HOSTS.filter(
         ({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict !== verdict,
       );
       if (open.length === 0 || Date.now() > until || signal.aborted) return hosts;
-      await this.#options.say(
-        `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`,
-      );
+      const waiting = `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`;
+      if (waiting !== said) await this.#options.say(waiting);
+      said = waiting;
       await this.#round(hosts, AGENT_QUIET_MS);
       await pause(2000, signal);
     }
