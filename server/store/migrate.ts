@@ -7,6 +7,11 @@ import { schema0003 } from './migrations/0003.ts';
 import { schema0004 } from './migrations/0004.ts';
 import { schema0005 } from './migrations/0005.ts';
 import { schema0006 } from './migrations/0006.ts';
+import { schema0007 } from './migrations/0007.ts';
+import { schema0008 } from './migrations/0008.ts';
+import { schema0009 } from './migrations/0009.ts';
+import { schema0010 } from './migrations/0010.ts';
+import { schema0011 } from './migrations/0011.ts';
 import { StoreError } from './store.ts';
 
 /** By version, from 1: what has landed never changes. */
@@ -17,6 +22,11 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0004,
   schema0005,
   schema0006,
+  schema0007,
+  schema0008,
+  schema0009,
+  schema0010,
+  schema0011,
 ];
 
 /** The schema that this build reads and writes. */
