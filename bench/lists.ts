@@ -16,7 +16,10 @@ export async function seedFleet(engine: Engine, hosts: number): Promise<void> {
   const groups = Math.min(GROUPS, hosts);
   await engine.write(async ({ db }) => {
     const run = (text: string) => sql.raw(text).execute(db);
-    const numbers = (n: number) => `with recursive n(i) as (select 0 union all select i + 1 from n where i < ${n - 1})`;
+    // Making the fleet takes longer than any statement of a server may.
+    if (engine.kind === 'postgres') await run('set local statement_timeout = 0');
+    const numbers = (n: number) =>
+      `with recursive n(i) as (select cast(0 as bigint) union all select i + 1 from n where i < ${n - 1})`;
     await run(`insert into host (id, name, name_fold, machine_id, public_key, state, host_group, labels, token_id, created_at,
         facts, image_booted, image_staged, image_rollback, rule, verdict, rank, since, integrity, provenance, allowed, waived,
         reasons, drift, open0, open1, open2, open3, open4, acknowledged, waived_findings)
@@ -35,7 +38,7 @@ export async function seedFleet(engine: Engine, hosts: number): Promise<void> {
         '"modified;sha256=' || i || '"', (i * 7) % 5, 1, ${NOW} - (i % 997) * 3600000, ${NOW} - (i % 997) * 60000, 0 from n`);
     await run(`insert into finding (host_id, group_id, is_open, disposition, sev, first_seen, opened_at, resolved_at, episode,
         waiver_id, detail, until)
-      ${numbers(hosts)}, k(j) as (select 0 union all select j + 1 from k where j < ${PER_HOST - 1})
+      ${numbers(hosts)}, k(j) as (select cast(0 as bigint) union all select j + 1 from k where j < ${PER_HOST - 1})
       select 'h_' || (1000000 + i), 'fg_' || (1000000 + (i * 31 + j * 61) % ${groups}),
         case when (i + j) % 10 = 0 then 1 else 0 end,
         case when (i + j) % 400 = 0 then 2 when (i + j) % 200 = 0 then 1 else 0 end,

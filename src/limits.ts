@@ -243,11 +243,26 @@ export const SQLITE_BUSY_WAIT_MS = 20;
 /** Prepared statements kept a connection; lists have a few hundred shapes. */
 export const SQLITE_STATEMENTS_MAX = 400;
 
+/** Threads that read lists out of SQLite beside the event loop: one person's heavy list must not keep another one waiting. */
+export const LIST_THREADS = 2;
+
+/** Threads that were given up with the statement they are in may still run beside them: more would take all cores from intake. */
+export const LIST_THREADS_MAX = 4;
+
+/** A database up to this size is read through in the time that asking a thread takes: its lists are read where they are asked for. */
+export const LIST_INLINE_BYTES = 16 * 2 ** 20;
+
+/** How long a list may take with its counts, ms: whoever waits for a page has gone by then. */
+export const LIST_MS = 5_000;
+
+/** Connections to PostgreSQL for lists, apart from those of intake: heavy lists must not take them all. */
+export const POSTGRES_LIST_CONNECTIONS = 4;
+
 /** Pages in SQLite's write-ahead log before it is folded in: 16 MiB, so that no commit has to wait for a long folding. */
 export const SQLITE_WAL_PAGES = 4096;
 
-/** Connections a server process holds to PostgreSQL: intake needs two or three, lists the rest. */
-export const POSTGRES_CONNECTIONS = 10;
+/** Connections a server process holds to PostgreSQL for intake, decisions and single records: intake needs two or three. */
+export const POSTGRES_CONNECTIONS = 6;
 
 /** Bytes that one statement carries to PostgreSQL, about: bytes travel as hex inside array text. */
 export const POSTGRES_BULK_BYTES = 16 * 1024 * 1024;
@@ -255,7 +270,7 @@ export const POSTGRES_BULK_BYTES = 16 * 1024 * 1024;
 /** Repetitions of a transaction that PostgreSQL asked to repeat; more means that something else is wrong. */
 export const POSTGRES_RETRIES_MAX = 10;
 
-/** No statement of ours takes longer on a healthy database; a list that does is better refused. */
+/** No statement of ours takes longer on a healthy database. */
 export const POSTGRES_STATEMENT_MS = 30_000;
 
 /** A host's clock that is further off than this is a finding (PROTOCOL 3.6). */

@@ -111,6 +111,7 @@ export function problemResponse(error: unknown, context: Context, log: Log): Res
     if (isProblemCode(code)) return respond(context, problem(code, error.message), extras);
     if (isApiCode(code)) return respond(context, apiProblem(code, error.message), extras);
     if (code === 'STORE_TEXT') return respond(context, apiProblem('BODY_SYNTAX', 'text must not hold a NUL'), {});
+    if (code === 'STORE_SLOW') return respond(context, problem('OVERLOADED', error.message), {});
     // The outcome of a write is not known: sent again, it is recognised.
     if (code === 'STORE_UNAVAILABLE' || code === 'STORE_CLOSED') {
       log('warn', 'store unavailable', { error: error.message });

@@ -35,7 +35,7 @@ export function auditOn(engine: Engine): Audit {
   return {
     append: (by, entry) => engine.write((tx) => writeAudit(tx, by, entry)),
     list: (filter, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc');
         if (filter.object !== undefined) query = query.where('object', '=', filter.object);
         if (filter.actor !== undefined) query = query.where('actor', '=', filter.actor);

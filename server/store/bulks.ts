@@ -334,7 +334,7 @@ export function bulksOn(engine: Engine): Bulks {
         return bulkOf({ ...undo, matched });
       }),
     items: (id, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let query = (db as unknown as Kysely<Tables>)
           .selectFrom('bulk_item')
           .selectAll()
@@ -350,7 +350,7 @@ export function bulksOn(engine: Engine): Bulks {
         }));
       }),
     summary: (id) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const rows = await db
           .selectFrom('bulk_item')
           .leftJoin('finding', (join) =>

@@ -16,6 +16,11 @@ export interface Engine {
   write<T>(work: (tx: Tx) => Promise<T>): Promise<T>;
   /** Runs reads, with the engine's errors brought to ours. Each statement sees what was committed before it. */
   reading<T>(work: (db: ReadonlyKysely<Tables>, select: Bulk['select']) => Promise<T>): Promise<T>;
+  /**
+   * As `reading`, for what looks at many rows: lists, counts, sums. It has its own connections, and on SQLite its own threads, so that
+   * intake goes on beside it; it is given up after `LIST_MS`. @throws {StoreError} STORE_SLOW then.
+   */
+  listing<T>(work: (db: ReadonlyKysely<Tables>) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
 

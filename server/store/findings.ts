@@ -179,7 +179,7 @@ export function findingsOn(engine: Engine): Findings {
         return true;
       }),
     hostsOf: (groupIds, { cursor, limit }) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const hosts = new Set<string>();
         for (const groupId of new Set(groupIds)) {
           let query = db
@@ -201,7 +201,7 @@ export function findingsOn(engine: Engine): Findings {
         );
       }),
     presentGroups: ({ cursor, limit }) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let query = db
           .selectFrom('finding_group')
           .innerJoin('group_count', 'group_count.group_id', 'finding_group.id')
@@ -214,7 +214,7 @@ export function findingsOn(engine: Engine): Findings {
         return pageOf(await query.execute(), limit, groupOf, ({ id }) => ({ id }));
       }),
     changes: (groupId, limit, scope = null) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         if (scope !== null) return changesWithin(db as unknown as Kysely<Tables>, groupId, limit, scope);
         const rows = await db
           .selectFrom('group_change')

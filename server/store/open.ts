@@ -18,7 +18,7 @@ import { hostReads } from './read/hosts.ts';
 import { imageReads } from './read/images.ts';
 import { reportsOn } from './reports.ts';
 import { settingsOn } from './settings.ts';
-import { openSqlite } from './sqlite.ts';
+import { openSqlite, type Listing } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
 import { denialsOn, trustOn } from './trust.ts';
 import { viewsOn } from './views.ts';
@@ -59,13 +59,13 @@ export function storeOn(engine: Engine): Store {
   };
 }
 
-/** The engine behind a URL; apart from `openStore` for tests that ask the database for its plans. */
-export async function openEngine(url: string): Promise<Engine> {
+/** The engine behind a URL; apart from `openStore` for tests that ask the database for its plans, and set how lists are read. */
+export async function openEngine(url: string, listing: Listing = {}): Promise<Engine> {
   if (url.startsWith('sqlite:')) {
     const path = url.slice('sqlite:'.length);
     if (path === '' || path.startsWith(':') || path.startsWith('//'))
       throw new StoreError('STORE_URL', 'expected sqlite:PATH, the path of a file');
-    return openSqlite(path);
+    return openSqlite(path, listing);
   }
   if (/^postgres(?:ql)?:\/\//.test(url)) return openPostgres(url);
   // The URL may hold a password: only its scheme is repeated.

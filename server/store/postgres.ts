@@ -6,7 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { CompiledQuery, Kysely, PostgresDialect, sql } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
-import { POSTGRES_BULK_BYTES, POSTGRES_CONNECTIONS, POSTGRES_RETRIES_MAX, POSTGRES_STATEMENT_MS } from '#src/limits.ts';
+import {
+  LIST_MS,
+  POSTGRES_BULK_BYTES,
+  POSTGRES_CONNECTIONS,
+  POSTGRES_LIST_CONNECTIONS,
+  POSTGRES_RETRIES_MAX,
+  POSTGRES_STATEMENT_MS,
+} from '#src/limits.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
 import { migrate } from './migrate.ts';
@@ -146,27 +153,46 @@ async function prepareDatabase(db: Kysely<Tables>): Promise<ColumnTypes> {
   return new Map(rows.map(({ name, type }) => [name, type]));
 }
 
-/** @throws {StoreError} STORE_URL, STORE_FOREIGN, STORE_NEWER, STORE_UNAVAILABLE. */
-export async function openPostgres(url: string): Promise<Engine> {
+function poolOf(url: string, max: number, statementMs: number): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     types,
-    max: POSTGRES_CONNECTIONS,
+    max,
     application_name: 'bootproof',
     connectionTimeoutMillis: 10_000,
-    statement_timeout: POSTGRES_STATEMENT_MS,
+    statement_timeout: statementMs,
     keepAlive: true,
   });
   // An idle connection that breaks belongs to no query: the pool drops it, and the next query tells if the server is gone.
   pool.on('error', () => undefined);
   // One that breaks in use fails its query, and besides that is an event, which unheard would end the process.
   pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
+}
+
+/** A list that outlasted its time was ended by the database. */
+function translateListed(error: unknown): unknown {
+  if (codeOf(error) !== '57014') return translate(error);
+  const seconds = LIST_MS / 1000;
+  return new StoreError(
+    'STORE_SLOW',
+    `this list took longer than ${seconds} s; narrow its filter, or ask again later`,
+    { cause: error },
+  );
+}
+
+/** @throws {StoreError} STORE_URL, STORE_FOREIGN, STORE_NEWER, STORE_UNAVAILABLE. */
+export async function openPostgres(url: string): Promise<Engine> {
+  const pool = poolOf(url, POSTGRES_CONNECTIONS, POSTGRES_STATEMENT_MS);
+  const lists = poolOf(url, POSTGRES_LIST_CONNECTIONS, LIST_MS);
   const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
+  // Connects to nothing before its first list.
+  const dbOfLists = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: lists }) });
   let typesOf: ColumnTypes;
   try {
     typesOf = await prepareDatabase(db);
   } catch (error) {
-    await db.destroy();
+    await Promise.all([db.destroy(), dbOfLists.destroy()]);
     throw translate(error);
   }
   const read = db as unknown as ReadonlyKysely<Tables>;
@@ -186,14 +212,14 @@ export async function openPostgres(url: string): Promise<Engine> {
       }
     }
   }
-  async function tracked<T>(work: () => Promise<T>): Promise<T> {
+  async function tracked<T>(work: () => Promise<T>, translated = translate): Promise<T> {
     if (closed) throw shut();
     const mine = work();
     running.add(mine);
     try {
       return await mine;
     } catch (error) {
-      throw translate(error);
+      throw translated(error);
     } finally {
       running.delete(mine);
     }
@@ -202,11 +228,12 @@ export async function openPostgres(url: string): Promise<Engine> {
     kind: 'postgres',
     write: (work) => tracked(() => repeated(work)),
     reading: (work) => tracked(() => work(read, select)),
+    listing: (work) => tracked(() => work(dbOfLists as unknown as ReadonlyKysely<Tables>), translateListed),
     async close() {
       if (closed) return;
       closed = true;
       await Promise.allSettled(running);
-      await db.destroy();
+      await Promise.all([db.destroy(), dbOfLists.destroy()]);
     },
   };
 }

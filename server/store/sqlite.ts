@@ -1,5 +1,6 @@
 /**
- * The store on SQLite: one writing connection, its transactions one after another; one read-only connection beside it.
+ * The store on SQLite: one writing connection, its transactions one after another; one read-only connection beside it, and
+ * more of them in threads for lists (listthreads.ts).
  * Writes of this process wait in a queue of promises, not in SQLite's busy handler, which would stop the event loop.
  */
 import { closeSync, openSync } from 'node:fs';
@@ -8,38 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { Kysely, sql, SqliteDialect, type SqliteDatabase } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
-import { SQLITE_BUSY_WAIT_MS, SQLITE_STATEMENTS_MAX, SQLITE_WAL_PAGES } from '#src/limits.ts';
-import { globMatcher } from '#src/finding/exempt.ts';
+import { LIST_INLINE_BYTES, LIST_MS, SQLITE_BUSY_WAIT_MS, SQLITE_WAL_PAGES } from '#src/limits.ts';
 import { makeFolders } from '#server/folder.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
+import { ListThreads } from './listthreads.ts';
 import { migrate } from './migrate.ts';
+import { checked, openReader, prepareConnection, statements, type Statement } from './sqlitereader.ts';
 import type { Tables } from './tables.ts';
 import { StoreError } from './store.ts';
-
-type Statement = Database.Statement;
-
-/** Prepared statements by their text, the longest unused dropped first. */
-function statements(db: Database.Database): (text: string) => Statement {
-  const kept = new Map<string, Statement>();
-  return (text) => {
-    const known = kept.get(text);
-    if (known !== undefined && kept.size < SQLITE_STATEMENTS_MAX / 2) return known;
-    if (known !== undefined) kept.delete(text);
-    const statement = known ?? db.prepare(text);
-    kept.set(text, statement);
-    if (kept.size > SQLITE_STATEMENTS_MAX) kept.delete(kept.keys().next().value!);
-    return statement;
-  };
-}
-
-/** SQLite would take a NUL inside text and PostgreSQL would not: one contract, so neither does. */
-function checked(parameters: readonly unknown[]): readonly unknown[] {
-  for (const value of parameters)
-    if (typeof value === 'string' && value.includes('\0'))
-      throw new StoreError('STORE_TEXT', 'text for the store holds a NUL character');
-  return parameters;
-}
 
 /** What Kysely needs of a database, over prepared statements that are kept. */
 function forKysely(db: Database.Database, prepare: (text: string) => Statement): SqliteDatabase {
@@ -89,21 +67,6 @@ function bulkOf(prepare: (text: string) => Statement): Bulk {
   };
 }
 
-/** `bp_glob(glob, subject)`: the policies' own globs, so that a filter means what a policy would. */
-function globFunction(): (glob: unknown, subject: unknown) => number {
-  const known = new Map<string, (subject: string) => boolean>();
-  return (glob, subject) => {
-    const source = String(glob);
-    let matches = known.get(source);
-    if (matches === undefined) {
-      if (known.size > 100) known.clear();
-      matches = globMatcher(source);
-      known.set(source, matches);
-    }
-    return matches(String(subject)) ? 1 : 0;
-  };
-}
-
 const FOREIGN = new Set(['SQLITE_NOTADB', 'SQLITE_CORRUPT']);
 const isSqlite = (error: unknown): error is Error & { code: string } => error instanceof Database.SqliteError;
 
@@ -129,8 +92,12 @@ function open(path: string): Database.Database {
   }
 }
 
+/** How lists are read; otherwise as limits say. */
+export type Listing = { readonly inlineBytes?: number; readonly listMs?: number };
+
 /** @throws {StoreError} STORE_FOLDER, STORE_FOREIGN, STORE_NEWER, STORE_UNAVAILABLE. */
-export async function openSqlite(path: string): Promise<Engine> {
+export async function openSqlite(path: string, listing: Listing = {}): Promise<Engine> {
+  const { inlineBytes = LIST_INLINE_BYTES, listMs = LIST_MS } = listing;
   const writer = open(path);
   const prepare = statements(writer);
   const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: forKysely(writer, prepare) }) });
@@ -184,8 +151,8 @@ export async function openSqlite(path: string): Promise<Engine> {
     writer.pragma('journal_mode = WAL');
     writer.pragma('synchronous = FULL');
     writer.pragma(`wal_autocheckpoint = ${SQLITE_WAL_PAGES}`);
-    writer.pragma('cache_size = -65536');
-    writer.pragma('temp_store = memory');
+    // Previews of acts on many choose what they cover inside their write.
+    prepareConnection(writer);
     await write(async ({ db }) => {
       const { rows } = await sql<{ name: string }>`
         select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`.execute(db);
@@ -196,11 +163,7 @@ export async function openSqlite(path: string): Promise<Engine> {
         rows.map(({ name }) => name),
       );
     });
-    reader = new Database(path, { readonly: true, timeout: SQLITE_BUSY_WAIT_MS });
-    reader.pragma('cache_size = -65536');
-    reader.pragma('temp_store = memory');
-    // Both: previews of acts on many choose what they cover inside their write.
-    for (const one of [reader, writer]) one.function('bp_glob', { deterministic: true }, globFunction());
+    reader = openReader(path);
   } catch (error) {
     writer.close();
     if (isSqlite(error) && FOREIGN.has(error.code))
@@ -215,22 +178,29 @@ export async function openSqlite(path: string): Promise<Engine> {
     dialect: new SqliteDialect({ database: forKysely(reader, prepareRead) }),
   }) as unknown as ReadonlyKysely<Tables>;
   const select: Bulk['select'] = (...args) => bulkRead.select(...args);
+  const threads = new ListThreads(path);
+  const pageBytes = Number(reader.pragma('page_size', { simple: true }));
+  const pages = reader.prepare<[], number>('pragma page_count').pluck();
+  const isSmall = () => pages.get()! * pageBytes <= inlineBytes;
 
+  async function reading<T>(work: () => Promise<T>): Promise<T> {
+    if (closed) throw shut();
+    try {
+      return await work();
+    } catch (error) {
+      throw translate(error);
+    }
+  }
   return {
     kind: 'sqlite',
     write,
-    async reading(work) {
-      if (closed) throw shut();
-      try {
-        return await work(read, select);
-      } catch (error) {
-        throw translate(error);
-      }
-    },
+    reading: (work) => reading(() => work(read, select)),
+    listing: (work) => reading(() => work(isSmall() ? read : threads.reader(listMs))),
     async close() {
       if (closed) return;
       closed = true;
       await tail;
+      await threads.close();
       // The writer last: closing it folds the log into the file.
       reader.close();
       writer.close();

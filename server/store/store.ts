@@ -16,8 +16,9 @@
  * Retried. Inside, only what the database itself asks to be repeated (40001, 40P01, SQLITE_BUSY), a bounded number of
  * times; a lost connection is reported, not repeated.
  *
- * Reads see everything that was acknowledged before they began. Lists take parsed filters, keyset cursors as plain typed
- * keys, and bounded counts; none of them walks all findings.
+ * Reads see everything that was acknowledged before they began. Lists are read apart from everything else (SQLite: in threads of their
+ * own, PostgreSQL: over connections of their own), so that intake keeps its pace; one that takes longer than LIST_MS is refused with
+ * STORE_SLOW. Lists take parsed filters, keyset cursors as plain typed keys, and bounded counts; none of them walks all findings.
  *
  * Times are handed in: the store has no clock. `now` decides what is silent, late or expired at read time.
  */
@@ -43,6 +44,8 @@ export class StoreError extends BootproofError<
   | 'STORE_FOREIGN'
   /** Busy, gone, or out of space: outcome not known, repeat later. */
   | 'STORE_UNAVAILABLE'
+  /** A list took longer than LIST_MS and was given up: narrow it, or ask later. */
+  | 'STORE_SLOW'
   /** Text with a NUL, which PostgreSQL cannot hold: callers' schemas let something through. */
   | 'STORE_TEXT'
   | 'STORE_CLOSED'

@@ -163,7 +163,7 @@ export function waiversOn(engine: Engine): Waivers {
         return String(row.stamp);
       }),
     list: ({ now, states, expiringBefore }, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let query = (db as unknown as Kysely<Tables>)
           .selectFrom('waiver')
           .selectAll()
@@ -175,7 +175,7 @@ export function waiversOn(engine: Engine): Waivers {
         return pageOf(await query.execute(), page.limit, waiverOf, ({ n }) => ({ n }));
       }),
     count: (now, expiringBefore) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const out = { ...Object.fromEntries(WAIVER_STATES.map((state) => [state, 0])), expiring: 0 } as Record<
           WaiverState,
           number
@@ -198,7 +198,7 @@ export function waiversOn(engine: Engine): Waivers {
         return out;
       }),
     use: (ids) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const out = new Map<string, { findings: number; hosts: number; lastEnded: Instant | null }>();
         for (const id of new Set(ids)) {
           const now = await db
@@ -221,7 +221,7 @@ export function waiversOn(engine: Engine): Waivers {
         return out;
       }),
     hosts: (id, { cursor, limit }) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let query = db
           .selectFrom('finding')
           .select('host_id')

@@ -30,6 +30,9 @@ import { waiverPages } from './waivers.ts';
 /** A theme is a year's choice. */
 const THEME_SECONDS = 365 * 86_400;
 
+/** The store could not, or not in time: the same page may come a moment later. */
+const LATER: ReadonlySet<string> = new Set(['STORE_SLOW', 'STORE_UNAVAILABLE', 'STORE_CLOSED']);
+
 export function webApp(services: WebServices): Hono<Env> {
   const { clock, log } = services;
   const web = new Hono<Env>();
@@ -58,6 +61,8 @@ export function webApp(services: WebServices): Hono<Env> {
   web.onError((error, c) => {
     const refused = error instanceof BootproofError;
     if (!refused) log('error', 'fault', { path: c.req.path, error: error.stack ?? error.message });
+    const later = refused && LATER.has(error.code);
+    if (later) c.header('Retry-After', '5');
     return c.html(
       messagePage(
         refused ? 'That did not work' : 'Something broke here',
@@ -65,7 +70,7 @@ export function webApp(services: WebServices): Hono<Env> {
         clock(),
         refused && explanations().has(error.code) ? error.code : undefined,
       ),
-      !refused ? 500 : error.code === 'FORBIDDEN' ? 403 : 422,
+      !refused ? 500 : later ? 503 : error.code === 'FORBIDDEN' ? 403 : 422,
     );
   });
   web.get('/problems/:code', (c) => problemPage(c, clock()));

@@ -298,7 +298,7 @@ export function findingReads(
 ): Pick<Reads, 'groups' | 'countGroups' | 'findings' | 'countFindings' | 'groupHosts' | 'hostFindings'> {
   return {
     groups: (filter, sort, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const lists = [];
         const parts = groupParts(filter, engine.kind);
         const reached = page.cursor?.sort === 'severity' ? page.cursor.severity : null;
@@ -317,7 +317,7 @@ export function findingReads(
         );
       }),
     countGroups: (filter, cap) =>
-      engine.reading((db) => {
+      engine.listing((db) => {
         const parts = groupParts(filter, engine.kind);
         return counted(
           db,
@@ -331,7 +331,7 @@ export function findingReads(
         );
       }),
     findings: (filter, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const lists = [];
         const parts = findingParts(filter, engine.kind);
         for (const walk of walks(parts, page.cursor, page.cursor?.severity ?? null))
@@ -354,12 +354,12 @@ export function findingReads(
         );
       }),
     countFindings: (filter, cap) =>
-      engine.reading((db) => {
+      engine.listing((db) => {
         const parts = findingParts(filter, engine.kind);
         return counted(db, (limit) => walksOf(parts).map((walk) => findingRows(db, parts, walk, limit)), cap);
       }),
     groupHosts: (groupId, page, scope) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const rows = await groupHostsPage(db, groupId, page, scope).execute();
         return pageOf(
           rows,
@@ -369,7 +369,7 @@ export function findingReads(
         );
       }),
     hostFindings: (hostId, which, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const rows = await hostFindingsPage(db, hostId, which, page).execute();
         return pageOf(
           rows,

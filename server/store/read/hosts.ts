@@ -159,7 +159,7 @@ export function hostReads(
 > {
   return {
     hosts: (filter, sort, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const lists: Key[][] = [];
         for (const walk of await allWalks(db, filter, sort)) lists.push(await hostKeys(db, walk, sort, page).execute());
         const keys = merged(lists, BEFORE[sort], page.limit + 1);
@@ -180,7 +180,7 @@ export function hostReads(
         );
       }),
     countHosts: (filter, cap) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         let found = 0;
         for (const walk of await allWalks(db, filter)) {
           const some = selection(db, walk)
@@ -196,7 +196,7 @@ export function hostReads(
         return boundedCount(found, cap);
       }),
     verdicts: (now, scope = null) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const theirs = scope === null ? undefined : within(sql.ref('host.host_group'), scope);
         const pulses = (db as unknown as Kysely<Tables>).selectFrom('pulse');
         const rows = await (
@@ -272,7 +272,7 @@ export function hostReads(
         }));
       }),
     hostsOnImage: (reported, slot, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const lists: { id: string }[][] = [];
         for (const digest of new Set(reported)) {
           let query = db
@@ -294,7 +294,7 @@ export function hostReads(
         );
       }),
     unnotedSilence: (now, limit) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const rows = await db
           .selectFrom('pulse')
           .select('host_id')
@@ -307,7 +307,7 @@ export function hostReads(
         return rows.map(({ host_id }) => host_id);
       }),
     hostGroups: (scope = null) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const rows = await db
           .selectFrom('host')
           .select((eb) => ['host_group', eb.fn.countAll<number>().as('hosts')])

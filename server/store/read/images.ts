@@ -59,7 +59,7 @@ function namedWithin(scope: readonly string[]): RawBuilder<boolean> {
 export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | 'tokens'> {
   return {
     images: ({ states, scope = null }, page) =>
-      engine.reading(async (db) => {
+      engine.listing(async (db) => {
         const { cursor } = page;
         let query = db
           .selectFrom('image')
