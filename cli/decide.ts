@@ -3,13 +3,14 @@ import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { z } from 'zod';
 import { EXIT, UsageError, type Io } from '#src/terminal.ts';
+import type { GroupDetail } from '#server/api/findings.ts';
 import type * as schemas from '#server/api/schemas.ts';
 import { timeText, type Action, type Add } from './client.ts';
 import type { Connection } from './connection.ts';
 import { writeJson } from './output.ts';
 import { printFacts, printTable, word } from './table.ts';
 
-type Group = z.infer<typeof schemas.Group>;
+type Group = z.infer<typeof GroupDetail>;
 type Finding = z.infer<typeof schemas.Finding>;
 type Outcome = {
   readonly changed: number;
@@ -58,10 +59,10 @@ export function decisions(command: Command, add: Add): void {
       .option('--all', 'an empty filter is meant: every finding')
       .option('--yes', 'do it without the preview alone being shown')
       .option('--note <text>', 'why, for the trail');
-  add<AckOptions>(about('ack', 'acknowledge: out of the queue for a while, weighing as before'), ack).option(
-    '--until <when>',
-    'at most 30 days: 7d (the default), 12h, 2026-12-31',
-  );
+  add<AckOptions>(
+    about('ack', 'acknowledge: out of the queue for a while, weighing as before; a group on later hosts, too'),
+    ack,
+  ).option('--until <when>', 'at most 30 days: 7d (the default), 12h, 2026-12-31');
   add<AckOptions>(about('unack', 'take an acknowledgement back'), unack);
   add<{ readonly note?: string }>(
     command
@@ -95,6 +96,10 @@ const show: Action<unknown> = async (connection, options, [id = ''], io) => {
         ['hosts', `${open} open, ${acknowledged} acknowledged, ${waived} waived`],
         ['since', timeText(group.firstSeen)],
         ['assigned to', group.assignee ?? 'nobody'],
+        ...group.later.map(({ by, until, scope }): [string, string] => [
+          'later hosts',
+          `acknowledged by ${by} until ${timeText(until)}${scope === null ? '' : `, of ${scope.join(', ')}`}`,
+        ]),
         ['', group.regressed ? 'it is back after it was resolved' : undefined],
         ['', group.flapping ? 'it opens and ends again and again' : undefined],
       ],

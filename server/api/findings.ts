@@ -10,17 +10,18 @@ import {
   assign,
   comment,
   groupOf,
+  laterAcks,
   timelineOf,
   unacknowledge,
   type Outcome as Decided,
 } from '#server/decisions/findings.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
-import type { FindingGroup, FindingWithGroup, Severity as SeverityNumber } from '#server/store/records.ts';
+import type { FindingGroup, FindingWithGroup, GroupAck, Severity as SeverityNumber } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
 import { etagOf, IF_MATCH, instantOf, lineOf, Moment, Note, Q, readRevision, whoOf } from './deciding.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
-import { Finding, Group } from './schemas.ts';
+import { Finding, Group, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 type Located = FindingWithGroup & { readonly hostName: string; readonly silentAfter: Instant };
@@ -149,13 +150,35 @@ const listGroups = adminRoute({
   },
 });
 
+const LaterAck = z.object({
+  by: z.string(),
+  at: Time,
+  until: Time,
+  note: z.string().nullable(),
+  scope: z.array(z.string()).nullable().openapi({ description: 'Host groups; null: every host.' }),
+  apart: z.array(z.string()).openapi({ description: 'Host groups within it for which it was taken back.' }),
+});
+export const GroupDetail = Group.extend({
+  later: z
+    .array(LaterAck)
+    .openapi({ description: 'Acknowledgements that hosts come under which show it for the first time.' }),
+}).openapi('FindingGroupDetail');
+
+const laterJson = ({ scope, apart, ...ack }: GroupAck): z.infer<typeof LaterAck> => ({
+  ...ack,
+  at: formatInstant(ack.at),
+  until: formatInstant(ack.until),
+  scope: scope && [...scope],
+  apart: [...apart],
+});
+
 const getGroup = adminRoute({
   method: 'get',
   path: '/api/v1/groups/{id}',
   operationId: 'getGroup',
   tags: ['findings'],
   request: { params: GroupParam },
-  responses: { 200: json(Group, 'The group.') },
+  responses: { 200: json(GroupDetail, 'The group.') },
 });
 
 const groupHosts = adminRoute({
@@ -366,7 +389,8 @@ export function findingRoutes(api: Api, services: ApiServices): void {
   api.openapi(getGroup, async (c) => {
     const group = await groupOf(c.req.valid('param').id, whoOf(c), services);
     c.header('ETag', etagOf(group.revision));
-    return c.json(groupJson(group, clock()), 200);
+    const later = await laterAcks(group.id, whoOf(c), services);
+    return c.json({ ...groupJson(group, clock()), later: later.map(laterJson) }, 200);
   });
 
   api.openapi(groupTimeline, async (c) => {

@@ -95,6 +95,7 @@ export async function createChannel(
     createdBy: who.id,
     disabledAt: null,
     disabledWhy: null,
+    conditionError: null,
   };
   const told = open === 'summary' ? await summary(channel, deps) : undefined;
   const first = told === undefined ? [] : [told];
@@ -140,6 +141,8 @@ export async function changeChannel(
     state,
     revision: revision + 1,
     disabledAt: isOff ? (before.disabledAt ?? at) : null,
+    // Of a condition that stands no more.
+    conditionError: change.routing === undefined ? before.conditionError : null,
     disabledWhy: isOff ? (before.disabledWhy ?? `switched off by ${who.name}`) : null,
   };
   await put(next, who, 'channel.change', deps);

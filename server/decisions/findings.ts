@@ -4,10 +4,11 @@
  */
 import type { Instant } from '#src/clock.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
+import { covers, intersection } from '#src/finding/scope.ts';
 import { ACKNOWLEDGE_MS_MAX, BULK_CHUNK } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
-import type { Ack, Disposal, FindingGroup } from '#server/store/records.ts';
+import type { Ack, Disposal, FindingGroup, GroupAck } from '#server/store/records.ts';
 import type { Disposed } from '#server/store/store.ts';
 import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
@@ -37,7 +38,10 @@ export function ackUntil(until: Instant | null, now: Instant): Instant {
   return end;
 }
 
-/** The finding leaves the queue until then; it weighs as before. @throws {DecisionError} */
+/**
+ * The finding leaves the queue until then; it weighs as before. A group does so wherever it is present, and wherever it shows for the
+ * first time until then, as long as it is open somewhere. @throws {DecisionError}
+ */
 export async function acknowledge(
   about: About,
   { until, note }: { readonly until: Instant | null; readonly note: string | null },
@@ -47,7 +51,17 @@ export async function acknowledge(
   const may = mustBe(who, 'acknowledge findings', 'operator', 'reviewer', 'admin');
   const now = deps.clock();
   const ack: Ack = { by: who.id, at: now, until: ackUntil(until, now), note };
-  return onEach(about, acknowledging(ack), { verb: 'acknowledge', note, after: { until: ack.until } }, may, deps);
+  const trail = { verb: 'acknowledge', note, after: { until: ack.until } };
+  if (about.hostId !== undefined) return onHost(about.groupId, about.hostId, acknowledging(ack), trail, may, deps);
+  const group = await groupOf(about.groupId, may, deps);
+  // Before those that stand are looked at: a host that shows it meanwhile comes under the one or the other.
+  await deps.store.findings.acknowledgeGroup(group.id, { ...ack, scope: may.groups }, actOf(who, now, note), {
+    action: 'group.acknowledge',
+    object: `group:${group.id}`,
+    before: null,
+    after: { until: ack.until, hosts: group.hosts.open + group.hosts.acknowledged, later: true },
+  });
+  return onGroup(group.id, acknowledging(ack), may, deps);
 }
 
 export const acknowledging =
@@ -67,7 +81,18 @@ export async function unacknowledge(
 ): Promise<Outcome> {
   const may = mustBe(who, 'take back acknowledgements', 'operator', 'reviewer', 'admin');
   const now = deps.clock();
-  return onEach(about, withdrawing(who, now), { verb: 'unacknowledge', note, after: null }, may, deps);
+  const trail = { verb: 'unacknowledge', note, after: null };
+  if (about.hostId !== undefined) return onHost(about.groupId, about.hostId, withdrawing(who, now), trail, may, deps);
+  const group = await groupOf(about.groupId, may, deps);
+  const entry = {
+    action: 'group.unacknowledge',
+    object: `group:${group.id}`,
+    before: null,
+    after: { hosts: group.hosts.acknowledged },
+  };
+  const by = actOf(who, now, note);
+  const stood = await deps.store.findings.unacknowledgeGroup(group.id, may.groups, by, entry);
+  return onGroup(group.id, withdrawing(who, now), may, deps, stood ? null : entry);
 }
 
 export const withdrawing =
@@ -78,42 +103,58 @@ export const withdrawing =
     to: { kind: 'none', why: { how: 'acknowledgement_withdrawn', what: id, at } },
   });
 
-async function onEach(
-  { groupId, hostId }: About,
+type Trail = { readonly verb: string; readonly note: string | null; readonly after: object | null };
+
+async function onHost(
+  groupId: string,
+  hostId: string,
   disposal: (groupId: string) => Disposal,
-  trail: { readonly verb: string; readonly note: string | null; readonly after: object | null },
+  { verb, note, after }: Trail,
+  who: Principal,
+  { store, clock }: FindingDeps,
+): Promise<Outcome> {
+  const host = await store.hosts.get(hostId);
+  const finding = host && (await store.findings.get(hostId, groupId));
+  if (host === undefined || finding === undefined || !isTheirs(who, host.group))
+    throw new DecisionError('FINDING_UNKNOWN', 'this host has no such finding');
+  const before = { disposition: finding.disposition, ack: finding.ack };
+  const entry = { action: `finding.${verb}`, object: `finding:${hostId}/${groupId}`, before, after };
+  const wanted = [{ hostId, disposal: disposal(groupId) }];
+  return tally(await store.findings.dispose(wanted, actOf(who, clock(), note), entry));
+}
+
+/** Wherever it is present. `entry`: for the trail, once, if anything changes; null where it stands there already. */
+async function onGroup(
+  groupId: string,
+  disposal: (groupId: string) => Disposal,
   who: Principal,
   deps: FindingDeps,
+  entry: Parameters<FindingDeps['store']['findings']['dispose']>[2] = null,
 ): Promise<Outcome> {
-  const { store, clock } = deps;
-  const by = actOf(who, clock(), trail.note);
-  if (hostId !== undefined) {
-    const host = await store.hosts.get(hostId);
-    const finding = host && (await store.findings.get(hostId, groupId));
-    if (host === undefined || finding === undefined || !isTheirs(who, host.group))
-      throw new DecisionError('FINDING_UNKNOWN', 'this host has no such finding');
-    const before = { disposition: finding.disposition, ack: finding.ack };
-    const entry = {
-      action: `finding.${trail.verb}`,
-      object: `finding:${hostId}/${groupId}`,
-      before,
-      after: trail.after,
-    };
-    return tally(await store.findings.dispose([{ hostId, disposal: disposal(groupId) }], by, entry));
-  }
-  await groupOf(groupId, who, deps);
+  const by = actOf(who, deps.clock());
   const all: Disposed[] = [];
+  let left = entry;
   for await (const hostIds of hostsOfGroup(groupId, who, deps)) {
-    const entry = {
-      action: `group.${trail.verb}`,
-      object: `group:${groupId}`,
-      before: null,
-      after: { ...trail.after, hosts: hostIds.length },
-    };
     const wanted = hostIds.map((id) => ({ hostId: id, disposal: disposal(groupId) }));
-    all.push(...(await store.findings.dispose(wanted, by, entry)));
+    const done = await deps.store.findings.dispose(wanted, by, left);
+    if (done.some(({ result }) => result === 'changed')) left = null;
+    all.push(...done);
   }
   return tally(all);
+}
+
+/** Acknowledgements of a group that hosts of the asker come under when they show it for the first time. */
+export async function laterAcks(
+  groupId: string,
+  who: Pick<Principal, 'groups'>,
+  { store, clock }: FindingDeps,
+): Promise<readonly GroupAck[]> {
+  const acks = (await store.findings.acknowledgements([groupId], clock())).get(groupId) ?? [];
+  return acks.flatMap((ack) => {
+    const scope = intersection(ack.scope, who.groups);
+    if (scope !== null && scope.every((group) => covers(ack.apart, group))) return [];
+    return [{ ...ack, scope, apart: ack.apart.filter((group) => covers(who.groups, group)) }];
+  });
 }
 
 /** Where a group is present and the asker may act, so many at a time that reports do not wait behind them. */

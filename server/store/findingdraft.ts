@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { FLAPPING_MS, FLAPPING_TURNS } from '#src/limits.ts';
 import type { Row, Tx } from './engine.ts';
+import { ackFor, acksOf } from './groupacks.ts';
 import type { Happening } from './outbox.ts';
 import type * as r from './records.ts';
 import type { Disposed, HostWrite } from './store.ts';
@@ -26,6 +27,7 @@ export function turnsOf(text: string | null): number[] {
 }
 
 type Counters = Row<'host', 'open0' | 'open1' | 'open2' | 'open3' | 'open4' | 'acknowledged' | 'waived_findings'>;
+type JudgedHost = Counters & Row<'host', 'host_group'>;
 type Changed = {
   readonly opened: string[];
   readonly reopened: string[];
@@ -98,6 +100,7 @@ export class FindingDraft {
   readonly #episodes = new Map<string, EpisodeRow>();
   readonly #moves = new Map<string, GroupChangeRow>();
   readonly #happened: (Extract<Happening, { kind: 'finding' }> & { readonly row: FindingRow })[] = [];
+  #acks: ReadonlyMap<string, readonly r.GroupAck[]> = new Map();
   readonly #closed = new Map<
     string,
     Row<'episode', 'host_id' | 'group_id' | 'n' | 'closed_at' | 'closed_seq' | 'reason'>
@@ -118,7 +121,20 @@ export class FindingDraft {
     for (const row of rows) this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
   }
 
-  apply(item: HostWrite, seq: number | null, counters: Counters): Changed {
+  /** Acknowledgements of groups that are new on a host. Read under the lock of the waivers' stamp, which giving one moves. */
+  async loadAcks(tx: Tx, items: readonly HostWrite[]): Promise<void> {
+    const fresh: string[] = [];
+    let first = Infinity;
+    for (const { hostId, findings, at } of items)
+      for (const change of findings ?? []) {
+        if (change.kind !== 'present' || this.#findings.has(keyOf(hostId, change.group.id))) continue;
+        fresh.push(change.group.id);
+        first = Math.min(first, at);
+      }
+    if (fresh.length > 0) this.#acks = await acksOf((...args) => tx.bulk.select(...args), fresh, first);
+  }
+
+  apply(item: HostWrite, seq: number | null, counters: JudgedHost): Changed {
     const changed: Changed = { opened: [], reopened: [], resolved: [], disposed: [] };
     for (const change of item.findings ?? []) {
       if (change.kind === 'present') this.#present(item, change, seq, counters, changed);
@@ -185,7 +201,7 @@ export class FindingDraft {
     item: HostWrite,
     change: Extract<r.FindingChange, { kind: 'present' }>,
     seq: number | null,
-    counters: Counters,
+    counters: JudgedHost,
     changed: Changed,
   ): void {
     const { group, severity } = change;
@@ -200,20 +216,23 @@ export class FindingDraft {
       this.#group(group.id).sev = severity;
       return;
     }
+    // An acknowledgement was of the episode that ended, so what comes back comes under none; what a host never showed comes under
+    // that of its group. A waiver that still holds is applied by whoever judges it.
+    const ack = known === undefined ? ackFor(this.#acks.get(group.id), counters.host_group) : null;
+    const isAcknowledged = ack !== null && item.at < ack.until;
     const row: FindingRow = {
       host_id: item.hostId,
       group_id: group.id,
       is_open: 1,
-      // An acknowledgement was of the episode that ended; a waiver that still holds is applied by whoever judges it.
-      disposition: 0,
+      disposition: isAcknowledged ? 1 : 0,
       sev: severity,
       first_seen: known?.row.first_seen ?? item.at,
       opened_at: item.at,
       resolved_at: null,
       episode: (known?.row.episode ?? 0) + 1,
       waiver_id: known?.row.waiver_id ?? null,
-      until: null,
-      ack: null,
+      until: isAcknowledged ? ack.until : null,
+      ack: isAcknowledged ? JSON.stringify(ack) : null,
       returned: null,
       turns: known?.row.turns ?? null,
       detail: JSON.stringify(change.detail ?? null),
@@ -238,7 +257,7 @@ export class FindingDraft {
     draft.sev = severity;
     draft.firstSeen ??= item.at;
     draft.openedAt = Math.max(draft.openedAt ?? 0, item.at);
-    draft.count.open++;
+    draft.count[COUNTER[row.disposition as 0 | 1]]++;
     if (known === undefined) draft.count.ever++;
     else draft.count.reopened++;
   }
@@ -320,7 +339,7 @@ export class FindingDraft {
    * The row of group_count is the group's lock: whoever holds it knows the exact total and may open or close the group.
    * Taken last, so that a group on many hosts is held only for the end of the transaction.
    */
-  async #writeGroups({ bulk }: Tx): Promise<void> {
+  async #writeGroups({ bulk, db }: Tx): Promise<void> {
     const drafts = [...this.#groups].map(([id, draft]) => ({ id, ...draft })).sort(byId);
     await bulk.insert('finding_group', [...GROUP], drafts.flatMap(newGroup), { key: ['id'], nothing: true });
     const totals = await bulk.addReturning(
@@ -351,6 +370,13 @@ export class FindingDraft {
       return GROUP_SET.every((column) => changed[column] === row[column]) ? [] : [changed];
     });
     await bulk.update('finding_group', ['id'], GROUP_SET, next.sort(byId));
+    // Over on its last host: an acknowledgement was of what is over.
+    const over = next.filter(({ is_open }) => is_open === 0).map(({ id }) => id);
+    for (let from = 0; from < over.length; from += 500)
+      await db
+        .deleteFrom('group_ack')
+        .where('group_id', 'in', over.slice(from, from + 500))
+        .execute();
   }
 }
 

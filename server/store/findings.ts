@@ -3,6 +3,7 @@ import { sql, type Kysely } from 'kysely';
 import type { Engine, Tx } from './engine.ts';
 import { ackOf, DISPOSITIONS, flappingUntil, GROUP_STATUSES, turnsOf } from './findingdraft.ts';
 import { writeAudit } from './audit.ts';
+import { groupAcksOn } from './groupacks.ts';
 import { intakeIn } from './intake.ts';
 import { lockPulses } from './pulses.ts';
 import { within } from './read/line.ts';
@@ -89,6 +90,7 @@ export const GROUP_FACTS = [
 
 export function findingsOn(engine: Engine): Findings {
   return {
+    ...groupAcksOn(engine),
     present: (hostId) =>
       engine.reading(async (db) => {
         const rows = await db

@@ -46,7 +46,7 @@ const STANDING = [
 ] as const;
 const COUNTERS = ['open0', 'open1', 'open2', 'open3', 'open4', 'acknowledged', 'waived_findings'] as const;
 const JUDGED = [...STANDING, ...COUNTERS, 'facts', 'image_booted', 'image_staged', 'image_rollback', 'rule'] as const;
-type Judged = Row<'host', 'id' | (typeof JUDGED)[number]>;
+type Judged = Row<'host', 'id' | 'host_group' | (typeof JUDGED)[number]>;
 
 /** Columns of `pulse` that an intake may change, the newest `same` apart. */
 const PULSE_SET = PULSE_COLUMNS.filter(
@@ -170,7 +170,7 @@ class Intake {
     const cold = [...new Set(items.filter(judges).map(({ hostId }) => hostId))].sort(byKey);
     const rows = await bulk.select(
       'host',
-      ['id', ...JUDGED],
+      ['id', 'host_group', ...JUDGED],
       ['id'],
       cold.map((id) => ({ id })),
     );
@@ -186,6 +186,7 @@ class Intake {
       if (this.#tx.locks) query = query.forShare();
       this.#waiverStamp = String((await query.executeTakeFirstOrThrow()).stamp);
     }
+    await this.#findings.loadAcks(this.#tx, items);
   }
 
   async #loadCopies(items: readonly HostWrite[]): Promise<void> {

@@ -44,6 +44,8 @@ export type Channel = {
   readonly createdBy: string;
   readonly disabledAt: Instant | null;
   readonly disabledWhy: string | null;
+  /** Where its condition could not say yes or no the last time that was so: it was told all the same. */
+  readonly conditionError: { readonly at: Instant; readonly text: string } | null;
 };
 
 /** A host as it was when something happened to it. */

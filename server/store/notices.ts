@@ -27,6 +27,10 @@ function channelOf(row: ChannelRow): n.Channel {
     createdBy: row.created_by,
     disabledAt: row.disabled_at,
     disabledWhy: row.disabled_why,
+    conditionError:
+      row.condition_error === null || row.condition_error_at === null
+        ? null
+        : { at: row.condition_error_at, text: row.condition_error },
   };
 }
 
@@ -42,6 +46,8 @@ const channelRow = (channel: n.Channel): ChannelRow => ({
   created_by: channel.createdBy,
   disabled_at: channel.disabledAt,
   disabled_why: channel.disabledWhy,
+  condition_error: channel.conditionError?.text ?? null,
+  condition_error_at: channel.conditionError?.at ?? null,
 });
 
 /** What the trail has of a channel: all but where its secret lies. */

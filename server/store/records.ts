@@ -286,6 +286,9 @@ export type Ack = {
   readonly note: string | null;
 };
 
+/** Of a group: hosts within `scope`, save those of `apart`, come under it when they show the same for the first time. */
+export type GroupAck = Ack & { readonly scope: readonly string[] | null; readonly apart: readonly string[] };
+
 /** Why a finding is open again that people had decided about. */
 export type Returned = {
   readonly how:

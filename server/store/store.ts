@@ -205,6 +205,15 @@ export interface Findings {
     by: r.Act,
     note: Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'> | null,
   ): Promise<readonly Disposed[]>;
+  /**
+   * Lets hosts that show the group for the first time come under an acknowledgement as long as it is open somewhere; another one of the
+   * same scope is replaced. False, and nothing is written, where it is open nowhere. Findings that stand are for `dispose`.
+   */
+  acknowledgeGroup(groupId: string, ack: Omit<r.GroupAck, 'apart'>, by: r.Act, entry: Entry): Promise<boolean>;
+  /** Within `scope` no host comes under one any more. False where none stood. */
+  unacknowledgeGroup(groupId: string, scope: readonly string[] | null, by: r.Act, entry: Entry): Promise<boolean>;
+  /** Those of groups that stand at `now`. */
+  acknowledgements(groupIds: readonly string[], now: Instant): Promise<ReadonlyMap<string, readonly r.GroupAck[]>>;
   /** Hosts and groups with findings whose disposition ended before `now`, by time: at most `limit`. */
   lapsed(now: Instant, limit: number): Promise<readonly { readonly hostId: string; readonly groupId: string }[]>;
   /** The earliest end of any disposition; null where there is none. */
@@ -221,6 +230,7 @@ export interface Findings {
   /** When hosts of a group opened, came back and ended, newest minute first, at most `limit`. */
   changes(groupId: string, limit: number, scope?: readonly string[] | null): Promise<readonly r.GroupChange[]>;
 }
+type Entry = Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>;
 export type Disposed = {
   readonly result: 'changed' | 'resolved' | 'another_episode' | 'waived' | 'so_already' | 'not_acknowledged';
   readonly before: { readonly disposition: r.Disposition; readonly ack: r.Ack | null } | null;

@@ -26,6 +26,7 @@ export type Tables = {
   blob: BlobRow;
   job: JobRow;
   group_change: GroupChangeRow;
+  group_ack: GroupAckRow;
   waiver: WaiverRow;
   waiver_counter: WaiverCounterRow;
   saved_view: SavedViewRow;
@@ -42,6 +43,7 @@ export type Tables = {
   channel: ChannelRow;
   outbox: OutboxRow;
   delivery: DeliveryRow;
+  reminded: RemindedRow;
 };
 export type TableName = keyof Tables;
 
@@ -211,6 +213,18 @@ export type GroupCountRow = {
 };
 
 export type GroupChangeRow = { group_id: string; at: number; kind: string; hosts: number };
+
+export type GroupAckRow = {
+  group_id: string;
+  /** The empty string for every host, else a JSON list of host groups. */
+  scope: string;
+  /** JSON: host groups within it that it does not hold for any more. */
+  apart: string;
+  by_actor: string;
+  at: number;
+  until: number;
+  note: string | null;
+};
 
 export type FindingRow = {
   host_id: string;
@@ -458,7 +472,11 @@ export type ChannelRow = {
   created_by: string;
   disabled_at: number | null;
   disabled_why: string | null;
+  condition_error: string | null;
+  condition_error_at: number | null;
 };
+
+export type RemindedRow = { kind: string; object: string; at: number };
 
 export type OutboxRow = {
   id: string;

@@ -68,7 +68,8 @@ function rowOf(waiver: Waiver): Omit<WaiverRow, 'expiry_noted'> {
   };
 }
 
-async function moveStamp({ db }: Tx): Promise<void> {
+/** Nothing that was judged before it commits after it. */
+export async function moveStamp({ db }: Tx): Promise<void> {
   await db
     .updateTable('waiver_counter')
     .set((eb) => ({ stamp: eb('stamp', '+', 1) }))

@@ -12,13 +12,14 @@ import {
   acknowledge,
   assign,
   comment,
+  laterAcks,
   unacknowledge,
   type TimelineItem,
 } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { previewWaiver, type Preview } from '#server/decisions/waiverpreview.ts';
 import { isSinglePerson, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
-import type { FindingGroup } from '#server/store/records.ts';
+import type { FindingGroup, GroupAck } from '#server/store/records.ts';
 import { html, icon, type Html } from './html.ts';
 import {
   first,
@@ -218,8 +219,32 @@ export async function decideSheets(group: FindingGroup, deciding: Deciding, serv
           </p>
         </div>
       </section>`;
-  return html`${waiting} ${present > 0 && (await decidePanel(group, deciding, services))}
-  ${ownerSheet(group, who, decide)}`;
+  const later = await laterAcks(group.id, who, services);
+  return html`${waiting} ${later.length > 0 && laterSheet(group, later)}
+  ${present > 0 && (await decidePanel(group, deciding, later.length > 0, services))} ${ownerSheet(group, who, decide)}`;
+}
+
+/** Who said that it is known, for hosts that are not there yet; and how that is taken back. */
+function laterSheet(group: FindingGroup, later: readonly GroupAck[]): Html {
+  return html`<section class="sheet">
+    <header><h2>Acknowledged for later hosts, too</h2></header>
+    <div class="pad form">
+      ${later.map(
+        ({ by, until, scope, apart, note }) =>
+          html`<p class="note">
+            ${icon('check')}<span
+              >By ${by} until
+              ${dayOf(until - 1)}${scope !== null && ` in ${scope.join(', ')}`}${apart.length > 0 && `, not in ${apart.join(', ')}`}:
+              a host that shows it for the first time stays out of the queue until
+              then.${note !== null && html` <q>${note}</q>`}</span
+            >
+          </p>`,
+      )}
+      <form method="post" action="/findings/${group.id}/unacknowledge">
+        <button class="btn wide" type="submit">Take it back, on every host</button>
+      </form>
+    </div>
+  </section>`;
 }
 
 /** Waivers that were asked for and would cover it. */
@@ -240,6 +265,7 @@ async function askedFor(group: FindingGroup, { store }: WebServices, now: Instan
 async function decidePanel(
   group: FindingGroup,
   { present, decide, who, now }: Deciding,
+  stands: boolean,
   services: WebServices,
 ): Promise<Html> {
   const waivable = isWaivable({ kind: group.kind as JudgementKind, signature: String(group.signature) });
@@ -260,7 +286,8 @@ async function decidePanel(
           >
         </fieldset>`
       }
-      ${ackForm(group, decide, now)} ${waivable && (await waiverForm(group, { present, decide, who, now }, services))}
+      ${ackForm(group, decide, now, stands)}
+      ${waivable && (await waiverForm(group, { present, decide, who, now }, services))}
     </div>
   </section>`;
 }
@@ -268,7 +295,7 @@ async function decidePanel(
 const typed = ({ sent }: Decide, name: string, standard = ''): string =>
   sent === undefined ? standard : first(sent, name);
 
-function ackForm(group: FindingGroup, decide: Decide, now: Instant): Html {
+function ackForm(group: FindingGroup, decide: Decide, now: Instant, stands: boolean): Html {
   const mine: Decide = decide.form === 'acknowledge' ? decide : {};
   const { open, acknowledged, waived } = group.hosts;
   const n = open + acknowledged;
@@ -283,11 +310,12 @@ function ackForm(group: FindingGroup, decide: Decide, now: Instant): Html {
       ${textareaHtml({ name: 'note', label: LABELS.note, help: 'Who looks into it, and where. It stands in the story for good.' }, { value: typed(mine, 'note'), rows: 2 })}
       <div class="field">
         <button class="btn first wide" type="submit" data-key="e">Acknowledge ${plural(n, 'finding')}</button>
-        <small>It leaves the queue and weighs on the verdict as before.</small>
+        <small>It leaves the queue, also on hosts that show it later, and weighs on the verdict as before.</small>
       </div>
     </form>
     ${
       acknowledged > 0 &&
+      !stands &&
       html`<form class="ack" method="post" action="/findings/${group.id}/unacknowledge">
         <button class="btn wide" type="submit">
           Take back the acknowledgement of ${plural(acknowledged, 'finding')}

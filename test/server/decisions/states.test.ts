@@ -307,3 +307,70 @@ onBoth('assigning is on what was read, and the story of a group tells both axes'
   );
   assert.equal(items[1].note, 'asked the vendor');
 });
+
+onBoth(
+  'acknowledging a group holds for hosts that show it later, until its day, its last host, or somebody says no',
+  async (server) => {
+    const deps = deciding(server);
+    const web = person('web', { roles: ['operator'], groups: ['web'] });
+    const [a, b] = [await hostAs(server, 'web-1'), await hostAs(server, 'web-2')];
+    const [c, d, e] = [await hostAs(server, 'web-3'), await hostAs(server, 'web-4'), await hostAs(server, 'web-5')];
+    await server.api(`/api/v1/hosts/${d.id}`, { method: 'PATCH', body: { group: 'web' } });
+    await shows(a, odd());
+    await ack(server);
+    const { id } = await groupAt(server);
+    const later = async () => (await server.api(`/api/v1/groups/${id}`)).body.later;
+    assert.deepEqual(
+      (await later()).map(({ by, note, scope }: any) => [by, note, scope]),
+      [['alice', 'seen', null]],
+    );
+
+    // It comes under it with its own end, weighs as before, and is told as acknowledged by whoever did it.
+    await shows(b, odd());
+    assert.equal(await statusOf(server, b), 'acknowledged');
+    assert.equal((await b.told()).verdict, 'drifted');
+    assert.deepEqual((await groupAt(server)).hosts, { open: 0, acknowledged: 2, waived: 0, ever: 2, reopened: 0 });
+    const told: any = await finding(server, b);
+    assert.deepEqual([told.acknowledged.by, told.until], ['alice', new Date(T0 + 7 * DAY).toISOString()]);
+
+    // Other content is another group; what was gone and came back is a new episode there, and open.
+    await shows(c, odd('y'));
+    assert.equal(await statusOf(server, c), 'open');
+    await shows(b);
+    await shows(b, odd());
+    assert.equal(await statusOf(server, b), 'open');
+
+    // Taken back by somebody of one host group: for that one alone.
+    await unacknowledge({ groupId: id }, null, web, deps).catch(() => {});
+    await shows(d, odd());
+    assert.equal(await statusOf(server, d), 'acknowledged');
+    await unacknowledge({ groupId: id }, null, web, deps);
+    assert.equal(await statusOf(server, d), 'open');
+    assert.deepEqual((await later())[0].apart, ['web']);
+    assert.equal(await statusOf(server, a), 'acknowledged');
+
+    // Gone with its last host.
+    for (const host of [a, b, d]) await shows(host);
+    assert.deepEqual(await later(), []);
+    await shows(e, odd());
+    assert.equal(await statusOf(server, e), 'open');
+
+    const again = (until: number | null) => acknowledge({ groupId: id }, { until, note: null }, ALICE, deps);
+    // Given again, it ends by itself; and whoever may give one takes it back for every host.
+    await again(server.time.now + HOUR);
+    server.time.now += HOUR;
+    assert.deepEqual(await later(), []);
+    await e.sendSame();
+    assert.equal(await statusOf(server, e), 'open');
+    server.time.now += MINUTE;
+    await again(null);
+    server.time.now += MINUTE;
+    await unacknowledge({ groupId: id }, 'not so', BOB, deps);
+    assert.deepEqual([await later(), await statusOf(server, e)], [[], 'open']);
+    const { body } = await server.api(`/api/v1/groups/${id}/timeline`);
+    assert.deepEqual(
+      body.items.flatMap(({ action, actor }: any) => (action === undefined ? [] : [`${actor} ${action}`])).slice(0, 3),
+      ['bob group.unacknowledge', 'alice group.acknowledge', 'alice group.acknowledge'],
+    );
+  },
+);

@@ -175,5 +175,6 @@ export function channel(name: string, routing: Partial<Routing> = {}): Channel {
     createdBy: 'admin',
     disabledAt: null,
     disabledWhy: null,
+    conditionError: null,
   };
 }
