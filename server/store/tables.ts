@@ -44,6 +44,16 @@ export type Tables = {
   outbox: OutboxRow;
   delivery: DeliveryRow;
   reminded: RemindedRow;
+  log_pending: LogPendingRow;
+  log_entry: LogEntryRow;
+  log_payload: LogPayloadRow;
+  log_tile: LogTileRow;
+  log_head: LogHeadRow;
+  log_past: LogPastRow;
+  log_checkpoint: LogCheckpointRow;
+  log_cosignature: LogCosignatureRow;
+  log_witness: LogWitnessRow;
+  log_timestamp: LogTimestampRow;
 };
 export type TableName = keyof Tables;
 
@@ -512,3 +522,71 @@ export type DeliveryRow = {
   status: number | null;
   error: string | null;
 };
+
+/** What has no place in the log yet. */
+export type LogPendingRow = {
+  id: string;
+  at: number;
+  kind: string;
+  host_id: string | null;
+  entry: Uint8Array;
+  salt: Uint8Array;
+  /** Where the payload lies (logpayload.ts). */
+  ref: string;
+  /** The payload itself, where it lies nowhere else. */
+  body: Uint8Array | null;
+};
+
+export type LogEntryRow = {
+  /** Counts origins, from 1. */
+  log: number;
+  idx: number;
+  id: string;
+  at: number;
+  kind: string;
+  host_id: string | null;
+  entry: Uint8Array;
+  leaf: Uint8Array;
+};
+
+export type LogPayloadRow = {
+  id: string;
+  ref: string;
+  /** Null once it was purged, as the body. */
+  salt: Uint8Array | null;
+  body: Uint8Array | null;
+  purged_at: number | null;
+};
+
+export type LogTileRow = { log: number; level: number; n: number; hashes: Uint8Array };
+
+export type LogHeadRow = {
+  id: number;
+  log: number;
+  origin: string;
+  public_key: string;
+  size: number;
+  root: Uint8Array;
+  compact: Uint8Array;
+  began_at: number;
+  /** JSON of the head that this log was begun after; null for the first. */
+  previous: string | null;
+};
+
+export type LogPastRow = Omit<LogHeadRow, 'id' | 'compact'> & { ended_at: number };
+
+export type LogCheckpointRow = { origin: string; size: number; root: Uint8Array; note: string; at: number };
+
+export type LogCosignatureRow = { origin: string; size: number; witness: string; line: string; at: number };
+
+export type LogWitnessRow = {
+  witness: string;
+  origin: string;
+  /** The last size that it accepted. */
+  size: number;
+  at: number;
+  tried_at: number | null;
+  error: string | null;
+};
+
+export type LogTimestampRow = { origin: string; size: number; authority: string; token: Uint8Array; at: number };
