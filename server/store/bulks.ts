@@ -96,9 +96,6 @@ async function cover(tx: Tx, id: string, what: Parameters<Bulks['preview']>[1], 
   const parts = findingParts(what.filter, engine.kind);
   for (const walk of walksOf(parts)) {
     const chosen = findingSelection(db as unknown as ReadonlyKysely<Tables>, parts, walk)
-      .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
-      .innerJoin('host', 'host.id', 'finding.host_id')
-      .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
       .select([sql<string>`${id}`.as('bulk_id'), 'finding.host_id', 'finding.group_id', 'finding.episode'])
       .limit(left);
     if (!(await copy(chosen))) return false;

@@ -10,7 +10,7 @@ import { factsOf, findingOf, GROUP_COUNTS, GROUP_FACTS, groupOf } from '../findi
 import type * as r from '../records.ts';
 import type { FindingCursor, FindingFilter, GroupCursor, GroupFilter, PageRequest, Reads } from '../store.ts';
 import type { Tables } from '../tables.ts';
-import { partsOf, within, type EngineKind, type LineParts } from './line.ts';
+import { every, groupsWith, hostsWith, partsOf, walked, within, type EngineKind, type LineParts } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -61,17 +61,35 @@ function partsFor(
   };
 }
 
-type Narrowing = Pick<LineParts, 'group' | 'host'> & Partial<Pick<LineParts, 'namesHosts'>>;
+/** What narrows a list, as conditions; of none, nothing does. */
+export type Narrowing = Pick<LineParts, 'group' | 'host' | 'own' | 'namesHosts' | 'namesWaiver'> & {
+  readonly engine: EngineKind;
+};
 
-export const groupParts = (filter: GroupFilter, engine: EngineKind): LineParts =>
-  partsFor(filter, engine, filter.tab === undefined ? undefined : [filter.tab]);
-export const findingParts = (filter: FindingFilter, engine: EngineKind): LineParts =>
-  partsFor(filter, engine, filter.statuses);
+const narrowing = (parts: LineParts, engine: EngineKind): LineParts & Narrowing => ({ ...parts, engine });
+
+export const groupParts = (filter: GroupFilter, engine: EngineKind): LineParts & Narrowing =>
+  narrowing(partsFor(filter, engine, filter.tab === undefined ? undefined : [filter.tab]), engine);
+export function findingParts(filter: FindingFilter, engine: EngineKind): LineParts & Narrowing {
+  const parts = partsFor(filter, engine, filter.statuses);
+  // Said of the walk, so that it is a walk of what is waived.
+  const statuses = parts.namesWaiver
+    ? (parts.statuses ?? ['waived']).filter((one) => one === 'waived')
+    : parts.statuses;
+  return narrowing({ ...parts, statuses }, engine);
+}
+
+/** Conditions on `finding` that a line asks of it: its own ones, and its host among those that match. */
+function ofFinding({ own, host, namesHosts, engine }: Narrowing) {
+  if (host.length === 0) return own;
+  const id = namesHosts ? sql.ref('finding.host_id') : walked('finding.host_id', engine);
+  return [...own, sql<boolean>`${id} in ${hostsWith(host)}`];
+}
 
 export function groupSelection(
   db: Db,
   filter: GroupFilter,
-  { group, host, namesHosts = false }: Narrowing,
+  parts: Narrowing,
   { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
 ) {
   let query = plain(db).selectFrom('finding_group');
@@ -84,15 +102,14 @@ export function groupSelection(
     query = query
       .where('finding_group.subject', '>=', filter.subjectPrefix)
       .where('finding_group.subject', '<', `${filter.subjectPrefix}\u{10ffff}`);
-  for (const condition of group) query = query.where(condition);
-  if (host.length === 0) return query;
+  for (const condition of parts.group) query = query.where(condition);
+  const asked = ofFinding(parts);
+  if (asked.length === 0) return query;
   // A walk through what is resolved asks for resolved findings; every other one for present ones. Each has its index by group.
-  const isOpen = sql.lit(status === 'resolved' ? 0 : 1);
-  const found = sql`from finding join host on host.id = finding.host_id join pulse on pulse.host_id = finding.host_id
-    where finding.is_open = ${isOpen} and ${sql.join([...host], sql` and `)}`;
+  const found = sql`from finding where finding.is_open = ${sql.lit(status === 'resolved' ? 0 : 1)} and ${every(asked)}`;
   return query.where(
-    namesHosts
-      ? sql<boolean>`finding_group.id in (select finding.group_id ${found})`
+    parts.namesHosts || parts.namesWaiver
+      ? sql<boolean>`${walked('finding_group.id', parts.engine)} in (select finding.group_id ${found})`
       : sql<boolean>`exists (select 1 ${found} and finding.group_id = finding_group.id)`,
   );
 }
@@ -103,7 +120,7 @@ export function groupPage(
   walk: Walk<GroupCursor>,
   sort: GroupCursor['sort'],
   limit: number,
-  parts: Narrowing = NOTHING_MORE,
+  parts: Narrowing,
 ) {
   const { severity, from } = walk;
   const query = groupSelection(db, filter, parts, walk)
@@ -123,7 +140,6 @@ export function groupPage(
   const ordered = query.orderBy(newest[0], 'desc').orderBy(newest[1], 'desc');
   return from === null ? ordered : ordered.where(beyond(newest, 'down', [from.at, from.id]));
 }
-const NOTHING_MORE = { group: [], host: [] } as const;
 
 type GroupKey = { readonly sev: number; readonly last_new_at: number; readonly id: string };
 const GROUP_BEFORE: Readonly<Record<GroupCursor['sort'], (a: GroupKey, b: GroupKey) => boolean>> = {
@@ -132,11 +148,9 @@ const GROUP_BEFORE: Readonly<Record<GroupCursor['sort'], (a: GroupKey, b: GroupK
 };
 
 /** Of groups that are listed for some hosts only: how many of those are in which status. */
-async function countsWithin(db: Db, ids: readonly string[], host: LineParts['host']) {
+async function countsWithin(db: Db, ids: readonly string[], parts: Narrowing) {
   const rows = await plain(db)
     .selectFrom('finding')
-    .innerJoin('host', 'host.id', 'finding.host_id')
-    .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
     .select((eb) => [
       'finding.group_id',
       'finding.disposition',
@@ -145,7 +159,7 @@ async function countsWithin(db: Db, ids: readonly string[], host: LineParts['hos
     ])
     .where('finding.is_open', '=', (eb) => eb.lit(1))
     .where('finding.group_id', 'in', [...ids])
-    .where(sql<boolean>`${sql.join([...host], sql` and `)}`)
+    .where(every(ofFinding(parts)))
     .groupBy(['finding.group_id', 'finding.disposition'])
     .execute();
   const out = new Map(ids.map((id) => [id, { open: 0, acknowledged: 0, waived: 0, ever: 0, reopened: 0 }]));
@@ -160,7 +174,7 @@ async function countsWithin(db: Db, ids: readonly string[], host: LineParts['hos
 
 export function findingSelection(
   db: Db,
-  { group, host }: Pick<LineParts, 'group' | 'host'>,
+  parts: Narrowing,
   { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
 ) {
   let query = plain(db)
@@ -173,25 +187,18 @@ export function findingSelection(
     // Said once more, for the index of those that people decided about.
     if (disposition > 0) query = query.where('finding.disposition', '>', (eb) => eb.lit(0));
   }
-  for (const condition of [...group, ...host]) query = query.where(condition);
+  for (const condition of ofFinding(parts)) query = query.where(condition);
+  if (parts.group.length > 0)
+    query = query.where(sql<boolean>`${walked('finding.group_id', parts.engine)} in ${groupsWith(parts.group)}`);
   return query;
 }
 
-export function findingPage(
-  db: Db,
-  walk: Walk<FindingCursor>,
-  limit: number,
-  parts: Pick<LineParts, 'group' | 'host'> = NOTHING_MORE,
-) {
+/** A page's keys from one walk: nothing but the index, however many rows do not match. */
+export function findingKeys(db: Db, walk: Walk<FindingCursor>, limit: number, parts: Narrowing) {
   const order = ['finding.sev', 'finding.opened_at', 'finding.host_id', 'finding.group_id'] as const;
   const { from } = walk;
   const query = findingSelection(db, parts, walk)
-    .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
-    .innerJoin('host', 'host.id', 'finding.host_id')
-    .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
-    .selectAll('finding')
-    .select(GROUP_FACTS)
-    .select(['host.name', 'pulse.silent_after'])
+    .select([...order])
     .orderBy(order[0], 'desc')
     .orderBy(order[1], 'desc')
     .orderBy(order[2], 'desc')
@@ -201,17 +208,19 @@ export function findingPage(
   return query.where(beyond(order, 'down', [from.severity, from.at, from.hostId, from.groupId]));
 }
 
-/** Rows to count: with the other tables only where a condition is about them. */
-function findingRows(db: Db, parts: LineParts, walk: Pick<Walk<unknown>, 'severity' | 'status'>, limit: number) {
-  const query = findingSelection(db, parts, walk);
-  const some = sql<number>`1`.as('one');
-  if (parts.group.length === 0 && parts.host.length === 0) return query.select(some).limit(limit);
-  return query
+/** The rows of a page, with what they are shown with. */
+export function findingRows(db: Db, keys: readonly FindingKey[]) {
+  const wanted = sql.join(keys.map(({ host_id, group_id }) => sql`(${host_id}, ${group_id})`));
+  return plain(db)
+    .selectFrom('finding')
     .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
     .innerJoin('host', 'host.id', 'finding.host_id')
     .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
-    .select(some)
-    .limit(limit);
+    .selectAll('finding')
+    .select(GROUP_FACTS)
+    .select(['host.name', 'pulse.silent_after'])
+    .where('finding.is_open', '=', (eb) => eb.lit(1))
+    .where(sql<boolean>`(finding.host_id, finding.group_id) in (values ${wanted})`);
 }
 
 type FindingKey = {
@@ -307,7 +316,7 @@ export function findingReads(
         const rows = merged(lists, GROUP_BEFORE[sort], page.limit + 1);
         const ids = rows.slice(0, page.limit).map(({ id }) => id);
         const within =
-          parts.host.length === 0 || ids.length === 0 ? undefined : await countsWithin(db, ids, parts.host);
+          ofFinding(parts).length === 0 || ids.length === 0 ? undefined : await countsWithin(db, ids, parts);
         return pageOf(
           rows,
           page.limit,
@@ -335,28 +344,43 @@ export function findingReads(
         const lists = [];
         const parts = findingParts(filter, engine.kind);
         for (const walk of walks(parts, page.cursor, page.cursor?.severity ?? null))
-          lists.push(await findingPage(db, walk, page.limit, parts).execute());
-        return pageOf(
-          merged(lists, findingBefore, page.limit + 1),
+          lists.push(await findingKeys(db, walk, page.limit, parts).execute());
+        const keys = merged(lists, findingBefore, page.limit + 1);
+        const found = keys.length === 0 ? [] : await findingRows(db, keys.slice(0, page.limit)).execute();
+        const rows = new Map(found.map((row) => [`${row.host_id} ${row.group_id}`, row]));
+        const { items, next } = pageOf<FindingKey, FindingKey, FindingCursor>(
+          keys,
           page.limit,
-          (row): r.FindingInList => ({
-            ...findingOf(row),
-            group: factsOf(row.group_id, row),
-            hostName: row.name,
-            silentAfter: row.silent_after,
-          }),
-          (row): FindingCursor => ({
+          (key) => key,
+          (row) => ({
             severity: row.sev,
             at: row.opened_at,
             hostId: row.host_id,
             groupId: row.group_id,
           }),
         );
+        // What ended since the keys were read is no finding of this list any more.
+        const shown = items.flatMap(({ host_id, group_id }): r.FindingInList[] => {
+          const row = rows.get(`${host_id} ${group_id}`);
+          if (row === undefined) return [];
+          const { name: hostName, silent_after: silentAfter } = row;
+          return [{ ...findingOf(row), group: factsOf(group_id, row), hostName, silentAfter }];
+        });
+        return { items: shown, next };
       }),
     countFindings: (filter, cap) =>
       engine.listing((db) => {
         const parts = findingParts(filter, engine.kind);
-        return counted(db, (limit) => walksOf(parts).map((walk) => findingRows(db, parts, walk, limit)), cap);
+        return counted(
+          db,
+          (limit) =>
+            walksOf(parts).map((walk) =>
+              findingSelection(db, parts, walk)
+                .select(sql<number>`1`.as('one'))
+                .limit(limit),
+            ),
+          cap,
+        );
       }),
     groupHosts: (groupId, page, scope) =>
       engine.listing(async (db) => {

@@ -1,5 +1,5 @@
 /** Lists of hosts. A filter of several verdicts or digests is several walks of one index, merged. */
-import { sql, type Kysely } from 'kysely';
+import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Instant } from '#src/clock.ts';
 import type { Engine } from '../engine.ts';
@@ -8,7 +8,7 @@ import type * as r from '../records.ts';
 import { headOf, newestSame } from '../reports.ts';
 import { SILENT_RANK, type HostCursor, type HostFilter, type PageRequest, type Reads } from '../store.ts';
 import type { HostRow, ReportRow, Tables } from '../tables.ts';
-import { within } from './line.ts';
+import { hostsWith, labelled, overdue, walked, within, type EngineKind } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -45,48 +45,47 @@ function walks(filter: HostFilter): Walk[] {
 /** Greater than every text that begins with `prefix`. */
 const after = (prefix: string) => `${prefix}\u{10ffff}`;
 
-function selection(db: Db, { filter, verdict, booted, lapsed = false }: Walk) {
+/** Hosts of one walk. With `sort`, SQLite is kept on the index that gives the order; counts may take any. */
+function selection(
+  db: Db,
+  engine: EngineKind,
+  { filter, verdict, booted, lapsed = false }: Walk,
+  sort: HostCursor['sort'] | undefined,
+) {
   const { now } = filter;
   const states = filter.states ?? ['active', 'pending'];
+  const aside = (column: string) => (sort === undefined ? sql.ref(column) : walked(column, engine));
+  // By name, hosts of a group and on an image have indexes in that order.
+  const byName = (column: string) => (sort === 'attention' ? walked(column, engine) : sql.ref(column));
+  const past = (column: 'silent_after' | 'late_after') => overdue(column, aside('host.id'), now, engine);
+  const not = (condition: RawBuilder<boolean>) => sql<boolean>`not ${condition}`;
   let query = (db as unknown as Kysely<Tables>)
     .selectFrom('host')
-    .innerJoin('pulse', 'pulse.host_id', 'host.id')
-    .where('host.state', 'in', [...states]);
+    .where(sql<boolean>`${aside('host.state')} in (${sql.join([...states])})`);
   const answer = lapsed ? 'host.bare_verdict' : 'host.verdict';
   query = lapsed
     ? query.where('host.valid_until', '<=', now)
-    : query.where((eb) => eb.or([eb('host.valid_until', 'is', null), eb('host.valid_until', '>', now)]));
-  if (verdict === 'silent') query = query.where(answer, '!=', 'new').where('pulse.silent_after', '<=', now);
+    : query.where(sql<boolean>`(${aside('host.valid_until')} is null or ${aside('host.valid_until')} > ${now})`);
+  if (verdict === 'silent') query = query.where(answer, '!=', 'new').where(past('silent_after'));
   else if (verdict === 'new') query = query.where(answer, '=', 'new');
-  else if (verdict !== undefined) query = query.where(answer, '=', verdict).where('pulse.silent_after', '>', now);
-  if (filter.freshness === 'silent') query = query.where('pulse.silent_after', '<=', now);
-  if (filter.freshness === 'late')
-    query = query.where('pulse.late_after', '<=', now).where('pulse.silent_after', '>', now);
-  if (filter.freshness === 'current')
-    query = query.where('pulse.late_after', '>', now).where('pulse.silent_after', '>', now);
-  if (booted !== undefined) query = query.where('host.image_booted', '=', booted);
+  else if (verdict !== undefined) query = query.where(answer, '=', verdict).where(not(past('silent_after')));
+  if (filter.freshness === 'silent') query = query.where(past('silent_after'));
+  if (filter.freshness === 'late') query = query.where(past('late_after')).where(not(past('silent_after')));
+  if (filter.freshness === 'current') query = query.where(not(past('late_after'))).where(not(past('silent_after')));
+  if (booted !== undefined) query = query.where(sql<boolean>`${byName('host.image_booted')} = ${booted}`);
   if (filter.integrity !== undefined)
     query = query.where(lapsed ? 'host.bare_integrity' : 'host.integrity', '=', filter.integrity);
   if (filter.provenance !== undefined) query = query.where('host.provenance', '=', filter.provenance);
   if (filter.scope !== undefined && filter.scope !== null)
-    query = query.where(within(sql.ref('host.host_group'), filter.scope));
-  if (filter.group !== undefined) query = query.where('host.host_group', '=', filter.group);
+    query = query.where(within(aside('host.host_group'), filter.scope));
+  if (filter.group !== undefined) query = query.where(sql<boolean>`${byName('host.host_group')} = ${filter.group}`);
   if (filter.namePrefix !== undefined) {
     const prefix = filter.namePrefix.toLowerCase();
-    query = query.where('host.name_fold', '>=', prefix).where('host.name_fold', '<', after(prefix));
+    const name = byName('host.name_fold');
+    query = query.where(sql<boolean>`${name} >= ${prefix}`).where(sql<boolean>`${name} < ${after(prefix)}`);
   }
   const { label } = filter;
-  if (label !== undefined)
-    query = query.where((eb) =>
-      eb.exists(
-        eb
-          .selectFrom('host_label')
-          .select('host_label.host_id')
-          .whereRef('host_label.host_id', '=', 'host.id')
-          .where('host_label.key', '=', label.key)
-          .where('host_label.value', '=', label.value),
-      ),
-    );
+  if (label !== undefined) query = query.where(labelled(aside('host.id'), label.key, label.value, engine));
   return query;
 }
 
@@ -99,10 +98,16 @@ const BEFORE: Readonly<Record<HostCursor['sort'], (a: Key, b: Key) => boolean>> 
 const bytesBefore = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b)) < 0;
 
 /** A page's keys from one walk: the index and what filters ask for, no wide rows. */
-export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: PageRequest<HostCursor>) {
+export function hostKeys(
+  db: Db,
+  engine: EngineKind,
+  walk: Walk,
+  sort: HostCursor['sort'],
+  page: PageRequest<HostCursor>,
+) {
   const { cursor } = page;
   const rank = walk.lapsed === true ? 'host.bare_rank' : 'host.rank';
-  const query = selection(db, walk)
+  const query = selection(db, engine, walk, sort)
     .select(['host.id', 'host.name_fold', (eb) => eb.ref(rank).$castTo<number>().as('rank')])
     .limit(page.limit + 1);
   if (sort === 'name') {
@@ -111,20 +116,22 @@ export function hostKeys(db: Db, walk: Walk, sort: HostCursor['sort'], page: Pag
     return ordered.where(beyond(['host.name_fold', 'host.id'], 'up', [cursor.name, cursor.id]));
   }
   const answer = walk.lapsed === true ? 'host.bare_verdict' : 'host.verdict';
-  const { now } = walk.filter;
+  const silent = overdue('silent_after', walked('host.id', engine), walk.filter.now, engine);
   if (walk.raised === true) {
-    const silent = selection(db, walk)
+    const raised = selection(db, engine, walk, sort)
       .select(['host.id', 'host.name_fold', sql.lit<number>(SILENT_RANK).as('rank')])
-      .where('pulse.silent_after', '<=', now)
-      .where(rank, '<', SILENT_RANK)
+      .where(silent)
+      .where(sql<boolean>`${walked(rank, engine)} < ${sql.lit(SILENT_RANK)}`)
       .where(answer, '!=', 'new')
       .orderBy('host.id', 'desc')
       .limit(page.limit + 1);
-    if (cursor?.sort !== 'attention' || cursor.rank > SILENT_RANK) return silent;
-    return cursor.rank < SILENT_RANK ? silent.where(sql.lit(false)) : silent.where('host.id', '<', cursor.id);
+    if (cursor?.sort !== 'attention' || cursor.rank > SILENT_RANK) return raised;
+    return cursor.rank < SILENT_RANK ? raised.where(sql.lit(false)) : raised.where('host.id', '<', cursor.id);
   }
   const ordered = query
-    .where((eb) => eb.or([eb('pulse.silent_after', '>', now), eb(rank, '>=', SILENT_RANK), eb(answer, '=', 'new')]))
+    .where(
+      sql<boolean>`(${walked(rank, engine)} >= ${sql.lit(SILENT_RANK)} or ${sql.ref(answer)} = 'new' or not ${silent})`,
+    )
     .orderBy(rank, 'desc')
     .orderBy('host.id', 'desc');
   if (cursor?.sort !== 'attention') return ordered;
@@ -161,7 +168,8 @@ export function hostReads(
     hosts: (filter, sort, page) =>
       engine.listing(async (db) => {
         const lists: Key[][] = [];
-        for (const walk of await allWalks(db, filter, sort)) lists.push(await hostKeys(db, walk, sort, page).execute());
+        for (const walk of await allWalks(db, filter, sort))
+          lists.push(await hostKeys(db, engine.kind, walk, sort, page).execute());
         const keys = merged(lists, BEFORE[sort], page.limit + 1);
         if (keys.length === 0) return { items: [], next: null };
         const shown = await hostQuery(db)
@@ -183,7 +191,7 @@ export function hostReads(
       engine.listing(async (db) => {
         let found = 0;
         for (const walk of await allWalks(db, filter)) {
-          const some = selection(db, walk)
+          const some = selection(db, engine.kind, walk, undefined)
             .select('host.id')
             .limit(cap + 1 - found);
           const { count } = await (db as unknown as Kysely<Tables>)
@@ -197,12 +205,12 @@ export function hostReads(
       }),
     verdicts: (now, scope = null) =>
       engine.listing(async (db) => {
-        const theirs = scope === null ? undefined : within(sql.ref('host.host_group'), scope);
+        const theirs = scope === null ? undefined : within(walked('host.host_group', engine.kind), scope);
         const pulses = (db as unknown as Kysely<Tables>).selectFrom('pulse');
         const rows = await (
           theirs === undefined
             ? pulses
-            : pulses.where('host_id', 'in', (eb) => eb.selectFrom('host').select('host.id').where(theirs))
+            : pulses.where(sql<boolean>`${walked('pulse.host_id', engine.kind)} in ${hostsWith([theirs])}`)
         )
           .select((eb) => [
             sql<string>`case when verdict = 'new' or silent_after > ${now} then verdict else 'silent' end`.as('shown'),
@@ -313,7 +321,7 @@ export function hostReads(
           .select((eb) => ['host_group', eb.fn.countAll<number>().as('hosts')])
           .where('host_group', 'is not', null)
           .where('state', '=', 'active')
-          .$if(scope !== null, (query) => query.where(within(sql.ref('host.host_group'), scope ?? [])))
+          .$if(scope !== null, (query) => query.where(within(walked('host.host_group', engine.kind), scope ?? [])))
           .groupBy('host_group')
           .orderBy('host_group')
           .execute();

@@ -7,7 +7,7 @@ import { imageOf } from '../images.ts';
 import { IMAGE_SLOTS, type AliasKind, type ImageInList, type ImageSlot } from '../records.ts';
 import type { Reads } from '../store.ts';
 import type { ImageRow, Tables } from '../tables.ts';
-import { within } from './line.ts';
+import { walked, within, type EngineKind } from './line.ts';
 import { beyond, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -48,12 +48,16 @@ async function withHosts(db: Db, rows: readonly ImageRow[], scope: readonly stri
 }
 
 /** Images that a host of these groups names in a slot, under any of their names. */
-function namedWithin(scope: readonly string[]): RawBuilder<boolean> {
-  const slots = sql.join(IMAGE_SLOTS.map((slot) => sql`host.${sql.ref(`image_${slot}`)}`));
-  const theirs = within(sql.ref('host.host_group'), scope);
-  return sql<boolean>`(exists (select 1 from host where image.digest in (${slots}) and ${theirs})
-    or exists (select 1 from image_alias join host on image_alias.alias in (${slots})
-      where image_alias.digest = image.digest and ${theirs}))`;
+function namedWithin(scope: readonly string[], engine: EngineKind): RawBuilder<boolean> {
+  const theirs = within(walked('host.host_group', engine), scope);
+  const slots = IMAGE_SLOTS.map((slot) => sql.ref(`host.image_${slot}`));
+  const named = sql.join(
+    slots.map((slot) => sql`select ${slot} from host where ${theirs}`),
+    sql` union `,
+  );
+  const digest = walked('image.digest', engine);
+  return sql<boolean>`(${digest} in (${named})
+    or ${digest} in (select image_alias.digest from image_alias where image_alias.alias in (${named})))`;
 }
 
 export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | 'tokens'> {
@@ -68,7 +72,7 @@ export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | '
           .orderBy('digest', 'desc')
           .limit(page.limit + 1);
         if (states !== undefined) query = query.where('state', 'in', [...states]);
-        if (scope !== null) query = query.where(namedWithin(scope));
+        if (scope !== null) query = query.where(namedWithin(scope, engine.kind));
         if (cursor !== null) query = query.where(beyond(['first_seen', 'digest'], 'down', [cursor.at, cursor.digest]));
         const rows = pageOf(
           await query.execute(),

@@ -1,9 +1,10 @@
 /**
- * A filter line (src/finding/filter.ts) as conditions on rows. What is about the group stands on its own row; what is about hosts is
- * asked of one and the same finding, so that a list of groups is the list of findings that match, grouped.
+ * A filter line (src/finding/filter.ts) as conditions on rows. What is about groups makes a set of groups, what is about hosts a set of
+ * hosts; both are asked of one and the same finding, so that a list of groups is the list of findings that match, grouped. A set is made
+ * once a statement, and a walk past what does not match reads nothing but the index: no filter makes a list slow.
  */
 import { sql, type RawBuilder } from 'kysely';
-import { ageBound, type FilterLine, type FilterTerm } from '#src/finding/filter.ts';
+import { ageBound, type FilterFlag, type FilterLine, type FilterTerm } from '#src/finding/filter.ts';
 import { TREES } from '#src/manifest/entry.ts';
 import { parseGlob, regexOf } from '#src/policy/paths.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
@@ -19,10 +20,15 @@ export type LineParts = {
   readonly severities: readonly r.Severity[] | undefined;
   /** Statuses that it leaves; undefined where it names none. */
   readonly statuses: readonly r.FindingStatus[] | undefined;
+  /** On `finding_group`: together they make one set of groups. */
   readonly group: readonly Condition[];
-  /** On tables `finding`, `host` and `pulse`. */
+  /** On `host`: together they make one set of hosts. */
   readonly host: readonly Condition[];
-  /** Hosts are named, so they are few: what they have is looked up once. */
+  /** On `finding` itself. */
+  readonly own: readonly Condition[];
+  /** A waiver is named: what matches is waived. */
+  readonly namesWaiver: boolean;
+  /** Hosts are named, so they are few: what they have is looked up from there. */
   readonly namesHosts: boolean;
 };
 
@@ -35,8 +41,7 @@ export function partsOf(
 ): LineParts {
   let severities: r.Severity[] | undefined;
   let statuses: r.FindingStatus[] | undefined;
-  const group: Condition[] = [];
-  const host: Condition[] = [];
+  const parts: Record<About, Condition[]> = { group: [], host: [], own: [] };
   for (const term of line) {
     const has = (value: string): boolean => (term.values as readonly string[]).includes(value) !== term.negated;
     if (term.field === 'sev')
@@ -45,20 +50,67 @@ export function partsOf(
     else {
       const { about, condition } = conditionOf(term, now, engine);
       const whole = term.negated ? sql<boolean>`not ${condition}` : condition;
-      (about === 'group' ? group : host).push(whole);
+      parts[about].push(whole);
     }
   }
-  if (scope !== null && scope !== undefined) host.push(within(walked('host.host_group', engine), scope));
-  const namesHosts = line.some(({ field, negated }) => field === 'host' && !negated);
-  return { severities, statuses, group, host, namesHosts };
+  if (scope !== null && scope !== undefined) parts.host.push(within(walked('host.host_group', engine), scope));
+  const names = (wanted: FilterTerm['field']) => line.some(({ field, negated }) => field === wanted && !negated);
+  return { severities, statuses, ...parts, namesWaiver: names('waiver'), namesHosts: names('host') };
 }
 
 /**
- * A column that SQLite must not drive the query from: without statistics it would take every finding of a large host group, and sort
- * them. Walking the list's own index stops when the page is full. PostgreSQL knows how many rows each way has.
+ * A column that SQLite must not drive the query from: without statistics it would take every row that a filter matches, and sort them.
+ * Walking the list's own index stops when the page is full. PostgreSQL knows how many rows each way has.
  */
-function walked(column: string, engine: EngineKind): RawBuilder<unknown> {
+export function walked(column: string, engine: EngineKind): RawBuilder<unknown> {
   return engine === 'sqlite' ? sql`+${sql.ref(column)}` : sql.ref(column);
+}
+
+/** The set of hosts that conditions on `host` make, for `in`: made once a statement, then asked of each row that is walked past. */
+export function hostsWith(conditions: readonly Condition[]): RawBuilder<unknown> {
+  return sql`(select host.id from host where ${every(conditions)})`;
+}
+
+/** The set of groups, likewise. */
+export function groupsWith(conditions: readonly Condition[]): RawBuilder<unknown> {
+  return sql`(select finding_group.id from finding_group where ${every(conditions)})`;
+}
+
+export function every(conditions: readonly Condition[]): Condition {
+  return sql<boolean>`(${sql.join([...conditions], sql` and `)})`;
+}
+
+/**
+ * Whether a host is among those of another table. SQLite makes their set once; PostgreSQL does so for `exists`, and asks a set that is
+ * large and negated row by row.
+ */
+function among(
+  host: RawBuilder<unknown>,
+  table: 'pulse' | 'host_label',
+  condition: Condition,
+  engine: EngineKind,
+): Condition {
+  const id = sql.ref(`${table}.host_id`);
+  return engine === 'sqlite'
+    ? sql<boolean>`(${host} in (select ${id} from ${sql.table(table)} where ${condition}))`
+    : sql<boolean>`(exists (select 1 from ${sql.table(table)} where ${id} = ${host} and ${condition}))`;
+}
+
+/** Hosts that are silent, or late or silent, at a moment. The columns before the time are those before it in the index. */
+export function overdue(
+  column: 'silent_after' | 'late_after',
+  host: RawBuilder<unknown>,
+  now: Instant,
+  engine: EngineKind,
+): Condition {
+  const condition = sql<boolean>`(pulse.state in ('active', 'pending', 'retired') and pulse.silence_noted in (0, 1)
+    and ${sql.ref(`pulse.${column}`)} <= ${now})`;
+  return among(host, 'pulse', condition, engine);
+}
+
+export function labelled(host: RawBuilder<unknown>, key: string, value: string, engine: EngineKind): Condition {
+  const condition = sql<boolean>`(host_label.key = ${key} and host_label.value = ${value})`;
+  return among(host, 'host_label', condition, engine);
 }
 
 /** Hosts of these groups and of those below them (src/finding/scope.ts). */
@@ -83,14 +135,16 @@ function some(conditions: readonly Condition[]): Condition {
 }
 
 type Rest = Exclude<FilterTerm, { field: 'sev' | 'status' }>;
+type About = 'group' | 'host' | 'own';
 
 function conditionOf(
   term: Rest,
   now: Instant | undefined,
   engine: EngineKind,
-): { readonly about: 'group' | 'host'; readonly condition: Condition } {
+): { readonly about: About; readonly condition: Condition } {
   const group = (condition: Condition) => ({ about: 'group', condition }) as const;
   const host = (condition: Condition) => ({ about: 'host', condition }) as const;
+  const own = (condition: Condition) => ({ about: 'own', condition }) as const;
   switch (term.field) {
     case 'rule':
       return group(anyOf(sql.ref('finding_group.rule'), term.values));
@@ -128,23 +182,20 @@ function conditionOf(
     case 'text':
       return group(some(term.values.map(contains)));
     case 'is': {
-      // Staleness is of a host; the other flags are of the group. A term of both asks the finding.
-      const flags = term.values.map((flag): Condition => {
-        switch (flag) {
-          case 'stale':
-            return sql<boolean>`pulse.silent_after <= ${clock(now)}`;
-          case 'regressed':
-            return sql<boolean>`exists (select 1 from group_count as c where c.group_id = finding_group.id and c.reopened > 0)`;
-          case 'flapping':
-            return sql<boolean>`finding_group.flapping_until > ${clock(now)}`;
-          case 'assigned':
-            return sql<boolean>`finding_group.assignee is not null`;
-        }
-      });
-      return (term.values.includes('stale') ? host : group)(some(flags));
+      const flags = term.values.filter((flag) => flag !== 'stale').map((flag) => flagIs(flag, now));
+      if (!term.values.includes('stale')) return group(some(flags));
+      const stale = (id: RawBuilder<unknown>) => overdue('silent_after', id, clock(now), engine);
+      if (flags.length === 0) return host(stale(sql.ref('host.id')));
+      // Staleness is of a host, the other flags are of the group: either is asked of the finding.
+      return own(
+        some([
+          stale(walked('finding.host_id', engine)),
+          sql<boolean>`${walked('finding.group_id', engine)} in ${groupsWith([some(flags)])}`,
+        ]),
+      );
     }
     case 'group':
-      return host(anyOf(walked('host.host_group', engine), term.values));
+      return host(anyOf(sql.ref('host.host_group'), term.values));
     case 'host':
       return host(
         some([
@@ -156,20 +207,25 @@ function conditionOf(
         ]),
       );
     case 'image':
-      return host(anyOf(walked('host.image_booted', engine), term.values));
+      return host(anyOf(sql.ref('host.image_booted'), term.values));
     case 'label':
-      return host(
-        some(
-          term.values.map(
-            ({ key, value }) => sql<boolean>`exists (select 1 from host_label as l
-              where l.host_id = finding.host_id and l.key = ${key} and l.value = ${value})`,
-          ),
-        ),
-      );
+      return host(some(term.values.map(({ key, value }) => labelled(sql.ref('host.id'), key, value, engine))));
     case 'waiver':
-      return host(
-        sql<boolean>`(finding.disposition = 2 and ${anyOf(walked('finding.waiver_id', engine), term.values)})`,
+      // Twice, for the index of those that people decided about.
+      return own(
+        sql<boolean>`(finding.disposition = 2 and finding.disposition > 0 and ${anyOf(walked('finding.waiver_id', engine), term.values)})`,
       );
+  }
+}
+
+function flagIs(flag: Exclude<FilterFlag, 'stale'>, now: Instant | undefined): Condition {
+  switch (flag) {
+    case 'regressed':
+      return sql<boolean>`exists (select 1 from group_count as c where c.group_id = finding_group.id and c.reopened > 0)`;
+    case 'flapping':
+      return sql<boolean>`finding_group.flapping_until > ${clock(now)}`;
+    case 'assigned':
+      return sql<boolean>`finding_group.assignee is not null`;
   }
 }
 

@@ -13,6 +13,7 @@ import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
@@ -41,6 +42,7 @@ const emptySuite: Suite = suiteOn({ name: 'postgres', fresh: () => (server as Po
 people(suite);
 intakes(suite);
 lists(suite);
+plans(suite);
 trusts(suite);
 decided(suite);
 policies(suite);

@@ -14,6 +14,7 @@ import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
 import { admit, hostId } from './make.ts';
@@ -28,6 +29,7 @@ const suite = suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folde
 people(suite);
 intakes(suite);
 lists(suite);
+plans(suite);
 trusts(suite);
 decided(suite);
 policies(suite);
