@@ -516,6 +516,12 @@ export const WAIVER_PINS_MAX = 1000;
 /** How long an acknowledgement may hold, ms: it is a reminder, and no exception. */
 export const ACKNOWLEDGE_MS_MAX = 30 * 86_400_000;
 
+/** Hosts that are judged to say how many a waiver would make compliant: a second or two of a person's time. Beyond: at least. */
+export const WAIVER_PREVIEW_HOSTS = 2000;
+
+/** Findings counted for the preview of a waiver before it says "at least": a fleet of 100,000 hosts with 20 each. */
+export const WAIVER_PREVIEW_FINDINGS = 2_000_000;
+
 /** Findings that one act on many covers: beyond it, the act was meant otherwise, or a waiver is meant. */
 export const BULK_ITEMS_MAX = 100_000;
 
@@ -615,3 +621,29 @@ export const SYSLOG_BYTES_MAX = 65_536;
 
 /** How long deliveries are kept, ms: what came in, to look up; what did not, to send again. What was told stays as long as storms look back. */
 export const NOTICE_KEPT_MS = { told: 3_600_000, delivered: 30 * 86_400_000, dead: 90 * 86_400_000 } as const;
+
+/** Of what an image says of one layer, characters; and components that it names: only ever shown. A RUN with a script in it is some KB. */
+export const LAYER_WORDS_MAX = 4096;
+export const LAYER_COMPONENTS_MAX = 100;
+
+/**
+ * Package databases that an image carries: Fedora's is 20 to 100 MB, Debian's some thousand small lists. Kept on disk while the image is read;
+ * one that is larger, or more of them than this together, is not read, and that is said.
+ */
+export const PACKAGE_DB_BYTES_MAX = 512 * 2 ** 20;
+export const PACKAGE_LIST_BYTES_MAX = 32 * 2 ** 20;
+export const PACKAGE_KEPT_BYTES_MAX = 2 * 2 ** 30;
+export const PACKAGE_KEPT_FILES_MAX = 40_000;
+
+/** Packages of one image, and the files that all of them own: a full desktop has 3,000 with 400,000. */
+export const PACKAGES_MAX = 20_000;
+export const PACKAGE_FILES_MAX = 2_000_000;
+/** One RPM header, bytes and tags: rpm itself takes 256 MiB and 65,535 (lib/header.c: HEADER_DATA_MAX, HEADER_TAGS_MAX); real ones stay below 8 MiB. */
+export const RPM_HEADER_BYTES_MAX = 32 * 2 ** 20;
+export const RPM_HEADER_TAGS_MAX = 65_535;
+/** A package's name, version or architecture, characters: only ever shown. */
+export const PACKAGE_WORD_MAX = 200;
+/** Packages that are named as owners of one path: more share directories only. */
+export const PATH_OWNERS_MAX = 8;
+/** Symlinks on the way to an owned path, as the kernel has it (MAXSYMLINKS). */
+export const OWNER_LINKS_MAX = 40;

@@ -9,6 +9,7 @@ import { deployComposefs } from './composefs.ts';
 import type { ImageFacts, Layer } from './layer.ts';
 import { deployOci } from './oci.ts';
 import { deployOstree, type OstreeVariant } from './ostree.ts';
+import type { Owners } from './owners.ts';
 import { BackendError, Warnings, type RefusalCode } from './refusal.ts';
 import { list, type Dir } from './tree.ts';
 
@@ -36,7 +37,17 @@ export function backendOf(rule: Rule): Backend {
 }
 
 /** The host's `/usr` and `/etc` in `comparePaths` order, and what the host loses or changes without saying so. */
-export type Deployed = { readonly entries: Entry[]; readonly warnings: ManifestWarning[] };
+export type Deployed = {
+  readonly entries: Entry[];
+  readonly warnings: ManifestWarning[];
+  /** By entry: the layer that wrote it last, from 0. Of a hard link: the layer that has its content. */
+  readonly layers: readonly number[];
+  /** By entry: who owns the path (owners.ts), where that was asked for. */
+  readonly owners: readonly number[] | undefined;
+};
+
+/** Reads the package database that a tree holds; undefined where it has none. */
+export type ReadOwners = (root: Dir) => Owners | undefined;
 
 const VARIANTS: Record<Exclude<Rule, 'composefs/1' | 'oci'>, OstreeVariant> = {
   'ostree/1': { debris: false, noXattrs: false },
@@ -53,6 +64,7 @@ export function deploy(
   image: ImageFacts,
   rule: Rule,
   limits: ImageLimits = IMAGE_LIMITS,
+  readOwners: ReadOwners = () => undefined,
 ): Deployed {
   const warnings = new Warnings();
   const backend = backendOf(rule);
@@ -65,7 +77,15 @@ export function deploy(
           layer.index,
           `decompressed the layer is ${layer.diffId}, the configuration says ${layer.declaredDiffId ?? 'nothing'}; hosts do not check this`,
         );
-  return { entries: list(build(layers, image, rule, warnings, limits), limits), warnings: warnings.list() };
+  const root = build(layers, image, rule, warnings, limits);
+  const owning = readOwners(root)?.over(root);
+  const from: number[] = [];
+  const owners: number[] | undefined = owning && [];
+  const entries = list(root, limits, (node, parent, name) => {
+    from.push(node.layer);
+    owners?.push(owning!(node, parent, name));
+  });
+  return { entries, warnings: warnings.list(), layers: from, owners };
 }
 
 function build(layers: readonly Layer[], image: ImageFacts, rule: Rule, warnings: Warnings, limits: ImageLimits): Dir {

@@ -4,6 +4,7 @@ import { BootproofError } from '#src/error.ts';
 import type { Digest } from '#src/digest.ts';
 import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import { decompress, DecompressError, type Compression } from './decompress.ts';
+import type { Keep } from './keep.ts';
 import { TarReader } from './tar.ts';
 import type { TarEntry } from './tarentry.ts';
 import { TarError, type TarCode } from './tarheader.ts';
@@ -77,6 +78,7 @@ export async function readLayer(
   source: LayerSource,
   blob: AsyncIterable<Uint8Array>,
   limits: ImageLimits = IMAGE_LIMITS,
+  keep?: Keep,
 ): Promise<Layer> {
   const { index, digest, mediaType } = source;
   const compression = MEDIA_TYPES.get(mediaType);
@@ -85,7 +87,7 @@ export async function readLayer(
       'LAYER_MEDIA_TYPE',
       `layer ${index} (${digest}): ${JSON.stringify(mediaType.slice(0, 100))} is not a media type of layers`,
     );
-  const tar = new TarReader(index, limits);
+  const tar = new TarReader(index, limits, keep);
   const hash = createHash('sha256');
   let compressed = 0;
   let bytes = 0;

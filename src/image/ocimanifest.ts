@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { CONFIG_BYTES_MAX, INDEX_ENTRIES_MAX, LAYERS_MAX, MANIFEST_BYTES_MAX } from '#src/limits.ts';
+import { componentsOf, historyOf, type LayerHistory } from './history.ts';
 
 /** An OCI content descriptor (image-spec, descriptor.md), as far as we use it. */
 export type Descriptor = {
@@ -35,6 +36,8 @@ export type ImageManifest = {
   readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
+  /** By layer: what its builder says that it put into it (history.ts); nothing for most. */
+  readonly components: readonly (readonly string[])[];
 };
 export type ImageConfig = {
   readonly platform: Platform;
@@ -44,6 +47,8 @@ export type ImageConfig = {
   readonly labels: ReadonlyMap<string, string>;
   /** `created`, as it stands there; null where it is not text. */
   readonly created: string | null;
+  /** By layer, where `history` has as many entries with a layer as there are layers; else empty. */
+  readonly history: readonly LayerHistory[];
 };
 
 export class OciManifestError extends BootproofError<
@@ -85,7 +90,8 @@ const IndexJson = z.object({
 const ManifestJson = z.object({
   schemaVersion: z.literal(2),
   config: DescriptorJson,
-  layers: z.array(DescriptorJson),
+  // Annotations are only ever told.
+  layers: z.array(z.object({ ...DescriptorJson.shape, annotations: z.unknown().optional() })),
 });
 const ConfigJson = z.object({
   os: Text,
@@ -93,6 +99,7 @@ const ConfigJson = z.object({
   variant: Text.nullish(),
   // Only ever told: what is no text says nothing.
   created: z.unknown().optional(),
+  history: z.unknown().optional(),
   config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }).nullish(),
   rootfs: z.object({ type: z.literal('layers'), diff_ids: z.array(DigestText).max(LAYERS_MAX) }),
 });
@@ -181,7 +188,13 @@ function toImage(json: Record<string, unknown>, mediaType: string): ImageManifes
   if (layers.length === 0) throw new OciManifestError('NOT_AN_IMAGE', 'a manifest without layers');
   if (layers.length > LAYERS_MAX)
     throw new OciManifestError('MANIFEST_LIMIT', `an image of ${layers.length} layers; at most ${LAYERS_MAX}`);
-  return { kind: 'image', mediaType, config, layers };
+  return {
+    kind: 'image',
+    mediaType,
+    config,
+    layers: layers.map(({ mediaType: type, digest, size }) => ({ mediaType: type, digest, size })),
+    components: layers.map(({ annotations }) => componentsOf(annotations)),
+  };
 }
 
 /**
@@ -211,6 +224,7 @@ export function parseConfig(bytes: Uint8Array, layers: number): ImageConfig {
     diffIds,
     labels: new Map(Object.entries(json.config?.Labels ?? {})),
     created: typeof json.created === 'string' ? json.created : null,
+    history: historyOf(json.history, layers),
   };
 }
 

@@ -7,6 +7,7 @@ import { createHash, hash, type Hash } from 'node:crypto';
 import type { ByteString } from '#src/bytes.ts';
 import { PATH_BYTES_MAX, PREPARE_ROOT_BYTES_MAX, type ImageLimits } from '#src/limits.ts';
 import { printable } from '#src/terminal.ts';
+import type { Keep, Sink } from './keep.ts';
 import type { Pax, PaxSparse } from './pax.ts';
 import { Preface, type Extension } from './preface.ts';
 import { checkMap, gnuExtension, gnuPieces, MapReader, SparseHash, type SparseMap } from './sparse.ts';
@@ -21,6 +22,7 @@ export class TarReader {
   readonly entries: TarEntry[] = [];
   readonly #layer: number;
   readonly #limits: ImageLimits;
+  readonly #keep: Keep | undefined;
   #state: 'header' | 'extension' | 'sparse' | 'map' | 'body' | 'padding' | 'end' = 'header';
   /** A header that came in parts. */
   readonly #block = Buffer.alloc(BLOCK);
@@ -39,13 +41,15 @@ export class TarReader {
   #hash: Hash | undefined;
   #sparse: SparseHash | undefined;
   #conf: Buffer[] | undefined;
+  #sink: Sink | undefined;
 
   #heldBytes = 0;
   #holeBytes = 0;
 
-  constructor(layer: number, limits: ImageLimits) {
+  constructor(layer: number, limits: ImageLimits, keep?: Keep) {
     this.#layer = layer;
     this.#limits = limits;
+    this.#keep = keep;
     this.#preface = new Preface(limits);
   }
 
@@ -168,7 +172,7 @@ export class TarReader {
     if (type !== 'file' && size !== 0) throw new TarError('TAR_SIZE', `a ${type} with a size of ${size}`);
     this.#left = size;
     this.#padding = (BLOCK - (size % BLOCK)) % BLOCK;
-    this.#sparse = this.#hash = this.#conf = undefined;
+    this.#sparse = this.#hash = this.#conf = this.#sink = undefined;
     if (header.typeflag === 0x53) return this.#startGnuSparse(entry, block, at);
     if (pax?.sparse) return this.#startPaxSparse(entry, pax.sparse);
     this.#checkName(entry);
@@ -184,6 +188,8 @@ export class TarReader {
       (entry.name.startsWith(OBJECTS) || entry.name.endsWith('/prepare-root.conf'))
     )
       this.#conf = [];
+    if (entry.type === 'file' && this.#keep !== undefined && this.#sparse === undefined)
+      this.#sink = this.#keep.open(this.#layer, entry.name, entry.size);
   }
 
   #readBody(chunk: Buffer, at: number): number {
@@ -192,6 +198,7 @@ export class TarReader {
     const data = chunk.subarray(at, at + take);
     this.#left -= take;
     this.#conf?.push(Buffer.from(data));
+    this.#sink?.write(data);
     if (this.#sparse) this.#sparse.update(data);
     else if (this.#left === 0 && this.#hash === undefined) entry.sha256 = hash('sha256', data);
     else (this.#hash ??= createHash('sha256')).update(data);
@@ -209,6 +216,7 @@ export class TarReader {
         entry.text = text;
       }
     }
+    this.#sink?.end(entry.sha256);
     this.entries.push(entry);
     this.#entry = undefined;
     this.#current = '';

@@ -90,21 +90,27 @@ export class Budget {
 const limit = (of: Blamed, message: string): BackendError =>
   new BackendError('TREE_LIMIT', `${entryAt(of)}: ${message}`);
 
-/** `/usr` and `/etc` of a tree, in `comparePaths` order. */
-export function list(root: Dir, limits: ImageLimits): Entry[] {
+/** `/usr` and `/etc` of a tree, in `comparePaths` order: `/etc` first. `seen` is told of each, with the directory that it lies in. */
+export function list(
+  root: Dir,
+  limits: ImageLimits,
+  seen: (node: Node, parent: Dir, name: ByteString) => void = () => {},
+): Entry[] {
   const entries: Entry[] = [];
   const budget = new Budget(limits);
-  const walk = (path: ByteString, node: Node): void => {
+  const walk = (path: ByteString, node: Node, parent: Dir, name: ByteString): void => {
     const at = { layer: node.layer, name: path };
     budget.node(at);
     budget.path(at);
     entries.push(entryOf(path, node));
+    seen(node, parent, name);
     if (!(node instanceof Dir)) return;
-    for (const name of [...node.children.keys()].sort()) walk(`${path}/${name}`, node.children.get(name)!);
+    for (const child of [...node.children.keys()].sort())
+      walk(`${path}/${child}`, node.children.get(child)!, node, child);
   };
   for (const name of ['etc', 'usr']) {
     const node = root.children.get(name);
-    if (node !== undefined) walk(`/${name}`, node);
+    if (node !== undefined) walk(`/${name}`, node, root, name);
   }
   return entries;
 }

@@ -2,6 +2,7 @@
 import { comparisonText, SECRET_PATHS_ID } from '#src/drift/redact.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { deploy, type Deployed, type ImageFacts, type Rule } from '#src/image/backend.ts';
+import type { Keep } from '#src/image/keep.ts';
 import { ImageError, readLayer, type Layer } from '#src/image/layer.ts';
 import {
   choosePlatform,
@@ -62,6 +63,8 @@ export type ReadOptions = FindOptions & {
   readonly limits?: ImageLimits;
   readonly layersAtOnce?: number;
   readonly onProgress?: (progress: Progress) => void;
+  /** Takes the contents that are wanted besides digests. */
+  readonly keep?: Keep;
 };
 
 /**
@@ -132,7 +135,7 @@ export async function readImage(
 async function readLayers(
   source: Source,
   { manifest, config }: FoundImage,
-  { limits = IMAGE_LIMITS, layersAtOnce = LAYERS_AT_ONCE, onProgress }: ReadOptions,
+  { limits = IMAGE_LIMITS, layersAtOnce = LAYERS_AT_ONCE, onProgress, keep }: ReadOptions,
 ): Promise<Layer[]> {
   const layers: Layer[] = [];
   const left = {
@@ -162,7 +165,7 @@ async function readLayers(
     const blob = verified(source.blob(descriptor), descriptor, what);
     const of = { index, digest: descriptor.digest, mediaType: descriptor.mediaType, diffId: config.diffIds[index] };
     try {
-      const layer = await readLayer(of, watched(blob, what), within(limits, left));
+      const layer = await readLayer(of, watched(blob, what), within(limits, left), keep);
       await drain(blob); // a layer counts only after its blob's last byte
       left.bytes -= layer.bytes;
       left.entries -= layer.entries.length;

@@ -35,6 +35,7 @@ test('an image manifest gives its configuration and layers, OCI and Docker alike
     mediaType: OCI_MANIFEST,
     config,
     layers: [layer],
+    components: [[]],
   });
   const docker = {
     schemaVersion: 2,
