@@ -647,3 +647,12 @@ export const PACKAGE_WORD_MAX = 200;
 export const PATH_OWNERS_MAX = 8;
 /** Symlinks on the way to an owned path, as the kernel has it (MAXSYMLINKS). */
 export const OWNER_LINKS_MAX = 40;
+
+/** Entries that one sequencing gives their places: some tiles, and some ten milliseconds of the event loop. */
+export const LOG_BATCH_MAX = 1024;
+
+/** Rows of the log that one step of its verification reads. */
+export const LOG_CHECK_ROWS = 1024;
+
+/** A checkpoint with its signatures, the witnesses' among them (docs/log.md); what reports echo and answers carry. */
+export const CHECKPOINT_BYTES_MAX = 8192;

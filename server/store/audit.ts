@@ -1,6 +1,8 @@
 /** The trail: one function writes it, always in the transaction of the act. */
 import type { Engine, Tx } from './engine.ts';
 import { sortableId, sortableTime } from './ids.ts';
+import { auditLogged } from './logpayload.ts';
+import { appendLog } from './logpending.ts';
 import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { Audit } from './store.ts';
@@ -10,19 +12,18 @@ export type Entry = Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>
 
 /** The one way into the trail. */
 export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<void> {
-  await tx.db
-    .insertInto('audit')
-    .values({
-      id: `a_${sortableId(by.at)}`,
-      at: by.at,
-      actor: by.actor,
-      action: entry.action,
-      object: entry.object,
-      note: by.note ?? null,
-      before: JSON.stringify(entry.before ?? null),
-      after: JSON.stringify(entry.after ?? null),
-    })
-    .execute();
+  const row: AuditRow = {
+    id: `a_${sortableId(by.at)}`,
+    at: by.at,
+    actor: by.actor,
+    action: entry.action,
+    object: entry.object,
+    note: by.note ?? null,
+    before: JSON.stringify(entry.before ?? null),
+    after: JSON.stringify(entry.after ?? null),
+  };
+  await tx.db.insertInto('audit').values(row).execute();
+  await appendLog(tx, [auditLogged(row)]);
 }
 
 const entryOf = (row: AuditRow): r.AuditEntry => ({

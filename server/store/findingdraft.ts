@@ -8,6 +8,7 @@ import type { Row, Tx } from './engine.ts';
 import { ackFor, acksOf } from './groupacks.ts';
 import type { Happening } from './outbox.ts';
 import type * as r from './records.ts';
+import type { LoggedFinding } from './logpayload.ts';
 import type { Disposed, HostWrite } from './store.ts';
 import type { EpisodeRow, FindingGroupRow, FindingRow, GroupChangeRow, GroupCountRow } from './tables.ts';
 
@@ -100,6 +101,7 @@ export class FindingDraft {
   readonly #episodes = new Map<string, EpisodeRow>();
   readonly #moves = new Map<string, GroupChangeRow>();
   readonly #happened: (Extract<Happening, { kind: 'finding' }> & { readonly row: FindingRow })[] = [];
+  readonly #logged: LoggedFinding[] = [];
   #acks: ReadonlyMap<string, readonly r.GroupAck[]> = new Map();
   readonly #closed = new Map<
     string,
@@ -163,6 +165,8 @@ export class FindingDraft {
     Object.assign(row, next);
     known.changed = true;
     count(counters, row, 1);
+    const why = to.kind === 'none' ? (to.why?.how ?? null) : to.kind === 'waived' ? to.waiverId : null;
+    this.#logged.push(loggedOf(row, to.kind === 'none' ? 'returned' : to.kind, why));
     if (to.kind === 'none' && to.why !== null) this.#happen(item, row, 'returned', to.why.how);
     delta[COUNTER[row.disposition as 0 | 1 | 2]]++;
     return { result: 'changed', before };
@@ -195,6 +199,11 @@ export class FindingDraft {
   /** What happened, for the outbox. What a waiver covered from the first, or when it ended, is no news to anybody. */
   happened(): readonly Happening[] {
     return this.#happened.filter(({ transition, row }) => transition === 'resolved' || row.disposition !== 2);
+  }
+
+  /** What became of findings since this was asked last: for the log, so with what nobody needs to be told. */
+  takeLogged(): readonly LoggedFinding[] {
+    return this.#logged.splice(0);
   }
 
   #present(
@@ -239,6 +248,7 @@ export class FindingDraft {
     };
     this.#turn(item, row, known === undefined ? 'opened' : 'reopened');
     this.#happen(item, row, known === undefined ? 'new' : 'regressed', null);
+    this.#logged.push(loggedOf(row, known === undefined ? 'new' : 'regressed', null));
     this.#findings.set(key, { row, changed: true });
     this.#episodes.set(`${key} ${row.episode}`, {
       host_id: item.hostId,
@@ -282,6 +292,7 @@ export class FindingDraft {
     Object.assign(row, { is_open: 0, disposition: 0, resolved_at: item.at, until: null, ack: null, returned: null });
     this.#turn(item, row, 'resolved');
     if (!wasWaived) this.#happen(item, row, 'resolved', change.reason);
+    this.#logged.push(loggedOf(row, 'resolved', change.reason));
     known.changed = true;
     changed.resolved.push(change.groupId);
     const end = { closed_at: item.at, closed_seq: seq, reason: change.reason };
@@ -378,6 +389,10 @@ export class FindingDraft {
         .where('group_id', 'in', over.slice(from, from + 500))
         .execute();
   }
+}
+
+function loggedOf(row: FindingRow, transition: LoggedFinding['transition'], why: string | null): LoggedFinding {
+  return { group: row.group_id, episode: row.episode, transition, severity: row.sev, why };
 }
 
 const GROUP = [

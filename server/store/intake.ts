@@ -11,6 +11,8 @@ import type { Row, Tx } from './engine.ts';
 import { FindingDraft } from './findingdraft.ts';
 import { chainRow, freshnessRow, lastRow, PULSE_COLUMNS, standingRow, type Pulse } from './hostrow.ts';
 import { enqueue } from './jobs.ts';
+import { judgedLogged, reportLogged } from './logpayload.ts';
+import { appendLog, type Logged } from './logpending.ts';
 import { writeLineages } from './policies.ts';
 import type { Lineage } from './policyrecords.ts';
 import { writeOutbox, type Happening } from './outbox.ts';
@@ -142,6 +144,7 @@ class Intake {
   readonly #lineages: { readonly hostId: string; readonly lineage: Lineage }[] = [];
   readonly #jobs: r.NewJob[] = [];
   readonly #happened: Happening[] = [];
+  readonly #logged: Logged[] = [];
   readonly #audits: { by: r.Act; entry: Entry }[] = [];
 
   constructor(tx: Tx) {
@@ -215,6 +218,7 @@ class Intake {
     if (item.waiverStamp !== undefined && item.waiverStamp !== this.#waiverStamp) return { kind: 'conflict' };
     draft.touched = true;
     const before = toldVerdict(pulse);
+    const verdict = pulse.verdict;
     pulse.revision++;
     if (item.report !== undefined) this.#keep(draft, item.report);
     if (item.chain !== undefined) Object.assign(pulse, chainRow(item.chain));
@@ -224,6 +228,7 @@ class Intake {
     if (item.lineage !== undefined) this.#lineages.push({ hostId: item.hostId, lineage: item.lineage });
     if (item.jobs !== undefined) this.#jobs.push(...item.jobs);
     this.#noteVerdict(item, before, toldVerdict(pulse));
+    this.#noteLogged(item, pulse, { verdict, told: before });
     return { kind: 'committed', revision: pulse.revision, ...changed };
   }
 
@@ -231,6 +236,19 @@ class Intake {
   #noteVerdict({ hostId, at }: HostWrite, from: string, to: string): void {
     if (from === to || (from === 'new' && to === 'compliant')) return;
     this.#happened.push({ kind: 'verdict', hostId, from, to, at });
+  }
+
+  /** One entry for all that changed on the host: a storm of findings is as many lines of one payload. */
+  #noteLogged(
+    { hostId, at, report }: HostWrite,
+    pulse: Pulse,
+    before: { readonly verdict: string; readonly told: string },
+  ): void {
+    const findings = this.#findings.takeLogged();
+    const after = { verdict: pulse.verdict, told: toldVerdict(pulse) };
+    if (findings.length === 0 && before.verdict === after.verdict && before.told === after.told) return;
+    const { revision } = pulse;
+    this.#logged.push(judgedLogged({ host: hostId, revision, at, seq: report?.seq ?? null, before, after, findings }));
   }
 
   /** A number is taken once, whatever the revision says: two rows under one key would fail the whole group. */
@@ -366,6 +384,7 @@ class Intake {
     const telling = await writeOutbox(this.#tx, [...this.#findings.happened(), ...this.#happened]);
     await enqueue(this.#tx, [...this.#jobs, ...telling]);
     for (const { by, entry } of this.#audits) await writeAudit(this.#tx, by, entry);
+    await appendLog(this.#tx, [...this.#reports.map(reportLogged), ...this.#logged]);
   }
 
   async #keepStanding(drafts: readonly HostDraft[]): Promise<void> {

@@ -11,6 +11,7 @@ import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
 import { jobsOn } from './jobs.ts';
 import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
+import { logOn } from './log.ts';
 import { noticesOn } from './notices.ts';
 import { openPostgres } from './postgres.ts';
 import { findingReads } from './read/findings.ts';
@@ -51,6 +52,7 @@ export function storeOn(engine: Engine): Store {
     notices: noticesOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
+    log: logOn(engine),
     ping: () =>
       engine.reading(async (db) => {
         await db.selectFrom('setting').select('key').limit(1).execute();

@@ -28,6 +28,7 @@ import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
 import type { AccessStore } from './accessrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
+import type { LogRows } from './logrecords.ts';
 import type { Notices } from './noticerecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
@@ -76,6 +77,7 @@ export interface Store {
   readonly notices: Notices;
   readonly read: Reads;
   /**
+  readonly log: LogRows;
    * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts
    * writes nothing and does not hinder the others. Answers stand in the items' order.
    */

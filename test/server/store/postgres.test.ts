@@ -13,6 +13,7 @@ import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { logs } from './contract-log.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
@@ -46,6 +47,7 @@ plans(suite);
 trusts(suite);
 decided(suite);
 policies(suite);
+logs(suite);
 kills(suite);
 
 async function query(url: string, text: string): Promise<void> {

@@ -14,6 +14,7 @@ import { decided } from './contract-decided.ts';
 import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
+import { logs } from './contract-log.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
@@ -33,6 +34,7 @@ plans(suite);
 trusts(suite);
 decided(suite);
 policies(suite);
+logs(suite);
 kills(suite);
 
 for (const url of ['', 'store.db', 'sqlite:', 'sqlite::memory:', 'sqlite://host/x', 'mysql://root:s3cret@db/x'])

@@ -1,0 +1,141 @@
+/**
+ * Payloads of log entries (docs/log.md): what an entry's salted digest is over, and where it lies. An envelope lies with the reports, an act in
+ * the trail, what became of a host's findings beside the log; so a changed row of any of them no longer fits its entry.
+ */
+import { fromBase64 } from '#src/bytes.ts';
+import type { Instant } from '#src/clock.ts';
+import { formatInstant } from '#src/clock.ts';
+import type { ReadonlyKysely } from 'kysely/readonly';
+import type { LogPayload } from './logrecords.ts';
+import type { Logged } from './logpending.ts';
+import type { AuditRow, LogPayloadRow, ReportRow, Tables } from './tables.ts';
+
+const encoder = new TextEncoder();
+const text = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
+
+export type LoggedFinding = {
+  readonly group: string;
+  readonly episode: number;
+  readonly transition: 'new' | 'regressed' | 'returned' | 'resolved' | 'acknowledged' | 'waived';
+  readonly severity: number;
+  /** Why it ended or returned, or by which waiver it is covered. */
+  readonly why: string | null;
+};
+
+/** Where an envelope lies. */
+export const reportRef = (hostId: string, seq: number, copy: number): string => `report:${hostId}/${seq}/${copy}`;
+
+/** An envelope as it is kept: every full one, what filled a gap, forks, and of each day the last `same`, with its count. */
+export function reportLogged(row: ReportRow): Logged {
+  const { host_id: host, seq, copy, kind, envelope, received_at: at } = row;
+  const count = kind === 'same' ? { count: countIn(envelope) } : {};
+  return {
+    kind: 'report',
+    at,
+    host,
+    facts: { report: kind, seq, ...count },
+    ref: reportRef(host, seq, copy),
+    payload: envelope,
+    body: null,
+  };
+}
+
+/** How often a `same` says that it was said. It passed its schema before it was kept. */
+function countIn(envelope: Uint8Array): number {
+  try {
+    const { payload } = JSON.parse(new TextDecoder().decode(envelope)) as { payload: string };
+    const { count } = JSON.parse(new TextDecoder().decode(fromBase64(payload))) as { count: number };
+    return Number.isSafeInteger(count) ? count : 0;
+  } catch {
+    return 0; // only in tests of the store, whose envelopes are none
+  }
+}
+
+/** An act, as the trail has it. Before and after are texts: what was hashed must not hang on how JSON is written again. */
+export function auditPayload({ id, at, actor, action, object, note, before, after }: AuditRow): Uint8Array {
+  return text({ id, at: formatInstant(at), actor, action, object, note, before, after });
+}
+
+export function auditLogged(row: AuditRow): Logged {
+  return {
+    kind: 'act',
+    at: row.at,
+    host: null,
+    facts: { action: row.action },
+    ref: `audit:${row.id}`,
+    payload: auditPayload(row),
+    body: null,
+  };
+}
+
+/** What one write changed about a host: its verdict, as judged and as told (silence is told without a report), and its findings. */
+export type Judged = {
+  readonly host: string;
+  readonly revision: number;
+  readonly at: Instant;
+  readonly seq: number | null;
+  readonly before: { readonly verdict: string; readonly told: string };
+  readonly after: { readonly verdict: string; readonly told: string };
+  readonly findings: readonly LoggedFinding[];
+};
+
+export function judgedLogged(judged: Judged): Logged {
+  const { host, revision, at, before, after } = judged;
+  const payload = text({ ...judged, at: formatInstant(at) });
+  const turned = before.told === after.told ? {} : { verdict: { from: before.told, to: after.told } };
+  return {
+    kind: 'judgement',
+    at,
+    host,
+    facts: { findings: judged.findings.length, ...turned },
+    ref: `judged:${host}/${revision}`,
+    payload,
+    body: payload,
+  };
+}
+
+const REPORT_REF = /^report:([^/]+)\/([0-9]+)\/([0-9]+)$/;
+const AUDIT_REF = /^audit:(.+)$/;
+/** Keys in one statement. */
+const AT_ONCE = 200;
+
+/** Payloads as they lie now. */
+export async function payloadsOf(
+  db: ReadonlyKysely<Tables>,
+  ids: readonly string[],
+): Promise<ReadonlyMap<string, LogPayload>> {
+  const found = new Map<string, LogPayload>();
+  for (let from = 0; from < ids.length; from += AT_ONCE) {
+    const rows = await db
+      .selectFrom('log_payload')
+      .selectAll()
+      .where('id', 'in', ids.slice(from, from + AT_ONCE))
+      .execute();
+    const acts = await actsOf(db, rows);
+    for (const row of rows) {
+      const { ref, salt, purged_at: purgedAt } = row;
+      found.set(row.id, { ref, salt, bytes: row.body ?? acts.get(ref) ?? (await envelopeAt(db, ref)), purgedAt });
+    }
+  }
+  return found;
+}
+
+async function actsOf(db: ReadonlyKysely<Tables>, rows: readonly LogPayloadRow[]): Promise<Map<string, Uint8Array>> {
+  const ids = rows.flatMap(({ ref }) => AUDIT_REF.exec(ref)?.[1] ?? []);
+  if (ids.length === 0) return new Map();
+  const acts = await db.selectFrom('audit').selectAll().where('id', 'in', ids).execute();
+  return new Map(acts.map((act) => [`audit:${act.id}`, auditPayload(act)]));
+}
+
+async function envelopeAt(db: ReadonlyKysely<Tables>, ref: string): Promise<Uint8Array | null> {
+  const match = REPORT_REF.exec(ref);
+  if (match === null) return null;
+  const row = await db
+    .selectFrom('report')
+    .select('envelope')
+    .where('host_id', '=', match[1]!)
+    .where('seq', '=', Number(match[2]))
+    .where('copy', '=', Number(match[3]))
+    .executeTakeFirst();
+  return row?.envelope ?? null;
+}
