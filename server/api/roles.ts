@@ -12,6 +12,7 @@ import {
   type Principal,
   type Role,
 } from '#server/access/principal.ts';
+import { WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { ApiError } from './problem.ts';
 import type { Env } from './route.ts';
 
@@ -23,7 +24,7 @@ export type Need = {
 };
 
 const READ = ROLES;
-const WAIVERS = ['auditor', 'operator', 'reviewer', 'policy_editor', 'admin'] as const;
+const WAIVERS = WAIVER_READERS;
 const TRIAGE = ['operator', 'reviewer', 'admin'] as const;
 
 const on = (of: Need['of'], ...roles: readonly Role[]): Need => ({ roles, of });
@@ -149,8 +150,9 @@ export function allowed(who: Principal, { roles, of }: Need, isRead: boolean): P
       'FORBIDDEN',
       `this is for ${roles.join(' or ')}${of === 'fleet' ? ' of every host group' : ''}; you are ${roleText(who)}`,
     );
-  // Whoever reads sees what any of their roles lets them see; whoever acts, acts where the role is held that lets them.
-  if (isRead && roles.length === READ.length) return who;
+  // Whoever reads sees what any of their roles lets them see (of waivers: waiverreads.ts asks where they are read); whoever acts, acts
+  // where the role is held that lets them.
+  if (isRead && of === 'hosts') return who;
   return of === 'fleet'
     ? principalOf(
         who,

@@ -1,7 +1,7 @@
 /** `/api/v1/waivers`: exceptions that end, from the request to the decision and its end (docs/findings.md 3). */
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
-import { Selector, stateOf, WAIVER_KINDS, WAIVER_STATES, WAIVER_TEXT, type Waiver } from '#src/finding/waiver.ts';
+import { Selector, stateOf, WAIVER_KINDS, WAIVER_STATES, WAIVER_TEXT } from '#src/finding/waiver.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
@@ -12,10 +12,18 @@ import {
   requestWaiver,
   setSinglePerson,
   termsOf,
-  waiverOf,
   type Act,
   type WaiverDraft,
 } from '#server/decisions/waivers.ts';
+import {
+  countWaivers,
+  listWaivers,
+  readWaiver,
+  shownTo,
+  useOf,
+  waiverStory,
+  type ShownWaiver,
+} from '#server/decisions/waiverreads.ts';
 import { etagOf, IF_MATCH, instantOf, Moment, Note, readRevision, whoOf } from './deciding.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
@@ -50,12 +58,15 @@ export const WaiverJson = z
     endReason: z.string().nullable(),
     extension: z.object({ expiresAt: Time, requestedBy: z.string(), requestedAt: Time, note: z.string() }).nullable(),
     scope: z.array(z.string()).nullable().openapi({ description: "The approver's host groups; null: every host." }),
+    beyond: z.boolean().openapi({
+      description: 'It reaches hosts beyond the groups of whoever asks: those, and their groups, are left out of it.',
+    }),
   })
   .openapi('Waiver');
 
 const time = (at: Instant | null): string | null => (at === null ? null : formatInstant(at));
 
-export function waiverJson(waiver: Waiver, now: Instant): z.infer<typeof WaiverJson> {
+export function waiverJson(waiver: ShownWaiver, now: Instant): z.infer<typeof WaiverJson> {
   const { decision: _, extension, ...rest } = waiver;
   return {
     ...rest,
@@ -173,7 +184,8 @@ const PreviewJson = z
     hosts: z.int(),
     groups: z.int(),
     compliant: z.int().openapi({ description: 'Hosts whose verdict would become compliant.' }),
-    complete: z.boolean().openapi({ description: 'False: only the first hosts were looked at.' }),
+    complete: z.boolean().openapi({ description: 'False: findings, hosts and groups are at least so many.' }),
+    judged: z.boolean().openapi({ description: 'False: `compliant` is at least so many; not every host was judged.' }),
     ceiling: Severity,
     selector: z.unknown(),
     warnings: z.array(
@@ -308,19 +320,19 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
       ...(query.expiring === undefined ? {} : { states: ['active' as const], expiringBefore: now + EXPIRING_MS }),
     };
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ n: z.int() }));
-    const page = await store.waivers.list(filter, { limit: query.limit, cursor });
+    const page = await listWaivers(filter, { limit: query.limit, cursor }, whoOf(c), services);
     return c.json({ items: page.items.map((waiver) => waiverJson(waiver, now)), next: printCursor(page, bound) }, 200);
   });
 
   api.openapi(counts, async (c) => {
     const now = clock();
-    const { expiring, ...states } = await store.waivers.count(now, now + EXPIRING_MS);
+    const { expiring, ...states } = await countWaivers(now, now + EXPIRING_MS, whoOf(c), services);
     return c.json({ states, expiring }, 200);
   });
 
   api.openapi(hygiene, async (c) => {
     const now = clock();
-    const { unused, expiring, overlaps } = await hygieneOf(services);
+    const { unused, expiring, overlaps } = await hygieneOf(whoOf(c), services);
     return c.json(
       {
         unused: unused.map(({ waiver, since }) => ({ waiver: waiverJson(waiver, now), since: formatInstant(since) })),
@@ -341,12 +353,12 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
   api.openapi(create, async (c) => {
     const waiver = await requestWaiver(draftOf(c.req.valid('json')), whoOf(c), services);
     c.header('ETag', etagOf(waiver.revision));
-    return c.json(waiverJson(waiver, clock()), 201);
+    return c.json(waiverJson(await shownTo(waiver, whoOf(c), services), clock()), 201);
   });
 
   api.openapi(get, async (c) => {
-    const waiver = await waiverOf(c.req.valid('param').id, store);
-    const use = (await store.waivers.use([waiver.id])).get(waiver.id)!;
+    const waiver = await readWaiver(c.req.valid('param').id, whoOf(c), services);
+    const use = (await useOf([waiver.id], whoOf(c), services)).get(waiver.id)!;
     c.header('ETag', etagOf(waiver.revision));
     return c.json({ ...waiverJson(waiver, clock()), covers: { findings: use.findings, hosts: use.hosts } }, 200);
   });
@@ -367,12 +379,12 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
       services,
     );
     c.header('ETag', etagOf(waiver.revision));
-    return c.json(waiverJson(waiver, clock()), 200);
+    return c.json(waiverJson(await shownTo(waiver, whoOf(c), services), clock()), 200);
   });
 
   const decide = async (id: string, ifMatch: string | undefined, act: Act, who: ReturnType<typeof whoOf>) => {
     const acted = await decideWaiver(id, readRevision(ifMatch), act, who, services);
-    return { ...acted, waiver: waiverJson(acted.waiver, clock()) };
+    return { ...acted, waiver: waiverJson(await shownTo(acted.waiver, who, services), clock()) };
   };
   api.openapi(approve, async (c) => {
     const act = { kind: 'approve', ...c.req.valid('json') } as const;
@@ -407,11 +419,11 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(history, async (c) => {
-    const { id } = await waiverOf(c.req.valid('param').id, store);
+    const { id } = c.req.valid('param');
     const query = c.req.valid('query');
     const bound = boundTo(`waivers/${id}/history`, query);
     const cursor = parseCursor(query.cursor, bound, z.strictObject({ id: z.string() }));
-    const page = await store.audit.list({ object: `waiver:${id}` }, { limit: query.limit, cursor });
+    const page = await waiverStory(id, { limit: query.limit, cursor }, whoOf(c), services);
     return c.json({ items: page.items.map(auditJson), next: printCursor(page, bound) }, 200);
   });
 

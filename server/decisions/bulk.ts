@@ -115,16 +115,17 @@ async function forecast(
   if (terms.action === 'assign') return { matched: bulk.matched, changes: bulk.matched, hosts: 0, skipped: [] };
   const summary = await store.bulks.summary(bulk.id);
   const skipped: { reason: string; count: number }[] = [];
+  const changing: Disposition[] = [];
   let changes = 0;
-  let hosts = 0;
-  for (const { disposition, count, hosts: on } of summary) {
+  for (const { disposition, count } of summary) {
     const reason = whyNot(terms.action, disposition);
-    if (reason !== null) skipped.push({ reason, count });
+    if (disposition === null || reason !== null) skipped.push({ reason: reason ?? 'resolved', count });
     else {
       changes += count;
-      hosts = Math.max(hosts, on);
+      changing.push(disposition);
     }
   }
+  const hosts = changing.length === 0 ? 0 : await store.bulks.hostsIn(bulk.id, changing);
   return { matched: bulk.matched, changes, hosts, skipped };
 }
 

@@ -2,22 +2,29 @@
 import type { Instant } from '#src/clock.ts';
 import { coversFinding, ready, type Ready } from '#src/finding/exempt.ts';
 import { stateOf, type Waiver } from '#src/finding/waiver.ts';
-import type { Store } from '#server/store/store.ts';
+import type { Principal } from '#server/access/principal.ts';
+import type { GroupCursor, Store } from '#server/store/store.ts';
+import { effectiveWaivers, useOf, type ShownWaiver } from './waiverreads.ts';
 import { targetOf, type WaiverDeps } from './waivers.ts';
 
 export type Hygiene = {
-  readonly unused: readonly { readonly waiver: Waiver; readonly since: Instant }[];
-  readonly expiring: readonly Waiver[];
+  readonly unused: readonly { readonly waiver: ShownWaiver; readonly since: Instant }[];
+  readonly expiring: readonly ShownWaiver[];
   readonly overlaps: readonly { readonly a: string; readonly b: string; readonly groups: number }[];
 };
 
 const UNUSED_MS = 30 * 86_400_000;
 export const EXPIRING_MS = 14 * 86_400_000;
 
-export async function hygieneOf({ store, clock }: Pick<WaiverDeps, 'store' | 'clock'>): Promise<Hygiene> {
+/** Of the waivers that they may read, on hosts of theirs. */
+export async function hygieneOf(
+  who: Principal,
+  { store, clock }: Pick<WaiverDeps, 'store' | 'clock'>,
+): Promise<Hygiene> {
   const now = clock();
-  const active = (await store.waivers.effective(now)).waivers.filter((waiver) => stateOf(waiver, now) === 'active');
-  const use = await store.waivers.use(active.map(({ id }) => id));
+  const active = (await effectiveWaivers(now, who, { store })).filter((waiver) => stateOf(waiver, now) === 'active');
+  const ids = active.map(({ id }) => id);
+  const use = await useOf(ids, who, { store });
   const unused = active.flatMap((waiver) => {
     const { findings, lastEnded } = use.get(waiver.id)!;
     const since = Math.max(lastEnded ?? 0, waiver.startsAt ?? waiver.decidedAt ?? 0);
@@ -26,16 +33,22 @@ export async function hygieneOf({ store, clock }: Pick<WaiverDeps, 'store' | 'cl
   return {
     unused,
     expiring: active.filter(({ expiresAt }) => expiresAt - now <= EXPIRING_MS),
-    overlaps: await overlapsOf(active.map(ready), store),
+    overlaps: await overlapsOf(active, who, store),
   };
 }
 
 /** Two waivers overlap where the same present group is covered by both; which hosts is theirs to look at. */
-async function overlapsOf(active: readonly Ready[], store: Store): Promise<Hygiene['overlaps']> {
+async function overlapsOf(
+  waivers: readonly Waiver[],
+  { groups: scope }: Principal,
+  store: Store,
+): Promise<Hygiene['overlaps']> {
+  const active: readonly Ready[] = waivers.map(ready);
   const pairs = new Map<string, { a: string; b: string; groups: number }>();
-  let cursor: { readonly id: string } | null = null;
+  if (active.length < 2) return [];
+  let cursor: GroupCursor | null = null;
   do {
-    const page: Awaited<ReturnType<typeof store.findings.presentGroups>> = await store.findings.presentGroups({
+    const page: Awaited<ReturnType<typeof store.read.groups>> = await store.read.groups({ scope }, 'recent', {
       cursor,
       limit: 200,
     });

@@ -1,13 +1,16 @@
 /** What a waiver would do before it is asked for or decided, over the hosts as they stand (docs/findings.md, section 3). */
 import type { Instant } from '#src/clock.ts';
-import { coversFinding, reachesHost, ready, type Ready } from '#src/finding/exempt.ts';
-import type { FindingFacts } from '#src/finding/verdict.ts';
+import { ready, type Ready } from '#src/finding/exempt.ts';
 import { UNDECIDED, type Waiver, type WaiverTerms } from '#src/finding/waiver.ts';
-import type { Severity } from '#src/policy/judgement.ts';
+import { WAIVER_PREVIEW_FINDINGS, WAIVER_PREVIEW_HOSTS } from '#src/limits.ts';
+import { SEVERITIES, type Severity } from '#src/policy/judgement.ts';
 import type { Principal } from '#server/access/principal.ts';
-import { decideOn, standingOf, targetHost } from '#server/exempt.ts';
+import { decideOn, standingOf, type Reaching } from '#server/exempt.ts';
 import { standingAgain } from '#server/standing.ts';
-import { hostsAbout, matching, type WaiverDeps } from './waivers.ts';
+import { FORECAST_GROUPS, type Foreseen } from '#server/store/decided.ts';
+import type { FindingWithGroup, Host } from '#server/store/records.ts';
+import type { Store } from '#server/store/store.ts';
+import { matching, type WaiverDeps } from './waivers.ts';
 
 export type Preview = {
   readonly findings: number;
@@ -15,8 +18,10 @@ export type Preview = {
   readonly groups: number;
   /** Hosts whose verdict would become compliant. */
   readonly compliant: number;
-  /** False: it reaches more hosts than a preview looks at, and the numbers are those of the first ones. */
+  /** False: findings, hosts and groups are at least so many; it reaches more than is counted. */
   readonly complete: boolean;
+  /** False: `compliant` is at least so many; each host has to be judged for it, and only the first ones were. */
+  readonly judged: boolean;
   readonly ceiling: Severity;
   readonly warnings: readonly {
     readonly code: 'MANY_HOSTS' | 'CRITICAL' | 'ANY_CONTENT' | 'NOTHING';
@@ -26,10 +31,9 @@ export type Preview = {
   readonly text: string;
 };
 
-/** Hosts that a preview looks at. */
-const PREVIEW_HOSTS_MAX = 2000;
 /** From this part of the fleet on, an exception is rather a rule. */
 const MANY = 0.1;
+const AT_ONCE = 200;
 
 export async function previewWaiver(
   terms: WaiverTerms,
@@ -39,36 +43,17 @@ export async function previewWaiver(
   const { store } = deps;
   const now = deps.clock();
   const begun: Waiver = asApproved(terms, who, now);
-  const candidate = ready(begun);
-  const groups = await matching(terms.selector, store);
-  const counts = { findings: 0, hosts: 0, compliant: 0 };
-  const touched = new Set<string>();
-  let complete = true;
-  let looked = 0;
-  for await (const ids of hostsAbout(begun, store)) {
-    for (const id of ids) {
-      if (looked >= PREVIEW_HOSTS_MAX) {
-        complete = false;
-        break;
-      }
-      looked++;
-      await lookAt(id, candidate, counts, touched, deps);
-    }
-    if (!complete) break;
-  }
-  const fleet = await store.read.countHosts({ now }, 1_000_000);
+  const { critical, first, ...counts } = await countReach(begun, now, deps);
+  const compliant = await becomeCompliant(first.slice(0, WAIVER_PREVIEW_HOSTS), ready(begun), deps);
+  const judged = counts.complete && first.length <= WAIVER_PREVIEW_HOSTS;
+  const fleet = await store.read.countHosts({ now, scope: who.groups }, 1_000_000);
   return {
     ...counts,
-    groups: touched.size,
-    complete,
+    compliant,
+    judged,
     ceiling: terms.ceiling,
-    warnings: warningsOf(
-      terms,
-      counts,
-      fleet.count,
-      groups.some(({ id, severity }) => touched.has(id) && severity === 4),
-    ),
-    text: previewText({ ...counts, groups: touched.size, complete }),
+    warnings: warningsOf(terms, counts, fleet.count, critical),
+    text: previewText({ ...counts, compliant, judged }),
   };
 }
 
@@ -88,29 +73,114 @@ function asApproved(terms: WaiverTerms, { groups }: Pick<Principal, 'groups'>, n
   };
 }
 
-async function lookAt(
-  id: string,
+type Reach = Pick<Preview, 'findings' | 'hosts' | 'groups' | 'complete'> & {
+  /** A critical finding is among them. */
+  readonly critical: boolean;
+  /** The first hosts by id: one more than are judged, where there are more. */
+  readonly first: readonly string[];
+};
+
+/** What it would newly cover, counted by the database: at any size of the fleet the same few statements for 500 groups. */
+async function countReach(waiver: Waiver, now: Instant, { store }: WaiverDeps): Promise<Reach> {
+  const { selector, ceiling } = waiver;
+  const groups = (await matching(selector, store)).filter(({ severity }) => severity <= SEVERITIES.indexOf(ceiling));
+  const booted = selector.image === undefined ? null : await imagesOf(selector.image, store);
+  const about = (ids: readonly string[]): Foreseen => ({
+    groups: ids,
+    ceiling: SEVERITIES.indexOf(ceiling) as Foreseen['ceiling'],
+    hosts: selector.hosts,
+    booted,
+    scopes: [waiver.scope],
+    now,
+  });
+  const touched = new Set<string>();
+  const named = new Set<string>();
+  let findings = 0;
+  let hosts = 0;
+  let complete = true;
+  for (let from = 0; from < groups.length; from += FORECAST_GROUPS) {
+    if (findings >= WAIVER_PREVIEW_FINDINGS) {
+      complete = false;
+      break;
+    }
+    const portion = about(groups.slice(from, from + FORECAST_GROUPS).map(({ id }) => id));
+    const found = await store.waivers.forecast(portion);
+    if (found.findings === 0) continue;
+    findings += found.findings;
+    hosts = Math.max(hosts, found.hosts);
+    for (const id of found.groups) touched.add(id);
+    // Of one portion the database counts the hosts; those of several can be the same ones, so they are told by name.
+    const single = groups.length <= FORECAST_GROUPS;
+    const limit = single ? WAIVER_PREVIEW_HOSTS + 1 : WAIVER_PREVIEW_FINDINGS;
+    for (const id of await store.waivers.forecastHosts(portion, limit)) named.add(id);
+    if (!single) hosts = named.size;
+  }
+  return {
+    findings,
+    hosts,
+    groups: touched.size,
+    complete,
+    critical: groups.some(({ id, severity }) => severity === 4 && touched.has(id)),
+    first: [...named].sort().slice(0, WAIVER_PREVIEW_HOSTS + 1),
+  };
+}
+
+/** Images by all their names, as hosts may tell them. */
+async function imagesOf(
+  { digest, repository }: NonNullable<Waiver['selector']['image']>,
+  { images, read }: Pick<Store, 'images' | 'read'>,
+): Promise<readonly string[]> {
+  const names = async (known: string): Promise<string[]> => [
+    known,
+    ...(await read.aliases(known)).map(({ alias }) => alias),
+  ];
+  if (digest !== undefined) {
+    const found = (await images.find(digest))?.image;
+    if (repository !== undefined && found?.repositories.includes(repository) !== true) return [];
+    return found === undefined ? [digest] : [...new Set([digest, ...(await names(found.digest))])];
+  }
+  const out: string[] = [];
+  let cursor: { readonly at: Instant; readonly digest: string } | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof read.images>> = await read.images({}, { cursor, limit: AT_ONCE });
+    for (const image of page.items)
+      if (image.repositories.includes(repository!)) out.push(...(await names(image.digest)));
+    cursor = page.next;
+  } while (cursor !== null);
+  return out;
+}
+
+async function becomeCompliant(ids: readonly string[], candidate: Ready, deps: WaiverDeps): Promise<number> {
+  const { store } = deps;
+  let compliant = 0;
+  for (let from = 0; from < ids.length; from += AT_ONCE) {
+    const some = ids.slice(from, from + AT_ONCE);
+    const [hosts, findings] = await Promise.all([store.hosts.getMany(some), store.findings.presentOf(some)]);
+    for (const host of hosts.values())
+      if (await becomesCompliant(host, findings.get(host.id) ?? [], candidate, deps)) compliant++;
+    // Judging takes the processor: whoever reports goes in between.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return compliant;
+}
+
+async function becomesCompliant(
+  host: Host,
+  findings: readonly FindingWithGroup[],
   candidate: Ready,
-  counts: { findings: number; hosts: number; compliant: number },
-  touched: Set<string>,
-  { store, waivers }: WaiverDeps,
-): Promise<void> {
-  const host = await store.hosts.get(id);
-  if (host === undefined || host.state === 'retired') return;
+  { waivers }: WaiverDeps,
+): Promise<boolean> {
   const reaching = await waivers.reaching(host, host.images.booted);
-  const target = await targetHost(host, host.images.booted, store);
-  if (!reachesHost(candidate, target, reaching.now)) return;
-  const standing = (await store.findings.present(id)).map(standingOf);
-  const before = await decideOn(standing, reaching);
-  const newly = standing.filter(({ facts }, at) => !before.findings[at]!.waived && coversFinding(candidate, facts));
-  if (newly.length === 0) return;
-  counts.findings += newly.length;
-  counts.hosts++;
-  for (const { groupId } of newly) touched.add(groupId);
-  const after = await decideOn(standing, { ...reaching, waivers: [...reaching.waivers, candidate] });
-  const verdict = (findings: readonly FindingFacts[]) =>
-    standingAgain(host, { findings, validUntil: null, at: reaching.now })?.verdict;
-  if (verdict(before.findings) !== 'compliant' && verdict(after.findings) === 'compliant') counts.compliant++;
+  const standing = findings.map(standingOf);
+  const verdict = async (by: Reaching) => {
+    const decided = await decideOn(standing, by);
+    return standingAgain(host, { findings: decided.findings, validUntil: null, at: reaching.now })?.verdict;
+  };
+  // The host was chosen by what the selector says of hosts; the findings are asked here.
+  return (
+    (await verdict(reaching)) !== 'compliant' &&
+    (await verdict({ ...reaching, waivers: [...reaching.waivers, candidate] })) === 'compliant'
+  );
 }
 
 const many = (n: number, what: string): string => `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
@@ -121,10 +191,11 @@ function previewText({
   groups,
   compliant,
   complete,
-}: Pick<Preview, 'findings' | 'hosts' | 'groups' | 'compliant' | 'complete'>): string {
+  judged,
+}: Pick<Preview, 'findings' | 'hosts' | 'groups' | 'compliant' | 'complete' | 'judged'>): string {
   if (findings === 0) return 'matches no open finding';
-  const least = complete ? '' : 'at least ';
-  return `matches ${least}${many(findings, 'open finding')} on ${many(hosts, 'host')}, ${many(groups, 'group')}; would change ${least}${many(compliant, 'host')} to compliant`;
+  const least = (exact: boolean): string => (exact ? '' : 'at least ');
+  return `matches ${least(complete)}${many(findings, 'open finding')} on ${least(complete)}${many(hosts, 'host')}, ${least(complete)}${many(groups, 'group')}; would change ${least(judged)}${many(compliant, 'host')} to compliant`;
 }
 
 function warningsOf(

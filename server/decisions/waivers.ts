@@ -25,6 +25,7 @@ import type { FindingGroup, NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { actOf, DecisionError, mustBe, mustBeEverywhere } from './may.ts';
 import { restandAll, type RestandDeps } from './restand.ts';
+import { readWaiver } from './waiverreads.ts';
 
 export type WaiverDeps = RestandDeps & { readonly wake: () => void };
 
@@ -167,6 +168,12 @@ export async function waiverOf(id: string, store: Pick<Store, 'waivers'>): Promi
   return waiver;
 }
 
+/** The whole of one that they may read. @throws {DecisionError} WAIVER_UNKNOWN */
+async function theirWaiver(id: string, who: Principal, { store }: Pick<WaiverDeps, 'store'>): Promise<Waiver> {
+  await readWaiver(id, who, { store });
+  return waiverOf(id, store);
+}
+
 /** What may be changed without being decided again: words. What it covers, and for how long, only while nobody has decided. */
 export type WaiverChange = Partial<Pick<WaiverTerms, 'kind' | 'title' | 'justification' | 'compensating' | 'ticket'>> &
   Partial<Pick<WaiverDraft, 'selector' | 'ceiling' | 'startsAt' | 'expiresAt'>>;
@@ -180,7 +187,7 @@ export async function changeWaiver(
   deps: WaiverDeps,
 ): Promise<Waiver> {
   mustBe(who, 'change waivers', 'operator', 'reviewer', 'admin');
-  const before = await waiverOf(id, deps.store);
+  const before = await theirWaiver(id, who, deps);
   expectRevision(before, revision);
   const { selector, ceiling, startsAt, expiresAt, ...words } = change;
   const terms = { selector, ceiling, startsAt, expiresAt };
@@ -264,7 +271,7 @@ export async function decideWaiver(
 ): Promise<Acted> {
   const singlePerson = await isSinglePerson(deps.store);
   const may = mustBe(who, `${act.kind} waivers`, ...rolesFor(act.kind, singlePerson));
-  const before = await waiverOf(id, deps.store);
+  const before = await theirWaiver(id, who, deps);
   expectRevision(before, revision);
   // What is in effect where they may not decide is not theirs to end or to prolong; an approval reaches as far as they do.
   if ((act.kind === 'revoke' || act.kind === 'extend') && !lies(before.scope, may.groups))
@@ -299,7 +306,7 @@ function rolesFor(act: WaiverAct['kind'], singlePerson: boolean): readonly Role[
 }
 
 async function coveredBy(id: string, store: Pick<Store, 'waivers'>): Promise<number> {
-  return (await store.waivers.use([id])).get(id)?.hosts ?? 0;
+  return (await store.waivers.use([id], null)).get(id)?.hosts ?? 0;
 }
 export type Act = Exclude<WaiverAct, { kind: 'approve' }> | { readonly kind: 'approve'; readonly note: string | null };
 

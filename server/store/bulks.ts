@@ -149,6 +149,19 @@ async function assignItems(
   return done;
 }
 
+/** What an act covers, with the finding as it stands now; none where it ended, or ended and came back. */
+const itemsNow = (db: Kysely<Tables>, id: string) =>
+  db
+    .selectFrom('bulk_item')
+    .leftJoin('finding', (join) =>
+      join
+        .onRef('finding.host_id', '=', 'bulk_item.host_id')
+        .onRef('finding.group_id', '=', 'bulk_item.group_id')
+        .onRef('finding.episode', '=', 'bulk_item.episode')
+        .on('finding.is_open', '=', (eb) => eb.lit(1)),
+    )
+    .where('bulk_item.bulk_id', '=', id);
+
 /** Undoes everything of a preview that covers too much. */
 class TooMany extends Error {}
 
@@ -348,29 +361,27 @@ export function bulksOn(engine: Engine): Bulks {
       }),
     summary: (id) =>
       engine.listing(async (db) => {
-        const rows = await db
-          .selectFrom('bulk_item')
-          .leftJoin('finding', (join) =>
-            join
-              .onRef('finding.host_id', '=', 'bulk_item.host_id')
-              .onRef('finding.group_id', '=', 'bulk_item.group_id')
-              .onRef('finding.episode', '=', 'bulk_item.episode')
-              .on('finding.is_open', '=', (eb) => eb.lit(1)),
-          )
-          .select((eb) => [
-            'finding.disposition',
-            eb.fn.countAll<number>().as('count'),
-            eb.fn.count<number>('bulk_item.host_id').distinct().as('hosts'),
-          ])
-          .where('bulk_item.bulk_id', '=', id)
+        const rows = await itemsNow(db as unknown as Kysely<Tables>, id)
+          .select((eb) => ['finding.disposition', eb.fn.countAll<number>().as('count')])
           .groupBy('finding.disposition')
           .orderBy('finding.disposition')
           .execute();
-        return rows.map(({ disposition, count, hosts }) => ({
+        return rows.map(({ disposition, count }) => ({
           disposition: disposition === null ? null : DISPOSITIONS[disposition]!,
           count,
-          hosts,
         }));
+      }),
+    hostsIn: (id, dispositions) =>
+      engine.listing(async (db) => {
+        const { hosts } = await itemsNow(db as unknown as Kysely<Tables>, id)
+          .select((eb) => eb.fn.count<number>('bulk_item.host_id').distinct().as('hosts'))
+          .where(
+            'finding.disposition',
+            'in',
+            dispositions.map((one) => DISPOSITIONS.indexOf(one)),
+          )
+          .executeTakeFirstOrThrow();
+        return hosts;
       }),
     sweep: (now) =>
       engine.write(async ({ db }) => {

@@ -1,6 +1,6 @@
 /** The store's contract, continued (store.ts): what people decide about findings: waivers, acts on many, saved views. */
 import type { Instant } from '#src/clock.ts';
-import type { Waiver, WaiverState } from '#src/finding/waiver.ts';
+import type { Selector, Waiver, WaiverState } from '#src/finding/waiver.ts';
 import type * as r from './records.ts';
 import type { FindingFilter, GroupFilter, PageRequest } from './store.ts';
 
@@ -23,9 +23,18 @@ export interface Waivers {
     now: Instant,
     expiringBefore: Instant,
   ): Promise<Readonly<Record<WaiverState, number>> & { readonly expiring: number }>;
-  /** Findings that a waiver covers now, and since when it covers none. */
+  /** Whether the selector's hosts name one that lies within all these host groups (null: every host). */
+  reaches(hosts: Selector['hosts'], scopes: readonly (readonly string[] | null)[]): Promise<boolean>;
+  /** How many findings a waiver would cover, on how many hosts, and of which of the groups. */
+  forecast(
+    about: Foreseen,
+  ): Promise<{ readonly findings: number; readonly hosts: number; readonly groups: readonly string[] }>;
+  /** Those hosts, by id, at most `limit`. */
+  forecastHosts(about: Foreseen, limit: number): Promise<readonly string[]>;
+  /** Findings that a waiver covers now, and since when it covers none; on hosts of these groups, null: every host. */
   use(
     ids: readonly string[],
+    scope: readonly string[] | null,
   ): Promise<
     ReadonlyMap<string, { readonly findings: number; readonly hosts: number; readonly lastEnded: Instant | null }>
   >;
@@ -35,6 +44,20 @@ export interface Waivers {
   unnotedExpiry(now: Instant, limit: number): Promise<readonly Waiver[]>;
   noteExpiry(id: string, by: r.Act): Promise<boolean>;
 }
+
+/** Groups that one forecast may name: below what SQLite takes as variables. */
+export const FORECAST_GROUPS = 500;
+
+/** Present findings of groups on a selector's hosts within all `scopes`, up to a severity, that no waiver covers at `now`. */
+export type Foreseen = {
+  readonly groups: readonly string[];
+  readonly ceiling: r.Severity;
+  readonly hosts: Selector['hosts'];
+  /** Images by all their names; null: whatever is booted. */
+  readonly booted: readonly string[] | null;
+  readonly scopes: readonly (readonly string[] | null)[];
+  readonly now: Instant;
+};
 
 /** Acts on many findings: what they cover is written down at their preview. */
 export interface Bulks {
@@ -66,9 +89,9 @@ export interface Bulks {
     page: PageRequest<{ readonly hostId: string; readonly groupId: string }>,
   ): Promise<r.Page<r.BulkItem, { readonly hostId: string; readonly groupId: string }>>;
   /** Items by what they are and what would become of them, without doing it. */
-  summary(
-    id: string,
-  ): Promise<readonly { readonly disposition: r.Disposition | null; readonly count: number; readonly hosts: number }[]>;
+  summary(id: string): Promise<readonly { readonly disposition: r.Disposition | null; readonly count: number }[]>;
+  /** On how many hosts there are items that are in one of these dispositions. */
+  hostsIn(id: string, dispositions: readonly r.Disposition[]): Promise<number>;
   /** Drops previews that were not applied in time. */
   sweep(now: Instant): Promise<void>;
 }

@@ -103,6 +103,19 @@ export function findingsOn(engine: Engine): Findings {
           .execute();
         return rows.map((row) => ({ ...findingOf(row), group: factsOf(row.group_id, row) }));
       }),
+    presentOf: (hostIds) =>
+      engine.listing(async (db) => {
+        const rows = await db
+          .selectFrom('finding')
+          .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
+          .selectAll('finding')
+          .select(GROUP_FACTS)
+          .where('finding.host_id', 'in', [...hostIds])
+          .where('finding.is_open', '=', (eb) => eb.lit(1))
+          .execute();
+        const all = rows.map((row) => ({ ...findingOf(row), group: factsOf(row.group_id, row) }));
+        return Map.groupBy(all, ({ hostId }) => hostId);
+      }),
     get: (hostId, groupId) =>
       engine.reading(async (db) => {
         const row = await db

@@ -195,6 +195,8 @@ export interface Reports {
 export interface Findings {
   /** All that are present on a host, acknowledged and waived ones too: what a new report is compared with. */
   present(hostId: string): Promise<readonly r.FindingWithGroup[]>;
+  /** The same of several hosts; those without any are left out. */
+  presentOf(hostIds: readonly string[]): Promise<ReadonlyMap<string, readonly r.FindingWithGroup[]>>;
   get(hostId: string, groupId: string): Promise<r.FindingWithGroup | undefined>;
   episodes(hostId: string, groupId: string): Promise<readonly r.Episode[]>;
   group(id: string): Promise<r.FindingGroup | undefined>;

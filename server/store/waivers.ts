@@ -9,6 +9,7 @@ import type { Engine, Tx } from './engine.ts';
 import { enqueue } from './jobs.ts';
 import { pageOf } from './read/page.ts';
 import type { Tables, WaiverRow } from './tables.ts';
+import { reachOn } from './waiverreach.ts';
 
 const numberOf = (id: string): number => (/^W-[1-9][0-9]{0,14}$/.test(id) ? Number(id.slice(2)) : 0);
 
@@ -98,6 +99,7 @@ export function waiversOn(engine: Engine): Waivers {
     return (lock ? query.forUpdate() : query).executeTakeFirst();
   };
   return {
+    ...reachOn(engine),
     create: (draft, by) =>
       engine.write(async (tx) => {
         const counter = await tx.db
@@ -196,29 +198,6 @@ export function waiversOn(engine: Engine): Waivers {
           .where('expires_at', '<=', expiringBefore)
           .executeTakeFirstOrThrow();
         out.expiring = soon.count;
-        return out;
-      }),
-    use: (ids) =>
-      engine.listing(async (db) => {
-        const out = new Map<string, { findings: number; hosts: number; lastEnded: Instant | null }>();
-        for (const id of new Set(ids)) {
-          const now = await db
-            .selectFrom('finding')
-            .select((eb) => [
-              eb.fn.countAll<number>().as('findings'),
-              eb.fn.count<number>('host_id').distinct().as('hosts'),
-            ])
-            .where('waiver_id', '=', id)
-            .where('disposition', '=', 2)
-            .executeTakeFirstOrThrow();
-          const ended = await db
-            .selectFrom('finding')
-            .select((eb) => eb.fn.max('resolved_at').as('at'))
-            .where('waiver_id', '=', id)
-            .where('disposition', '=', 0)
-            .executeTakeFirst();
-          out.set(id, { ...now, lastEnded: ended?.at ?? null });
-        }
         return out;
       }),
     hosts: (id, { cursor, limit }) =>

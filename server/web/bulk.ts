@@ -266,7 +266,7 @@ async function again(
       : summary
           .filter(({ disposition }) => disposition === 'none' || disposition === 'acknowledged')
           .reduce((sum, { count: n }) => sum + n, 0);
-  const hosts = Math.max(0, ...summary.map(({ hosts: on }) => on));
+  const hosts = typed.action === 'assign' ? 0 : await services.store.bulks.hostsIn(bulk.id, ['none', 'acknowledged']);
   const preview: BulkPreview = {
     token: bulk.id,
     matched: bulk.matched,

@@ -17,6 +17,7 @@ import {
   type TimelineItem,
 } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
+import { listWaivers } from '#server/decisions/waiverreads.ts';
 import { previewWaiver, type Preview } from '#server/decisions/waiverpreview.ts';
 import { isSinglePerson, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
 import type { FindingGroup, GroupAck } from '#server/store/records.ts';
@@ -192,7 +193,7 @@ type Deciding = {
 /** The right column: the two choices, who looks after it, and what waits already. */
 export async function decideSheets(group: FindingGroup, deciding: Deciding, services: WebServices): Promise<Html> {
   const { present, decide, who, acts, now } = deciding;
-  const asked = await askedFor(group, services, now);
+  const asked = await askedFor(group, who, services, now);
   const waiting =
     asked.length > 0 &&
     html`<section class="sheet">
@@ -248,11 +249,14 @@ function laterSheet(group: FindingGroup, later: readonly GroupAck[]): Html {
 }
 
 /** Waivers that were asked for and would cover it. */
-async function askedFor(group: FindingGroup, { store }: WebServices, now: Instant): Promise<readonly Waiver[]> {
-  const { items } = await store.waivers.list(
-    { now, states: ['requested'] },
-    { cursor: null, limit: REQUESTED_LOOKED_AT },
-  );
+async function askedFor(
+  group: FindingGroup,
+  who: Principal,
+  services: WebServices,
+  now: Instant,
+): Promise<readonly Waiver[]> {
+  const page = { cursor: null, limit: REQUESTED_LOOKED_AT };
+  const { items } = await listWaivers({ now, states: ['requested'] }, page, who, services);
   const target = {
     ...group,
     kind: group.kind as JudgementKind,
@@ -432,20 +436,23 @@ async function initial(
 }
 
 /** What it would do, in three figures; the warnings after them. */
-export function previewHtml({ findings, hosts, compliant, complete, warnings }: Preview, expiresAt: Instant): Html {
-  const least = complete ? '' : 'at least ';
+export function previewHtml(
+  { findings, hosts, compliant, complete, judged, warnings }: Preview,
+  expiresAt: Instant,
+): Html {
+  const least = (exact: boolean): string => (exact ? '' : 'at least ');
   return html`<div class="preview">
     <h3>If approved</h3>
     <ul>
       <li>
-        <strong>${least}${count(findings)}</strong> ${findings === 1 ? 'finding' : 'findings'} on
-        ${plural(hosts, 'host')} ${findings === 1 ? 'is' : 'are'} waived until ${dayOf(expiresAt - 1)}
+        <strong>${least(complete)}${count(findings)}</strong> ${findings === 1 ? 'finding' : 'findings'} on
+        ${least(complete)}${plural(hosts, 'host')} ${findings === 1 ? 'is' : 'are'} waived until ${dayOf(expiresAt - 1)}
       </li>
       <li>
-        <strong>${least}${count(compliant)}</strong> ${compliant === 1 ? 'host becomes' : 'hosts become'} compliant (1
-        waived)
+        <strong>${least(judged)}${count(compliant)}</strong> ${compliant === 1 ? 'host becomes' : 'hosts become'}
+        compliant (1 waived)
       </li>
-      ${hosts > compliant && html`<li><strong>${count(hosts - compliant)}</strong> ${hosts - compliant === 1 ? 'stays' : 'stay'} as ${hosts - compliant === 1 ? 'it is' : 'they are'}, for other changes</li>`}
+      ${judged && hosts > compliant && html`<li><strong>${count(hosts - compliant)}</strong> ${hosts - compliant === 1 ? 'stays' : 'stay'} as ${hosts - compliant === 1 ? 'it is' : 'they are'}, for other changes</li>`}
     </ul>
     ${warnings.map(({ text }) => html`<p class="warns">${icon('stop')}<span>${capital(text)}.</span></p>`)}
   </div>`;

@@ -3,8 +3,9 @@ import type { Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { printFilter, type FilterTerm } from '#src/finding/filter.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
-import type { Principal } from '#server/access/principal.ts';
+import { hasRole, type Principal } from '#server/access/principal.ts';
 import { EXPIRING_MS } from '#server/decisions/waiverhygiene.ts';
+import { countWaivers, WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import type { Count, FindingGroup, ImageInList, Severity } from '#server/store/records.ts';
 import type { GroupFilter } from '#server/store/store.ts';
 import { digestHtml, html, icon, type Html } from './html.ts';
@@ -55,12 +56,14 @@ const listOf = (tab: string, term: FilterTerm): string =>
 
 async function overview(
   services: WebServices,
-  { groups: scope }: Principal,
+  who: Principal,
   counts: ReadonlyMap<string, number>,
   all: number,
   now: Instant,
 ): Promise<Html> {
   const { read } = services.store;
+  const scope = who.groups;
+  const readsWaivers = hasRole(who, ...WAIVER_READERS);
   const at = (filter: GroupFilter): GroupFilter => ({ scope, now, ...filter });
   const some = (filter: GroupFilter): Promise<Count> => read.countGroups(at(filter), COUNTED_MAX);
   const since = {
@@ -79,8 +82,8 @@ async function overview(
         read.groups(since[kind], kind === 'over' ? 'recent' : 'severity', { cursor: null, limit: CHANGED_SHOWN }),
       ),
     ),
-    services.store.waivers.count(now, now + EXPIRING_MS),
-    decidable(services, now),
+    countWaivers(now, now + EXPIRING_MS, who, services),
+    decidable(services, who, now),
     read.images({ scope }, { cursor: null, limit: IMAGES_LOOKED_AT }),
     heardSheet(services, scope, now),
   ]);
@@ -122,29 +125,32 @@ async function overview(
         </section>
         <div class="stack">
           ${severitySheet(bySeverity, open)}
-          <section class="sheet">
-            <header>
-              <h2>Waivers</h2>
-              <a class="link" href="/waivers?tab=all">All</a>
-            </header>
-            <div class="pad">
-              <ul class="rows">
-                ${(
-                  [
-                    ['To decide', decide, 'decide'],
-                    ['Expire within 14 days', waivers.expiring, 'expiring'],
-                    ['Active', waivers.active, 'active'],
-                  ] as const
-                ).map(
-                  ([word, n, tab]) =>
-                    html`<li>
-                      <a class="grow" href="/waivers?tab=${tab}">${word}</a
-                      ><a href="/waivers?tab=${tab}">${count(n)}</a>
-                    </li>`,
-                )}
-              </ul>
-            </div>
-          </section>
+          ${
+            readsWaivers &&
+            html`<section class="sheet">
+              <header>
+                <h2>Waivers</h2>
+                <a class="link" href="/waivers?tab=all">All</a>
+              </header>
+              <div class="pad">
+                <ul class="rows">
+                  ${(
+                    [
+                      ['To decide', decide, 'decide'],
+                      ['Expire within 14 days', waivers.expiring, 'expiring'],
+                      ['Active', waivers.active, 'active'],
+                    ] as const
+                  ).map(
+                    ([word, n, tab]) =>
+                      html`<li>
+                        <a class="grow" href="/waivers?tab=${tab}">${word}</a
+                        ><a href="/waivers?tab=${tab}">${count(n)}</a>
+                      </li>`,
+                  )}
+                </ul>
+              </div>
+            </section>`
+          }
         </div>
       </div>
       <div class="cols two">${await imagesSheet(images.items, images.next !== null, services)} ${sheets}</div>

@@ -56,7 +56,7 @@ export async function show(
   const who = c.get('principal');
   const [open, decide] = await Promise.all([
     store.read.countGroups({ tab: 'open', scope: who.groups, now: content.now }, COUNTED_MAX),
-    decidable({ store }, content.now),
+    decidable({ store }, who, content.now),
   ]);
   const counts = { '/findings': bounded(open), ...(decide === 0 ? {} : { '/waivers': String(decide) }) };
   return c.html(framed(content, { who, theme: themeOf(c), here: hereOf(c), counts }), status);

@@ -6,7 +6,8 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
-import { decideWaiver, isSinglePerson, waiverOf, type Act, type Acted } from '#server/decisions/waivers.ts';
+import { readWaiver, useOf, waiverStory, type ShownWaiver } from '#server/decisions/waiverreads.ts';
+import { decideWaiver, isSinglePerson, type Act, type Acted } from '#server/decisions/waivers.ts';
 import type { AuditEntry, FindingInList } from '#server/store/records.ts';
 import { KIND_WORDS, previewHtml } from './decide.ts';
 import { copyHtml, html, icon, type Html, type Part } from './html.ts';
@@ -74,15 +75,15 @@ export async function waiverPage(c: Context<Env>, services: WebServices, refused
   const { store, clock } = services;
   const now = clock();
   const who = c.get('principal');
-  const waiver = await waiverOf(c.req.param('id')!, store).catch((error: unknown) => {
+  const waiver = await readWaiver(c.req.param('id')!, who, services).catch((error: unknown) => {
     if (error instanceof DecisionError && error.code === 'WAIVER_UNKNOWN') return undefined;
     throw error;
   });
   if (waiver === undefined) return missingPage(c, services);
   const state = stateOf(waiver, now);
   const [use, story, alone] = await Promise.all([
-    store.waivers.use([waiver.id]),
-    store.audit.list({ object: `waiver:${waiver.id}` }, { cursor: null, limit: STORY }),
+    useOf([waiver.id], who, services),
+    waiverStory(waiver.id, { cursor: null, limit: STORY }, who, services),
     isSinglePerson(store),
   ]);
   const { findings, hosts } = use.get(waiver.id)!;
@@ -186,7 +187,7 @@ function whySheet({ justification, compensating, ticket, kind }: Waiver): Html {
   </section>`;
 }
 
-function coverSheet({ selector, ceiling, startsAt, expiresAt, scope }: Waiver): Html {
+function coverSheet({ selector, ceiling, startsAt, expiresAt, scope, beyond }: ShownWaiver): Html {
   const { rules, subject, content, hosts } = selector;
   const facts: (readonly [string, Part])[] = [];
   if (rules !== undefined)
@@ -210,6 +211,7 @@ function coverSheet({ selector, ceiling, startsAt, expiresAt, scope }: Waiver): 
       'Hosts',
       hosts.ids.slice(0, 20).map((id) => html`<a class="link" href="/hosts/${encodeURIComponent(id)}">${id}</a> `),
     ]);
+  if (beyond) facts.push(['Beyond', 'hosts of other groups than yours, too; they are not named here']);
   if (scope !== null) facts.push(['Within', `the approver’s host groups: ${scope.join(', ') || 'none'}`]);
   facts.push(['Up to', severityHtml(ceiling)]);
   facts.push([

@@ -2,12 +2,14 @@
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { stateOf, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
+import { hasRole, type Principal } from '#server/access/principal.ts';
 import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
+import { countWaivers, listWaivers, useOf, WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { KIND_WORDS } from './decide.ts';
 import { html, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { extensions } from './parts/counts.ts';
-import { emptyHtml, headHtml } from './parts/page.ts';
+import { emptyHtml, headHtml, refusedHtml } from './parts/page.ts';
 import { footHtml } from './parts/table.ts';
 import { stateHtml, subjectHtml, whereText } from './parts/waiver.ts';
 import type { Env, WebServices } from './services.ts';
@@ -39,8 +41,12 @@ export function waiverPages(web: Hono<Env>, services: WebServices): void {
 }
 
 async function listPage(c: Context<Env>, services: WebServices): Promise<Response> {
-  const { store, clock } = services;
-  const now = clock();
+  const now = services.clock();
+  const who = c.get('principal');
+  if (!hasRole(who, ...WAIVER_READERS)) {
+    const body = html`${headHtml({ title: 'Waivers are for those who decide' })}${refusedHtml('What is excepted, until when and why is shown to auditors, operators, reviewers, policy editors and admins.')}`;
+    return show(c, services, { title: 'Waivers', section: '/waivers', now, body });
+  }
   const tab = TABS.find((one) => one === c.req.query('tab')) ?? 'decide';
   const after = /^[1-9][0-9]{0,14}$/.test(c.req.query('after') ?? '') ? Number(c.req.query('after')) : null;
   const states = STATES[tab];
@@ -50,9 +56,9 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
     ...(tab === 'expiring' ? { expiringBefore: now + EXPIRING_MS } : {}),
   };
   const [list, counts, extended] = await Promise.all([
-    store.waivers.list(filter, { cursor: after === null ? null : { n: after }, limit: PAGE }),
-    store.waivers.count(now, now + EXPIRING_MS),
-    extensions(services, now),
+    listWaivers(filter, { cursor: after === null ? null : { n: after }, limit: PAGE }, who, services),
+    countWaivers(now, now + EXPIRING_MS, who, services),
+    extensions(services, who, now),
   ]);
   const { expiring, ...byState } = counts;
   const numbers: Readonly<Record<Tab, number>> = {
@@ -64,7 +70,8 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
   };
   // Extensions stand first: what they extend ends by itself meanwhile.
   const waivers = tab === 'decide' && after === null ? [...extended, ...list.items] : list.items;
-  const use = await store.waivers.use(waivers.map(({ id }) => id));
+  const ids = waivers.map(({ id }) => id);
+  const use = await useOf(ids, who, services);
   const body = html`${headHtml({ title: headline(tab, numbers), text: TEXTS[tab] })}
     <nav class="tabs" aria-label="State">
       ${TABS.map(
@@ -89,7 +96,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
               })}`
         }
       </section>
-      ${(tab === 'active' || tab === 'expiring') && (await hygieneSheet(services, now))}
+      ${(tab === 'active' || tab === 'expiring') && (await hygieneSheet(services, who, now))}
     </div>`;
   return show(c, services, { title: 'Waivers', section: '/waivers', now, body });
 }
@@ -185,8 +192,8 @@ function table(waivers: readonly Waiver[], use: Use, now: Instant): Html {
 }
 
 /** What nobody needs, and what two cover: to be tidied up before an auditor asks. */
-async function hygieneSheet(services: WebServices, now: Instant): Promise<Html | undefined> {
-  const { unused, overlaps } = await hygieneOf(services);
+async function hygieneSheet(services: WebServices, who: Principal, now: Instant): Promise<Html | undefined> {
+  const { unused, overlaps } = await hygieneOf(who, services);
   if (unused.length + overlaps.length === 0) return undefined;
   return html`<section class="sheet">
     <header><h2>To tidy up</h2></header>

@@ -1,14 +1,10 @@
 /** An auditor reads everything and changes nothing: every route of both faces that takes more than GET, with what is really there. */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
-import type { Role } from '#server/access/principal.ts';
-import { newApiToken } from '#server/access/apitoken.ts';
-import { BASE, enrol, file, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
-import { Visitor } from './provider.ts';
+import { BASE, enrol, file, image, serverFor, type TestServer } from '#test/server/fleet.ts';
+import { personAs } from './signedin.ts';
 
 const OS = image('41');
-const ADMIN = { actor: 'admin', at: 0 };
 
 type There = { readonly host: string; readonly group: string; readonly waiver: string; readonly view: string };
 
@@ -34,52 +30,6 @@ async function world(t: TestContext): Promise<TestServer & { readonly there: The
   assert.equal(waiver.status, 201, JSON.stringify(waiver.body));
   const view = await server.api('/api/v1/views', { method: 'POST', body: { name: 'all', q: '', shared: true } });
   return { ...server, there: { host: host.id, group, waiver: waiver.body.id, view: view.body.id } };
-}
-
-/** A person who signed in and holds one role everywhere: their browser, and a token of theirs. */
-async function personAs(server: TestServer, role: Role): Promise<{ visitor: Visitor; csrf: string; token: string }> {
-  const { store } = server.server;
-  const now = server.time.now;
-  const told = {
-    issuer: 'https://login.example',
-    subject: role,
-    name: role,
-    email: null,
-    claims: [],
-    ids: [`${role}-1`],
-  };
-  const { account } = (await store.access.person(told, now))!;
-  await store.access.bind(
-    { id: `rb_${role}`, holder: { kind: 'account', id: account.id }, role, group: null },
-    { ...ADMIN, at: now },
-  );
-  const { token, hash } = newApiToken(randomBytes);
-  const grants = [{ role, groups: null }];
-  await store.access.createToken(
-    { id: `tok_${role}`, hash, name: role, owner: account.id, grants, expiresAt: now + HOUR },
-    { ...ADMIN, at: now },
-  );
-  const visitor = new Visitor();
-  const secret = randomBytes(32).toString('base64url');
-  const session = {
-    accountId: account.id,
-    mark: null,
-    createdAt: now,
-    seenAt: now,
-    idleUntil: now + HOUR,
-    endsAt: now + HOUR,
-    address: '',
-  };
-  const { hashToken } = await import('#server/access/token.ts');
-  await store.access.beginSession(
-    { ...session, hash: hashToken(secret) },
-    { actor: account.id, at: now },
-    { after: null },
-    20,
-  );
-  visitor.cookies.set('bootproof_session', secret);
-  const page = await (await visitor.ask(`${server.server.url}/keys`)).text();
-  return { visitor, csrf: /name="csrf" value="([^"]+)"/.exec(page)![1]!, token };
 }
 
 /** The address with what is really there in its places. */
@@ -127,7 +77,7 @@ const trailOf = async (server: TestServer) =>
 
 test('no page action and no route of the API changes anything for an auditor', async (t) => {
   const server = await world(t);
-  const { visitor, csrf, token } = await personAs(server, 'auditor');
+  const { visitor, csrf, token } = await personAs(server, 'auditor', [{ role: 'auditor', groups: null }]);
   const routes = new Set(
     server.server.app.routes
       .filter(({ method, path }) => ['POST', 'PUT', 'PATCH', 'DELETE'].includes(method) && !path.includes('*'))
@@ -160,7 +110,7 @@ test('a viewer reads no waivers, on no face; an auditor does', async (t) => {
     ['viewer', false],
     ['auditor', true],
   ] as const) {
-    const { visitor, token } = await personAs(server, role);
+    const { visitor, token } = await personAs(server, role, [{ role, groups: null }]);
     const headers = { authorization: `Bearer ${token}` };
     for (const path of ['', `/${server.there.waiver}`, '/counts', '/hygiene', `/${server.there.waiver}/history`])
       assert.equal(

@@ -357,6 +357,7 @@ onBoth(
 
     const again = (until: number | null) => acknowledge({ groupId: id }, { until, note: null }, ALICE, deps);
     // Given again, it ends by itself; and whoever may give one takes it back for every host.
+    server.time.now += MINUTE;
     await again(server.time.now + HOUR);
     server.time.now += HOUR;
     assert.deepEqual(await later(), []);
