@@ -33,6 +33,7 @@ import { Refusals } from '#server/ingest/refusals.ts';
 import { Lapses } from '#server/decisions/lapse.ts';
 import { lapseChore, waiverWork } from '#server/jobs/lapse.ts';
 import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
+import { contentsChore } from '#server/jobs/contents.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
 import { forgetChore } from '#server/jobs/forget.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
@@ -70,6 +71,7 @@ import { hostFactsOf } from './hostfacts.ts';
 import { serverKeys } from './keys.ts';
 import { closeHttp, listen, urlOf, type Address, type Listening } from './listen.ts';
 import { Metrics, type MetricsFor } from './metrics.ts';
+import { KnownOrigins } from './origins.ts';
 import { Policies, type PolicySource } from './policies.ts';
 
 export type StartOptions = {
@@ -174,6 +176,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const batch = new Batch(store);
     const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
     const defaults = new KnownDefaults(images);
+    const origins = new KnownOrigins({ store, images });
     const noted = new NotedImages(store);
     const hosts = new HostReads(store);
     const basis = await Basis.open(options.trust ?? null, options.rootRefreshes ?? [], store, {
@@ -290,6 +293,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       examiner,
       images,
       defaults,
+      origins,
       noted,
       trust,
       waivers,
@@ -321,6 +325,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
       trustChore(trusting, WATCH_MS),
       forgetChore(deps, FORGET_MS),
+      contentsChore(deps, SWEEP_MS),
       noticeChore(deps, FORGET_MS),
     ]);
     const { server, port } = listening;

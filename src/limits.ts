@@ -656,3 +656,15 @@ export const LOG_CHECK_ROWS = 1024;
 
 /** A checkpoint with its signatures, the witnesses' among them (docs/log.md); what reports echo and answers carry. */
 export const CHECKPOINT_BYTES_MAX = 8192;
+
+/** An entry of the log: what two bytes of length can say (C2SP tlog-tiles). */
+export const LOG_ENTRY_BYTES_MAX = 65_535;
+
+/** Signatures of one note: the log's own, and more witnesses than anybody asks (C2SP signed-note: at least 16 are taken). */
+export const NOTE_SIGNATURES_MAX = 32;
+
+/** What is kept at hand of where paths come from, bytes: a full desktop's image is 2 MB. */
+export const ORIGINS_MEMORY_BYTES = 32 * 1024 * 1024;
+
+/** Images that are looked through for one content, each with a few KB of marks: more is told, and not looked at. */
+export const ORIGINS_IMAGES_MAX = 5_000;

@@ -13,6 +13,7 @@ import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
 import type { ChannelDeps } from '#server/decisions/channels.ts';
 import type { Metrics } from '#server/metrics.ts';
+import type { KnownOrigins } from '#server/origins.ts';
 import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
@@ -24,6 +25,7 @@ export type ApiServices = Deps & {
   readonly enrolments: Enrolments;
   readonly examiner: Examiner;
   readonly images: KnownImages;
+  readonly origins: KnownOrigins;
   readonly defaults: KnownDefaults;
   readonly noted: NotedImages;
   readonly load: Load;

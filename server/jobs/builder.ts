@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import { BUILD_HEAP_MB } from '#src/limits.ts';
+import type { ContentMarks } from '#src/manifest/contents.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
 import type { ImageBounds } from '#src/source/bounds.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
@@ -56,6 +57,9 @@ export type BuildResult =
       readonly warnings: readonly ManifestWarning[];
       /** Backends that cannot deploy it. */
       readonly refused: readonly BuildReason[];
+      /** Where its paths come from (`OriginsJson`, in zstd), and which contents it has; absent where the builder does not say. */
+      readonly origins?: Uint8Array;
+      readonly marks?: ContentMarks;
     }
   /** No source had it; one reason a source. */
   | { readonly kind: 'failed'; readonly reasons: readonly BuildReason[] };

@@ -3,14 +3,19 @@ import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { zstdCompressSync } from 'node:zlib';
 import { BootproofError } from '#src/error.ts';
-import { BackendError, rulesOf, type Rule } from '#src/image/backend.ts';
+import { BackendError, deploy, rulesOf, type Deployed, type Rule } from '#src/image/backend.ts';
 import { parsePlatform } from '#src/image/ocimanifest.ts';
+import { OriginsWriter } from '#src/image/origins.ts';
 import { parseReference } from '#src/image/reference.ts';
+import type { ImageLimits } from '#src/limits.ts';
+import { ContentGatherer } from '#src/manifest/contents.ts';
 import { TREES } from '#src/manifest/entry.ts';
 import type { FileManifest, ManifestWarning } from '#src/manifest/header.ts';
-import { buildManifest, readImage, type Image } from '#src/source/build.ts';
+import { manifestOf, readImage, type Image } from '#src/source/build.ts';
 import { openSource } from '#server/sources.ts';
 import type { BuildReason, BuildRequest, BuildResult, BuiltManifest, BuiltText } from './builder.ts';
+import { KeptFiles } from './kept.ts';
+import { PackageReader } from './packages.ts';
 
 /** No image of a bootable host is older. */
 const CREATED_FIRST = Date.UTC(2015, 0);
@@ -44,16 +49,31 @@ async function buildFrom(
     ...(plainHttp ? { reach: 'any' as const } : {}),
   });
   try {
-    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds });
+    using kept = new KeptFiles();
+    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds, keep: kept });
+    const packages = new PackageReader(kept);
+    const origins = new OriginsWriter(layersOf(image));
+    const contents = new ContentGatherer();
+    const seen = new Set<string>();
     const manifests: BuiltManifest[] = [];
     const refused: BuildReason[] = [];
     const warnings: ManifestWarning[] = [];
     for (const backend of HOST_BACKENDS)
       for (const rule of rulesOf(backend)) {
-        const made = manifestOf(image, rule, { builder, limits: bounds.limits });
-        if (made instanceof BackendError) {
-          if (rule === rulesOf(backend)[0]) refused.push({ code: made.code, text: `${backend}: ${made.message}` });
+        const deployed = deployedBy(image, rule, bounds.limits, packages);
+        if (deployed instanceof BackendError) {
+          if (rule === rulesOf(backend)[0])
+            refused.push({ code: deployed.code, text: `${backend}: ${deployed.message}` });
           continue;
+        }
+        const made = manifestOf(image, rule, deployed, { builder });
+        const { usr, etc } = made.header.trees;
+        origins.add({ rule, deployed, texts: { usr: usr.main.full, etc: etc.main.full }, database: packages.found });
+        for (const tree of TREES) {
+          const { full } = made.header.trees[tree].main;
+          // Rules share most of their texts.
+          if (!seen.has(full)) contents.add(made.trees[tree].main);
+          seen.add(full);
         }
         manifests.push({ header: made.header, trees: { usr: textsOf(made, 'usr'), etc: textsOf(made, 'etc') } });
         if (rule === rulesOf(backend)[0]) warnings.push(...made.header.warnings);
@@ -72,6 +92,8 @@ async function buildFrom(
       manifests,
       warnings,
       refused,
+      origins: zstdCompressSync(JSON.stringify(origins.done([...packages.notes]))),
+      marks: contents.marks(),
     };
   } finally {
     await opened.close();
@@ -84,13 +106,25 @@ function madeAt(created: string | null): number | null {
   return at >= CREATED_FIRST ? at : null;
 }
 
-function manifestOf(
-  image: Image,
+/** What the image tells of each of its layers. */
+function layersOf({ manifest: { layers, components }, config: { history } }: Image) {
+  return layers.map(({ digest, size }, index) => ({
+    digest,
+    size,
+    createdBy: history[index]?.createdBy ?? null,
+    comment: history[index]?.comment ?? null,
+    components: components[index] ?? [],
+  }));
+}
+
+function deployedBy(
+  { layers, facts }: Image,
   rule: Rule,
-  options: Parameters<typeof buildManifest>[2],
-): FileManifest | BackendError {
+  limits: ImageLimits,
+  packages: PackageReader,
+): Deployed | BackendError {
   try {
-    return buildManifest(image, rule, options);
+    return deploy(layers, facts, rule, limits, (root) => packages.owners(root));
   } catch (error) {
     if (error instanceof BackendError) return error;
     throw error;

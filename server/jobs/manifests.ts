@@ -3,6 +3,7 @@
  * every host that booted it is judged anew. What fails says why, and is tried again with growing delays.
  */
 import { z } from 'zod';
+import type { Instant } from '#src/clock.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { MANIFEST_HEADER_TYPE } from '#src/manifest/header.ts';
 import type { ImageBounds } from '#src/source/bounds.ts';
@@ -10,7 +11,7 @@ import { canonicalJson } from '#src/signing/canonical.ts';
 import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
 import type { Deps } from '#server/deps.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
-import type { AliasKind, Image, Manifest, ManifestTreeRecord, Reason } from '#server/store/records.ts';
+import type { AliasKind, Image, Manifest, ManifestTreeRecord, NewJob, Reason } from '#server/store/records.ts';
 import type { AllowedSource, Build, BuildNotes, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
 import { rejudgeJob } from '#server/ingest/rejudge.ts';
 import { trustJob } from '#server/trust/known.ts';
@@ -30,21 +31,35 @@ export type ManifestDeps = Pick<Deps, 'store' | 'clock' | 'keys' | 'log'> & {
   readonly bounds: ImageBounds;
 };
 
-const Payload = z.strictObject({ digest: z.string() });
+/** `again`: a ready image is read once more, for what is kept besides its manifests, which stay as they are. */
+const Payload = z.strictObject({ digest: z.string(), again: z.boolean().optional() });
+
+/** Asks for an image to be read again. */
+export const rebuildJob = (digest: string, at: Instant): NewJob => ({
+  kind: BUILD_JOB,
+  dedupeKey: `${BUILD_JOB}:${digest}`,
+  runAt: at,
+  payload: { digest, again: true },
+});
 
 export function manifestWork(deps: ManifestDeps): Work {
   return {
     kind: BUILD_JOB,
     leaseMs: LEASE_MS,
-    run: async (job, signal) => run(Payload.parse(job.payload).digest, deps, signal),
+    run: async (job, signal) => run(Payload.parse(job.payload), deps, signal),
   };
 }
 
-async function run(asked: string, deps: ManifestDeps, signal: AbortSignal): Promise<Outcome> {
+async function run(
+  { digest: asked, again = false }: z.infer<typeof Payload>,
+  deps: ManifestDeps,
+  signal: AbortSignal,
+): Promise<Outcome> {
   const { store, clock, log } = deps;
   const found = await store.images.find(asked);
   if (found === undefined) return { kind: 'done' };
   const { image } = found;
+  if (image.state === 'ready' && again) return readAgain(image, deps, signal);
   if (image.state === 'ready') {
     // Built, but perhaps the process died before it could say so to the hosts.
     await askToJudge(image.digest, deps);
@@ -76,6 +91,31 @@ async function run(asked: string, deps: ManifestDeps, signal: AbortSignal): Prom
   log('warn', 'manifest failed', { image: image.digest, code: reasons[0]!.code, again: inMs });
   await askToJudge(image.digest, deps);
   return { kind: 'again', inMs, why: `${reasons[0]!.code}: ${reasons[0]!.text}` };
+}
+
+/** A ready image's layers once more; where that fails, its manifests stand as before, and why is kept for who asked. */
+async function readAgain(image: Image, deps: ManifestDeps, signal: AbortSignal): Promise<Outcome> {
+  const { store, clock, log } = deps;
+  const digest = digestOf(image.digest);
+  const sources = await sourcesFor(image, deps);
+  const fail = async ({ code, text }: Reason): Promise<Outcome> => {
+    await store.imageOrigins.failed(image.digest, `${code}: ${text}`, clock());
+    log('warn', 'image not read again', { image: image.digest, code });
+    return { kind: 'done' };
+  };
+  if (digest === undefined || sources.length === 0) return fail(notAllowed(image, []));
+  const result = await deps.build({ ...deps.registry, bounds: deps.bounds, digest, sources }, signal);
+  if (result.kind === 'failed') return fail(reasonsOf(image, sources, result.reasons)[0]!);
+  await keepOrigins(result, deps);
+  log('info', 'image read again', { image: result.digest, source: result.pattern });
+  return { kind: 'done' };
+}
+
+async function keepOrigins(
+  { digest, origins, marks }: Extract<BuildResult, { kind: 'built' }>,
+  { store, clock }: ManifestDeps,
+): Promise<void> {
+  if (marks !== undefined) await store.imageOrigins.put(digest, { origins: origins ?? null, ...marks }, clock());
 }
 
 /** Old hosts give bare hex; the rest is a digest or nothing. */
@@ -140,6 +180,7 @@ async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' 
       builtAt: at,
     });
   }
+  await keepOrigins(result, deps);
   // Before the hosts are judged anew, which follows.
   await store.imageAges.note(result.digest, result.madeAt ?? null);
   await store.images.ready({

@@ -13,6 +13,7 @@ import { jobsOn } from './jobs.ts';
 import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
 import { logOn } from './log.ts';
 import { noticesOn } from './notices.ts';
+import { imageOriginsOn } from './origins.ts';
 import { openPostgres } from './postgres.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
@@ -45,14 +46,15 @@ export function storeOn(engine: Engine): Store {
     lineages: lineagesOn(engine),
     imageAges: imageAgesOn(engine),
     imageTags: imageTagsOn(engine),
+    imageOrigins: imageOriginsOn(engine),
     blobs: blobsOn(engine),
     jobs: jobsOn(engine),
     audit: auditOn(engine),
     access: accessOn(engine),
     notices: noticesOn(engine),
+    log: logOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
-    log: logOn(engine),
     ping: () =>
       engine.reading(async (db) => {
         await db.selectFrom('setting').select('key').limit(1).execute();

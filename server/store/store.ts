@@ -30,6 +30,7 @@ import type { AccessStore } from './accessrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
 import type { LogRows } from './logrecords.ts';
 import type { Notices } from './noticerecords.ts';
+import type { ImageOrigins } from './originrecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
 import type * as t from './trustrecords.ts';
@@ -70,14 +71,15 @@ export interface Store {
   readonly lineages: p.Lineages;
   readonly imageAges: p.ImageAges;
   readonly imageTags: p.ImageTags;
+  readonly imageOrigins: ImageOrigins;
   readonly blobs: Blobs;
   readonly jobs: Jobs;
   readonly audit: Audit;
   readonly access: AccessStore;
   readonly notices: Notices;
+  readonly log: LogRows;
   readonly read: Reads;
   /**
-  readonly log: LogRows;
    * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts
    * writes nothing and does not hinder the others. Answers stand in the items' order.
    */

@@ -36,6 +36,8 @@ export type Tables = {
   host_lineage: HostLineageRow;
   image_made: ImageMadeRow;
   image_tag: ImageTagRow;
+  image_origin: ImageOriginRow;
+  image_content: ImageContentRow;
   account: AccountRow;
   role_binding: RoleBindingRow;
   session: SessionRow;
@@ -419,6 +421,16 @@ export type ImageTagRow = {
   due_at: number;
   failure: string | null;
 };
+
+export type ImageOriginRow = {
+  image: string;
+  origins: Uint8Array | null;
+  contents: number | null;
+  failure: string | null;
+  at: number;
+};
+
+export type ImageContentRow = { shard: number; image: string; marks: Uint8Array };
 
 export type AccountRow = {
   id: string;

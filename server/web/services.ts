@@ -7,6 +7,7 @@ import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
+import type { KnownOrigins } from '#server/origins.ts';
 import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
@@ -21,6 +22,7 @@ export type WebServices = Deps &
     readonly enrolments: Enrolments;
     readonly examiner: Examiner;
     readonly images: KnownImages;
+    readonly origins: KnownOrigins;
     readonly policies: Policies;
     readonly trust: KnownTrust;
     readonly baseUrl: () => string;

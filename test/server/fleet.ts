@@ -13,6 +13,7 @@ import type { DeploymentState } from '#src/deployment/state.ts';
 import { compareTexts } from '#src/drift/compare.ts';
 import { driftJson } from '#src/drift/drift.ts';
 import { comparisonText, SECRET_PATHS_ID } from '#src/drift/redact.ts';
+import { ContentGatherer } from '#src/manifest/contents.ts';
 import { comparePaths, treeOf, type Entry, type TreeName } from '#src/manifest/entry.ts';
 import { MANIFEST_FORMAT, type ManifestHeader, type TreeTexts } from '#src/manifest/header.ts';
 import { nameJson } from '#src/manifest/json.ts';
@@ -26,7 +27,7 @@ import { EnrolAnswer, NonceAnswer, openEnrolment, sealEnrolRequest } from '#src/
 import type { Answer } from '#src/wire/answer.ts';
 import type { Problem } from '#src/wire/problem.ts';
 import { parseToken } from '#src/wire/token.ts';
-import { zstdCompressSync } from 'node:zlib';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Build, BuiltManifest } from '#server/jobs/builder.ts';
 import { readPolicy } from '#server/serve.ts';
 import { startServer, type RunningServer, type StartOptions } from '#server/start.ts';
@@ -126,6 +127,9 @@ export function builderOf(images: readonly TestImage[]): Build & { readonly aske
       );
       if (image === undefined) continue;
       const manifests = [...image.rules].map(([rule, entries]) => built(image, rule, entries));
+      const contents = new ContentGatherer();
+      for (const { trees } of manifests)
+        for (const { main } of [trees.usr, trees.etc]) contents.add(zstdDecompressSync(main.bytes).toString('latin1'));
       return {
         kind: 'built',
         pattern,
@@ -136,6 +140,7 @@ export function builderOf(images: readonly TestImage[]): Build & { readonly aske
         manifests,
         warnings: [],
         refused: [],
+        marks: contents.marks(),
       };
     }
     return {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { componentsOf, historyOf } from '#src/image/history.ts';
 import { layerText, printRuns, Runs } from '#src/image/origins.ts';
-import { contentMarks, hasMark, pathsWith, shardOf } from '#src/manifest/contents.ts';
+import { ContentGatherer, hasMark, pathsWith, shardOf } from '#src/manifest/contents.ts';
 import { sha256 } from './archive.ts';
 
 test('runs say the same as the numbers they are made of, and nothing behind them', () => {
@@ -76,7 +76,9 @@ test('a content is found in the marks of the trees that have it, and an empty fi
   const text = (list: readonly string[]): string =>
     list.map((digest, i) => `./usr/f${i} type=file mode=0644 uid=0 gid=0 size=1 sha256digest=${digest}\n`).join('');
   const all = text([...names.slice(0, 400), sha256('')]);
-  const { shards, contents } = contentMarks([all, text(names.slice(0, 100))]);
+  const gatherer = new ContentGatherer();
+  for (const each of [all, text(names.slice(0, 100))]) gatherer.add(each);
+  const { shards, contents } = gatherer.marks();
   assert.equal(contents, 400);
   for (const [i, digest] of names.entries()) assert.equal(hasMark(shards[shardOf(digest)]!, digest), i < 400, `${i}`);
   assert.equal(hasMark(shards[shardOf(sha256(''))]!, sha256('')), false);

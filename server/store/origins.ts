@@ -1,0 +1,61 @@
+/** Where files of images come from, and which images have a content. */
+import type { Engine } from './engine.ts';
+import type { ImageOrigins } from './originrecords.ts';
+
+export function imageOriginsOn(engine: Engine): ImageOrigins {
+  return {
+    get: (image) =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('image_origin').selectAll().where('image', '=', image).executeTakeFirst();
+        return row && { origins: row.origins, contents: row.contents, failure: row.failure };
+      }),
+    put: (image, { origins, shards, contents }, at) =>
+      engine.write(async ({ db, bulk }) => {
+        await db
+          .insertInto('image_origin')
+          .values({ image, origins, contents, failure: null, at })
+          .onConflict((conflict) =>
+            conflict
+              .column('image')
+              .doUpdateSet({ contents, at, ...(origins === null ? {} : { origins, failure: null }) }),
+          )
+          .execute();
+        const rows = shards.map((marks, shard) => ({ shard, image, marks }));
+        await bulk.insert('image_content', ['shard', 'image', 'marks'], rows, {
+          key: ['shard', 'image'],
+          set: ['marks'],
+        });
+      }),
+    failed: (image, failure, at) =>
+      engine.write(async ({ db }) => {
+        await db
+          .insertInto('image_origin')
+          .values({ image, origins: null, contents: null, failure, at })
+          .onConflict((conflict) => conflict.column('image').doUpdateSet({ failure, at }))
+          .execute();
+      }),
+    shard: (shard, limit) =>
+      engine.reading((db) =>
+        db
+          .selectFrom('image_content')
+          .select(['image', 'marks'])
+          .where('shard', '=', shard)
+          .orderBy('image')
+          .limit(limit)
+          .execute(),
+      ),
+    unseen: (limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('image')
+          .leftJoin('image_origin', 'image_origin.image', 'image.digest')
+          .select('image.digest')
+          .where('image.state', '=', 'ready')
+          .where('image_origin.contents', 'is', null)
+          .orderBy('image.digest')
+          .limit(limit)
+          .execute();
+        return rows.map(({ digest }) => digest);
+      }),
+  };
+}
