@@ -252,6 +252,15 @@ export const LIST_THREADS_MAX = 4;
 /** A database up to this size is read through in the time that asking a thread takes: its lists are read where they are asked for. */
 export const LIST_INLINE_BYTES = 16 * 2 ** 20;
 
+/** Counters that one step of the nightly recount looks at: a step reads for some milliseconds. */
+export const RECOUNT_PAGE = 500;
+
+/** How long resolved findings stay among the others: an audit's year, and the month in which it is written. */
+export const RESOLVED_KEPT_MS = 400 * 86_400_000;
+
+/** Findings that one step moves aside: a step holds the writer for some milliseconds. */
+export const ARCHIVE_PAGE = 200;
+
 /** How long a list may take with its counts, ms: whoever waits for a page has gone by then. */
 export const LIST_MS = 5_000;
 
@@ -668,3 +677,6 @@ export const ORIGINS_MEMORY_BYTES = 32 * 1024 * 1024;
 
 /** Images that are looked through for one content, each with a few KB of marks: more is told, and not looked at. */
 export const ORIGINS_IMAGES_MAX = 5_000;
+
+/** Times that a host ran one image which are told of it: with an update a week this is more than a year. */
+export const LINEAGE_STAYS_MAX = 64;

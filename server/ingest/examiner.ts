@@ -107,7 +107,8 @@ export class Examiner {
         const { current, version } = this.#deps.policies;
         const { host, doubts, skewMs, live, at } = occasion;
         const lineage = (await this.#deps.store.lineages.get(host.id)) ?? null;
-        const about = { host: { labels: host.labels, group: host.group }, doubts, skewMs, live, at, lineage };
+        const heardAt = host.last?.receivedAt ?? null;
+        const about = { host: { labels: host.labels, group: host.group }, doubts, skewMs, live, at, lineage, heardAt };
         const evaluated = await held.evaluate(about, { policy: current, n: version?.n ?? null });
         return judge(evaluated, occasion, { ...this.#deps, policies: { current, version } });
       },

@@ -123,6 +123,8 @@ export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live' | 'at'> 
   readonly host: Pick<Host, 'labels' | 'group'>;
   /** As it is stored; null where nothing is yet. */
   readonly lineage: Lineage | null;
+  /** When the host was heard before; absent where nothing is kept of the judgement. */
+  readonly heardAt?: Instant | null;
 };
 
 /** What a report and the server's knowledge give to judge, whatever the policy; with what else its judgement needs. */
@@ -150,7 +152,7 @@ export async function evidenceOf(
   const booted = known.kind === 'ready' ? known.image.digest : (report.deployment.booted?.image?.digest ?? null);
   const { lineage, evidence: past } = await lineageOf(
     occasion.lineage,
-    toldBy(examined, basis, booted),
+    { ...toldBy(examined, basis, booted), heardAt: occasion.heardAt ?? null },
     occasion.at,
     deps,
   );
@@ -276,6 +278,8 @@ function toldBy({ report, contents }: Examined, basis: Basis, booted: string | n
     rule: basis.rule,
     differs: whole ? { drift: basis.drift.filter((line) => !isVariant(line)), secrets: contents.secrets } : null,
     holes: contents.holes.etc.map(({ path }) => path),
+    seq: report.seq,
+    reference: report.deployment.booted?.image?.reference ?? null,
   };
 }
 

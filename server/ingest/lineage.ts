@@ -7,14 +7,14 @@ import type { Instant } from '#src/clock.ts';
 import type { Drift, Secret } from '#src/drift/drift.ts';
 import { isSecret } from '#src/drift/redact.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
-import { KNOWN_DEFAULTS_MAX, LINEAGE_COPIES_MAX, LINEAGE_IMAGES_MAX } from '#src/limits.ts';
+import { KNOWN_DEFAULTS_MAX, LINEAGE_COPIES_MAX, LINEAGE_IMAGES_MAX, LINEAGE_STAYS_MAX } from '#src/limits.ts';
 import { comparePaths, treeOf, type Entry, type Facts } from '#src/manifest/entry.ts';
 import { parseTexts } from '#src/manifest/mtree.ts';
 import { unvis, vis } from '#src/manifest/vis.ts';
 import type { Evidence } from '#src/policy/evaluate.ts';
 import type { Stale } from '#src/policy/judgement.ts';
 import type { Age } from '#src/policy/state.ts';
-import type { Booted, Lineage } from '#server/store/policyrecords.ts';
+import type { Booted, Lineage, Stay } from '#server/store/policyrecords.ts';
 import { Lru } from '#server/lru.ts';
 import type { KnownImages, ReadyImage } from './known.ts';
 
@@ -63,6 +63,10 @@ export type Told = {
   readonly differs: { readonly drift: readonly Drift[]; readonly secrets: readonly Secret[] } | null;
   /** Paths of /etc that could not be read, as they are. */
   readonly holes: readonly string[];
+  /** The report's number, what the host says that it follows, and when it was heard before; absent where nothing is kept of it. */
+  readonly seq?: number;
+  readonly reference?: string | null;
+  readonly heardAt?: Instant | null;
 };
 
 export type Lineaged = {
@@ -79,19 +83,22 @@ export async function lineageOf(stored: Lineage | null, told: Told, at: Instant,
   const before = stored ?? EMPTY;
   if (booted === null) return { lineage: undefined, evidence: undefined };
   const images = imagesWith(before, booted, at);
+  const stays = staysWith(before, booted, told, at);
   const now = images.list.findIndex(({ image }) => image === booted);
   const rollback = await rollbackOf(images.list, now, deps);
   const defaults = rule === null ? undefined : await deps.defaults.of(booted, rule);
   if (told.differs === null || rule === null || defaults === undefined) {
-    const lineage = images.changed ? { images: images.list, copies: images.copies } : undefined;
+    const lineage =
+      images.changed || stays !== before.stays ? { images: images.list, copies: images.copies, stays } : undefined;
     return { lineage, evidence: { stale: null, rollback } };
   }
   const older = await Promise.all(
     images.list.map(async ({ image }, index) => (index === now ? defaults : deps.defaults.of(image, rule))),
   );
   const copies = copiesOf(told.differs, told.holes, { images: images.list, copies: images.copies }, now, older);
-  const lineage: Lineage = { images: images.list, copies: copies.list };
-  const changed = images.changed || JSON.stringify(copies.list) !== JSON.stringify(before.copies);
+  const lineage: Lineage = { images: images.list, copies: copies.list, stays };
+  const changed =
+    images.changed || stays !== before.stays || JSON.stringify(copies.list) !== JSON.stringify(before.copies);
   const stale = copies.capped ? null : staleOf(lineage, now, older, defaults);
   return { lineage: changed ? lineage : undefined, evidence: { stale, rollback } };
 }
@@ -107,6 +114,29 @@ function imagesWith(
   // The oldest is forgotten, and with it what was made under it.
   const rest = copies.filter(([, , image]) => image > 0).map(([path, copy, image]) => [path, copy, image - 1] as const);
   return { list: list.slice(1), copies: rest, changed: true };
+}
+
+/** What the host ran one after the other; the stored list itself where nothing of it changed. */
+function staysWith(
+  { images, stays }: Lineage,
+  booted: string,
+  told: Pick<Told, 'seq' | 'reference' | 'heardAt'>,
+  at: Instant,
+): readonly Stay[] {
+  const { seq = null, reference = null, heardAt = null } = told;
+  const known = images.find(({ image }) => image === booted);
+  // Of what an older build wrote only the first boot of each is known.
+  const last = stays?.at(-1);
+  if (stays === undefined || last === undefined)
+    return [{ image: booted, from: known?.firstAt ?? at, seq: known === undefined ? seq : null, to: null, reference }];
+  const isSame = last.image === booted || (seq !== null && last.seq === seq);
+  if (isSame && last.image === booted && (reference === null || last.reference === reference)) return stays;
+  // The image got its own name, or the host follows another tag to the same one.
+  if (isSame) return [...stays.slice(0, -1), { ...last, image: booted, reference: reference ?? last.reference }];
+  const ended = { ...last, to: Math.max(last.from, heardAt ?? at) };
+  return [...stays.slice(0, -1), ended, { image: booted, from: at, seq, to: null, reference }].slice(
+    -LINEAGE_STAYS_MAX,
+  );
 }
 
 /** An image that the host ran before and that is newer: made later, or, where images do not say when they were made, first booted later. */

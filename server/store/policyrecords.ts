@@ -45,13 +45,29 @@ export interface PolicyVersions {
     by: r.Act,
     jobs: readonly r.NewJob[],
   ): Promise<number | undefined>;
+  /** Controls with the rules of the policy that judges, in the order of both. */
+  controls(): Promise<readonly RuleControl[]>;
+  /** Makes them these; writes nothing where they are so already. */
+  setControls(controls: readonly RuleControl[]): Promise<void>;
 }
+export type RuleControl = { readonly control: string; readonly rule: string };
 
 /** An image that a host booted, as the host named it first and as the server knows it. */
 export type Booted = {
   /** Manifest digest where it is known, else what the host gave. */
   readonly image: string;
   readonly firstAt: Instant;
+};
+/** A time through which a host ran one image. */
+export type Stay = {
+  readonly image: string;
+  /** When the first report of it was judged, and its number; null where that is not known. */
+  readonly from: Instant;
+  readonly seq: number | null;
+  /** When it was last heard before it ran another; null while it runs this one. */
+  readonly to: Instant | null;
+  /** What the host then said that it follows, such as a tag. */
+  readonly reference: string | null;
 };
 /**
  * What a host booted, oldest first and bounded by LINEAGE_IMAGES_MAX, and of each path of /etc that differs from the booted image: the
@@ -61,6 +77,8 @@ export type Lineage = {
   readonly images: readonly Booted[];
   /** `[path as escaped, copy, index into images]`, in the order of paths; at most LINEAGE_COPIES_MAX. */
   readonly copies: readonly (readonly [path: string, copy: string, image: number])[];
+  /** What it ran one after the other, oldest first, at most LINEAGE_STAYS_MAX; absent in what an older build wrote. */
+  readonly stays?: readonly Stay[];
 };
 
 export interface Lineages {

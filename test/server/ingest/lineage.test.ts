@@ -176,3 +176,30 @@ test('an image that grows too old is told without a new full report; where its a
   // Nobody knows how old the other one is: that it is young enough is not said either.
   assert.deepEqual(await outdated(), [`image-outdated ${A.digest}`]);
 });
+
+test('times of one image each, with the tag that was followed then, are kept one after the other; going back is another time', async (t) => {
+  const { server, host } = await fleet(t);
+  const stays = async () =>
+    (await server.server.store.lineages.get(host.id))!.stays!.map(({ image: of, seq, reference, from, to }) => [
+      of,
+      seq,
+      reference?.split(':').at(-1),
+      (from - T0) / 3_600_000,
+      to === null ? null : (to - T0) / 3_600_000,
+    ]);
+  host.reference = 'registry.example/team/os:stable';
+  await boot(server, host, B);
+  await boot(server, host, B);
+  host.reference = 'registry.example/team/os:next';
+  await boot(server, host, A);
+  const [first, second, third] = await stays();
+  assert.deepEqual([first![0], first![4]], [A.digest, 1], 'last heard an hour before the next one was');
+  assert.deepEqual(second, [B.digest, second![1], 'stable', 2, 3]);
+  assert.deepEqual([third![0], third![2], third![3], third![4]], [A.digest, 'next', 4, null]);
+  assert.ok((first![1] as number) < (second![1] as number) && (second![1] as number) < (third![1] as number));
+  // The same image by another tag is the same time.
+  host.reference = 'registry.example/team/os:stable';
+  await boot(server, host, A);
+  assert.deepEqual((await stays()).at(-1), [A.digest, third![1], 'stable', 4, null]);
+  assert.equal((await stays()).length, 3);
+});
