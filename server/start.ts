@@ -40,6 +40,7 @@ import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
+import { nightlyJob, nightlyWork } from '#server/jobs/nightly.ts';
 import { sessionChore } from '#server/jobs/sessions.ts';
 import { noticeChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
@@ -261,7 +262,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     // By itself: a repository that hangs must not keep images from being judged.
     const roots = new Lane(
       deps,
-      [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS })],
+      [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }), nightlyWork(deps)],
       jobsEveryMs,
     );
     const metrics = new Metrics({ ...deps, access }, options.metrics ?? 'token');
@@ -310,7 +311,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await notePolicy(policies.current, deps);
     await noteTrust(basis, deps);
     await noteRoots(basis, store, { actor: 'configuration', at: clock() });
-    await store.jobs.enqueue(basis.refreshes.map(({ name }) => rootJob(name, clock())));
+    await store.jobs.enqueue([...basis.refreshes.map(({ name }) => rootJob(name, clock())), nightlyJob(clock())]);
     listening = await listen(app, options.listen, log);
     url ||= urlOf(options.listen.host, listening.port);
     // Made once nothing can fail any more: a token that a failed start took with it is never told.

@@ -52,6 +52,8 @@ const FINDING = [
   'returned',
   'turns',
 ] as const;
+/** A finding whole: what is moved aside, and comes back when a machine shows it again. */
+export const ARCHIVED = [...FINDING, 'detail'] as const;
 const FINDING_SET = [
   'is_open',
   'disposition',
@@ -102,6 +104,8 @@ export class FindingDraft {
   readonly #moves = new Map<string, GroupChangeRow>();
   readonly #happened: (Extract<Happening, { kind: 'finding' }> & { readonly row: FindingRow })[] = [];
   readonly #logged: LoggedFinding[] = [];
+  /** Keys of those that were moved aside; one that changes comes back. */
+  readonly #archived = new Set<string>();
   #acks: ReadonlyMap<string, readonly r.GroupAck[]> = new Map();
   readonly #closed = new Map<
     string,
@@ -120,7 +124,15 @@ export class FindingDraft {
       }
     }
     const rows = await tx.bulk.select('finding', [...FINDING, 'detail'], ['host_id', 'group_id'], [...keys.values()]);
-    for (const row of rows) this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
+    for (const row of rows) {
+      keys.delete(keyOf(row.host_id, row.group_id));
+      this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
+    }
+    const aside = await tx.bulk.select('finding_archive', ARCHIVED, ['host_id', 'group_id'], [...keys.values()]);
+    for (const row of aside) {
+      this.#archived.add(keyOf(row.host_id, row.group_id));
+      this.#findings.set(keyOf(row.host_id, row.group_id), { row, changed: false });
+    }
   }
 
   /** Acknowledgements of groups that are new on a host. Read under the lock of the waivers' stamp, which giving one moves. */
@@ -326,6 +338,13 @@ export class FindingDraft {
       findings.map(([, { row }]) => row),
       { key: ['host_id', 'group_id'], set: FINDING_SET },
     );
+    for (const [key, { row }] of findings)
+      if (this.#archived.has(key))
+        await tx.db
+          .deleteFrom('finding_archive')
+          .where('host_id', '=', row.host_id)
+          .where('group_id', '=', row.group_id)
+          .execute();
     await bulk.insert(
       'episode',
       ['host_id', 'group_id', 'n', 'opened_at', 'opened_seq', 'closed_at', 'closed_seq', 'reason'],
@@ -412,9 +431,9 @@ const GROUP = [
 ] as const;
 const GROUP_SET = ['sev', 'is_open', 'status', 'last_new_at', 'flapping_until'] as const;
 
-const RESOLVED = GROUP_STATUSES.indexOf('resolved');
+export const RESOLVED = GROUP_STATUSES.indexOf('resolved');
 /** The first of open, acknowledged, waived that some host is in. */
-function statusOf(totals: Pick<GroupCountRow, 'open' | 'acknowledged' | 'waived'>): number {
+export function statusOf(totals: Pick<GroupCountRow, 'open' | 'acknowledged' | 'waived'>): number {
   const first = COUNTER.findIndex((name) => totals[name] > 0);
   return first < 0 ? RESOLVED : first;
 }

@@ -126,7 +126,17 @@ export function findingsOn(engine: Engine): Findings {
           .where('finding.host_id', '=', hostId)
           .where('finding.group_id', '=', groupId)
           .executeTakeFirst();
-        return row === undefined ? undefined : { ...findingOf(row), group: factsOf(row.group_id, row) };
+        const found =
+          row ??
+          (await db
+            .selectFrom('finding_archive as finding')
+            .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
+            .selectAll('finding')
+            .select(GROUP_FACTS)
+            .where('finding.host_id', '=', hostId)
+            .where('finding.group_id', '=', groupId)
+            .executeTakeFirst());
+        return found === undefined ? undefined : { ...findingOf(found), group: factsOf(found.group_id, found) };
       }),
     episodes: (hostId, groupId) =>
       engine.reading(async (db) => {

@@ -24,6 +24,7 @@ import { openSqlite, type Listing } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
 import { denialsOn, trustOn } from './trust.ts';
 import { viewsOn } from './views.ts';
+import { upkeepOn } from './upkeep.ts';
 import { waiversOn } from './waivers.ts';
 
 /** The store on an engine. */
@@ -53,7 +54,8 @@ export function storeOn(engine: Engine): Store {
     access: accessOn(engine),
     notices: noticesOn(engine),
     log: logOn(engine),
-    read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
+    upkeep: upkeepOn(engine),
+    read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
     ping: () =>
       engine.reading(async (db) => {

@@ -79,6 +79,7 @@ export interface Store {
   readonly notices: Notices;
   readonly log: LogRows;
   readonly read: Reads;
+  readonly upkeep: Upkeep;
   /**
    * Group commit: all items in one transaction, in their order, each on its own precondition. An item that conflicts
    * writes nothing and does not hinder the others. Answers stand in the items' order.
@@ -359,6 +360,25 @@ export interface Jobs {
       readonly oldest: Instant;
     }[]
   >;
+}
+
+/** What is done by the night, in steps that hold nobody up for long. */
+export interface Upkeep {
+  /**
+   * Holds the counters of groups, or of hosts, against the rows that they count: `limit` of them after a key, in its order. A wrong one is
+   * set right and written into the trail with both numbers; `next` is null at the end.
+   */
+  recount(
+    what: 'groups' | 'hosts',
+    after: string | null,
+    limit: number,
+    by: r.Act,
+  ): Promise<{ readonly checked: number; readonly repaired: readonly string[]; readonly next: string | null }>;
+  /**
+   * Moves resolved findings that ended before a time aside, oldest first, at most `limit`; answers how many. They are told with their host
+   * and by themselves as before, count in `ever`, and come back when a machine shows them again; filters on hosts find them no more.
+   */
+  archive(endedBefore: Instant, limit: number): Promise<number>;
 }
 
 /** The trail of what people and jobs did; every deciding method writes it itself, this is for acts that change no row. */

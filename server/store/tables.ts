@@ -16,6 +16,8 @@ export type Tables = {
   finding_group: FindingGroupRow;
   group_count: GroupCountRow;
   finding: FindingRow;
+  /** Resolved ones that ended long ago. */
+  finding_archive: FindingRow;
   episode: EpisodeRow;
   image: ImageRow;
   image_alias: ImageAliasRow;

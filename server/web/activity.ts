@@ -238,6 +238,8 @@ const DONE: Readonly<Record<string, string>> = {
   'finding.acknowledge': 'acknowledged',
   'finding.unacknowledge': 'took back the acknowledgement of',
   'group.assign': 'assigned',
+  'group.recount': 'set a counter right for',
+  'host.recount': 'set a counter right for',
   'waiver.request': 'asked for',
   'waiver.approve': 'approved',
   'waiver.reject': 'rejected',

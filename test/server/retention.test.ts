@@ -100,7 +100,7 @@ test('images that a host makes up are forgotten once it names others, with the w
   );
   server.time.now += DAY;
   await server.settle();
-  assert.equal(rowsIn(file)['job'], 1, 'one image is looked for');
+  assert.equal(rowsIn(file)['job'], 2, 'one image is looked for, and the night waits for its turn');
   // Named again, it is looked for again.
   host.booted = image('made up 0').digest;
   assert.equal((await host.sendFull()).status, 200);

@@ -4,7 +4,7 @@
  */
 import type { Dialect } from './0001.ts';
 
-export function schema0011(_: Dialect): readonly string[] {
+export function schema0011({ text, clustered }: Dialect): readonly string[] {
   return [
     // A list of findings in its order, whatever people decided.
     `create index finding_listed on finding (sev, opened_at, host_id, group_id, disposition) where is_open = 1`,
@@ -18,6 +18,15 @@ export function schema0011(_: Dialect): readonly string[] {
     `drop index finding_open_group`,
     // No list ever asked for it.
     `drop index finding_open_new`,
+
+    // What ended long ago, moved aside; a finding is in one of both tables.
+    `create index finding_ended on finding (resolved_at, host_id, group_id) where is_open = 0`,
+    `create table finding_archive (
+      host_id ${text} not null, group_id ${text} not null, is_open bigint not null, disposition bigint not null,
+      sev bigint not null, first_seen bigint not null, opened_at bigint not null, resolved_at bigint,
+      episode bigint not null, waiver_id ${text}, detail ${text} not null, until bigint, ack ${text}, returned ${text},
+      turns ${text}, primary key (host_id, group_id))${clustered}`,
+    `create index finding_archive_group on finding_archive (group_id, host_id)`,
 
     // Hosts by name, by attention, by id (the silent ones, which all weigh the same), of a group, on an image.
     `create index host_by_name on host (name_fold, id, rank, state, verdict, valid_until, host_group, image_booted,

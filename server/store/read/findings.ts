@@ -263,10 +263,11 @@ export function hostFindingsPage(
   hostId: string,
   which: 'present' | 'resolved',
   page: PageRequest<HostFindingCursor>,
+  table: 'finding' | 'finding_archive' = 'finding',
 ) {
   const { cursor } = page;
   const query = plain(db)
-    .selectFrom('finding')
+    .selectFrom(`${table} as finding`)
     .innerJoin('finding_group', 'finding_group.id', 'finding.group_id')
     .selectAll('finding')
     .select(GROUP_FACTS)
@@ -394,7 +395,12 @@ export function findingReads(
       }),
     hostFindings: (hostId, which, page) =>
       engine.listing(async (db) => {
-        const rows = await hostFindingsPage(db, hostId, which, page).execute();
+        const lists = [await hostFindingsPage(db, hostId, which, page).execute()];
+        // What ended long ago lies aside, in the same order.
+        if (which === 'resolved')
+          lists.push(await hostFindingsPage(db, hostId, which, page, 'finding_archive').execute());
+        const rows =
+          which === 'resolved' ? merged(lists, (a, b) => a.group_id > b.group_id, page.limit + 1) : lists[0]!;
         return pageOf(
           rows,
           page.limit,

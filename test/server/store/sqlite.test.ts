@@ -18,6 +18,7 @@ import { logs } from './contract-log.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
+import { upkeep } from './contract-upkeep.ts';
 import { admit, hostId } from './make.ts';
 
 function folder(t: TestContext): string {
@@ -31,6 +32,7 @@ people(suite);
 intakes(suite);
 lists(suite);
 plans(suite);
+upkeep(suite);
 trusts(suite);
 decided(suite);
 policies(suite);
