@@ -680,3 +680,7 @@ export const ORIGINS_IMAGES_MAX = 5_000;
 
 /** Times that a host ran one image which are told of it: with an update a week this is more than a year. */
 export const LINEAGE_STAYS_MAX = 64;
+
+/** Tiles of the log that are kept at hand, 8 KB each, and consistency proofs: hosts that reported within a minute echo as many sizes. */
+export const LOG_TILES_KEPT = 512;
+export const LOG_PROOFS_KEPT = 1000;

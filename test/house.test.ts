@@ -66,9 +66,10 @@ test('every import of ours names a file that is there', () => {
 const ORDER = [
   ['error', 'bytes', 'digest', 'limits', 'clock', 'terminal', 'version'],
   ['manifest', 'signing', 'document'],
-  ['image', 'deployment', 'drift', 'log'],
+  ['image', 'deployment', 'drift'],
   ['source', 'trust'],
   ['report', 'wire'],
+  ['log'],
   ['policy'],
   ['finding'],
   ['evidence'],
