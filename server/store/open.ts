@@ -55,7 +55,7 @@ export function storeOn(engine: Engine): Store {
     notices: noticesOn(engine),
     log: logOn(engine),
     upkeep: upkeepOn(engine),
-    read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
+    read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
     ping: () =>
       engine.reading(async (db) => {
