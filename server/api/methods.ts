@@ -1,6 +1,6 @@
 /** What is said where no route takes a request: that there is none, or which methods it takes (RFC 9110 section 15.5.6). */
 import type { MiddlewareHandler } from 'hono';
-import { openApiDocument } from './openapi.ts';
+import { methodsByPath } from './openapi.ts';
 import { ApiError } from './problem.ts';
 import type { Api, Env } from './route.ts';
 
@@ -20,9 +20,8 @@ const tables = new WeakMap<Api, Table>();
 function tableOf(api: Api): Table {
   let table = tables.get(api);
   if (table === undefined) {
-    const { paths } = openApiDocument(api) as { paths: Readonly<Record<string, object>> };
-    const all = Object.entries(paths).map(([path, operations]) => {
-      const methods = Object.keys(operations).map((method) => method.toUpperCase());
+    const all = [...methodsByPath(api)].map(([path, taken]) => {
+      const methods = taken.map((method) => method.toUpperCase());
       return { path, methods: methods.includes('GET') ? [...methods, 'HEAD'] : methods };
     });
     table = {

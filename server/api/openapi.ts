@@ -145,6 +145,17 @@ function agentPaths(): Record<string, Record<string, Operation>> {
 /** Reports from files, by a person's hand (PROTOCOL 4). */
 export const CARRIED_PATH = '/api/v1/reports/carried';
 
+/** The path of each route, as the document writes it, and its methods in small letters: without the document, which costs far more. */
+export function methodsByPath(api: Api): ReadonlyMap<string, readonly string[]> {
+  const all = new Map(Object.entries(agentPaths()).map(([path, operations]) => [path, Object.keys(operations)]));
+  for (const each of api.openAPIRegistry.definitions) {
+    if (each.type !== 'route') continue;
+    const { path, method } = each.route;
+    all.set(path, [...(all.get(path) ?? []), method]);
+  }
+  return all;
+}
+
 /** Made once: routes do not change while a server runs. */
 export function openApiDocument(api: Api): object {
   const known = made.get(api);
