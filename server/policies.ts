@@ -138,23 +138,33 @@ export class Policies {
         );
       const stands = head === null ? undefined : await store.policies.get(head);
       if (stands !== undefined && sameText(stands, draft)) {
-        this.#take(policy, stands);
+        await this.#take(policy, stands);
         return { version: stands.n, unchanged: true };
       }
       const jobs: NewJob[] = [{ kind: POLICY_JOB, dedupeKey: POLICY_JOB, runAt: by.at, payload: {} }];
       const n = await store.policies.append(draft, head, by, jobs);
       // Another process was first: if it said the same, that is the version.
       if (n === undefined) continue;
-      this.#take(policy, { ...draft, n, createdAt: by.at, createdBy: by.actor });
+      await this.#take(policy, { ...draft, n, createdAt: by.at, createdBy: by.actor });
       this.#deps.log('info', 'policy applied', { version: n, name: draft.name, by: by.actor, origin: draft.origin });
       return { version: n, unchanged: false };
     }
   }
 
-  #take(policy: Policy, version: PolicyVersion): void {
+  async #take(policy: Policy, version: PolicyVersion): Promise<void> {
     this.#current = policy;
     this.#version = version;
     this.#head = Math.max(this.#head ?? 0, version.n);
+    await this.noteControls();
+  }
+
+  /** Lets lists be asked by the controls of the policy that judges. */
+  async noteControls(): Promise<void> {
+    const { files, state, accounts } = this.#current;
+    const pairs = [...files, ...state, ...accounts].flatMap(({ id: rule, controls }) =>
+      [...new Set(controls)].map((control) => ({ control, rule })),
+    );
+    await this.#deps.store.policies.setControls(pairs);
   }
 
   async #takeStored(): Promise<void> {
@@ -183,7 +193,7 @@ export class Policies {
     for (let n = head; n >= 1; n--) {
       try {
         const { version, policy } = await this.get(n);
-        this.#take(policy, version);
+        await this.#take(policy, version);
         if (n !== head) this.#deps.log('error', 'an older policy judges', { version: n, unreadable: head });
         return;
       } catch (error) {

@@ -308,6 +308,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       wake,
     });
     await allowConfigured(options, deps);
+    await policies.noteControls();
     await notePolicy(policies.current, deps);
     await noteTrust(basis, deps);
     await noteRoots(basis, store, { actor: 'configuration', at: clock() });

@@ -5,6 +5,7 @@ import { accessRoutes } from './access.ts';
 import { agentRoutes, takeReport } from './agents.ts';
 import { auditRoutes } from './audit.ts';
 import { bulkRoutes } from './bulk.ts';
+import { facetRoutes } from './facets.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
@@ -57,6 +58,7 @@ export function apiApp(services: ApiServices): Api {
   const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
   api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
   hostRoutes(api, services);
+  facetRoutes(api, services);
   findingRoutes(api, services);
   imageRoutes(api, services);
   tokenRoutes(api, services);

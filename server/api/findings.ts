@@ -2,8 +2,6 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
-import { FILTER_FLAGS, type FilterTerm } from '#src/finding/filter.ts';
-import { TREES } from '#src/manifest/entry.ts';
 import { JUDGEMENT_KINDS, SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
 import {
   acknowledge,
@@ -113,7 +111,7 @@ const GroupParam = z.object({
     .openapi({ param: { name: 'id', in: 'path' } }),
 });
 
-const TABS = ['open', 'acknowledged', 'waived', 'resolved'] as const;
+export const TABS = ['open', 'acknowledged', 'waived', 'resolved'] as const;
 
 const GroupQuery = z.strictObject({
   q: Q,
@@ -209,25 +207,6 @@ const listFindings = adminRoute({
     200: json(
       z.object({ items: z.array(Finding), next: z.string().nullable(), total: Total }),
       'Present findings of the fleet.',
-    ),
-  },
-});
-
-const groupFacets = adminRoute({
-  method: 'get',
-  path: '/api/v1/groups/facets',
-  operationId: 'groupFacets',
-  tags: ['findings'],
-  request: { query: z.strictObject({ q: Q }) },
-  responses: {
-    200: json(
-      z.object({
-        tabs: z.record(z.enum(TABS), Total),
-        severity: z.record(z.string(), Total),
-        is: z.record(z.string(), Total),
-        tree: z.record(z.string(), Total),
-      }),
-      'How many groups each further word would leave; each number is the length of that list.',
     ),
   },
 });
@@ -358,30 +337,6 @@ export function findingRoutes(api: Api, services: ApiServices): void {
     const total = totalJson(await store.read.countGroups(filter, COUNT_MAX));
     return c.json(
       { items: page.items.map((group) => groupJson(group, clock())), next: printCursor(page, bound), total },
-      200,
-    );
-  });
-
-  api.openapi(groupFacets, async (c) => {
-    const { q } = c.req.valid('query');
-    const base = { line: await lineOf(q, store), scope: whoOf(c).groups, now: clock() };
-    const count = async (more: object) => totalJson(await store.read.countGroups({ ...base, ...more }, COUNT_MAX));
-    const term = (field: 'is' | 'tree', value: string) => ({
-      line: [...base.line, { field, negated: false, values: [value] } as FilterTerm],
-    });
-    const tabs = await Promise.all(TABS.map(async (tab) => [tab, await count({ tab })] as const));
-    const severity = await Promise.all(
-      SEVERITIES.map(async (word, rank) => [word, await count({ severities: [rank] })] as const),
-    );
-    const flags = await Promise.all(FILTER_FLAGS.map(async (flag) => [flag, await count(term('is', flag))] as const));
-    const trees = await Promise.all(TREES.map(async (tree) => [tree, await count(term('tree', tree))] as const));
-    return c.json(
-      {
-        tabs: Object.fromEntries(tabs) as Record<(typeof TABS)[number], (typeof tabs)[0][1]>,
-        severity: Object.fromEntries(severity),
-        is: Object.fromEntries(flags),
-        tree: Object.fromEntries(trees),
-      },
       200,
     );
   });

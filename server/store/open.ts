@@ -15,6 +15,7 @@ import { logOn } from './log.ts';
 import { noticesOn } from './notices.ts';
 import { imageOriginsOn } from './origins.ts';
 import { openPostgres } from './postgres.ts';
+import { facetReads } from './read/facets.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
 import { imageReads } from './read/images.ts';
@@ -55,7 +56,7 @@ export function storeOn(engine: Engine): Store {
     notices: noticesOn(engine),
     log: logOn(engine),
     upkeep: upkeepOn(engine),
-    read: { ...hostReads(engine), ...findingReads(engine), ...imageReads(engine) },
+    read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),
     ping: () =>
       engine.reading(async (db) => {

@@ -1,4 +1,5 @@
 /** Policies as they were applied, the lineage of hosts, and when images were made. */
+import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Digest } from '#src/digest.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
@@ -13,7 +14,7 @@ import type {
   PolicyVersions,
 } from './policyrecords.ts';
 import { pageOf } from './read/page.ts';
-import type { PolicyVersionRow } from './tables.ts';
+import type { PolicyVersionRow, Tables } from './tables.ts';
 
 const versionOf = (row: PolicyVersionRow): PolicyVersion => ({
   n: row.n,
@@ -109,7 +110,26 @@ export function policyVersionsOn(engine: Engine): PolicyVersions {
         await enqueue(tx, jobs);
         return n;
       }),
+    controls: () => engine.reading(controlsIn),
+    async setControls(controls) {
+      const wanted = controls.toSorted((a, b) => order(a.control, b.control) || order(a.rule, b.rule));
+      const stands = await engine.reading(controlsIn);
+      if (JSON.stringify(stands) === JSON.stringify(wanted.map(({ control, rule }) => ({ control, rule })))) return;
+      await engine.write(async ({ db, bulk }) => {
+        await db.deleteFrom('rule_control').execute();
+        await bulk.insert('rule_control', ['control', 'rule'], wanted, { key: ['control', 'rule'], nothing: true });
+      });
+    },
   };
+}
+
+const order = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
+
+async function controlsIn(db: ReadonlyKysely<Tables>): Promise<{ control: string; rule: string }[]> {
+  const rows = await db.selectFrom('rule_control').selectAll().execute();
+  return rows
+    .map(({ control, rule }) => ({ control, rule }))
+    .sort((a, b) => order(a.control, b.control) || order(a.rule, b.rule));
 }
 
 export function lineagesOn(engine: Engine): Lineages {

@@ -479,6 +479,14 @@ export interface Reads {
     page: PageRequest<GroupCursor>,
   ): Promise<r.Page<r.FindingGroup, GroupCursor>>;
   countGroups(filter: GroupFilter, cap: number): Promise<r.Count>;
+  /** Groups of that list by rule; not exact where it is longer than `cap`. */
+  rules(
+    filter: GroupFilter,
+    cap: number,
+  ): Promise<{
+    readonly rules: readonly { readonly rule: string; readonly groups: number }[];
+    readonly exact: boolean;
+  }>;
   /** Present findings of the fleet. */
   findings(filter: FindingFilter, page: PageRequest<FindingCursor>): Promise<r.Page<r.FindingInList, FindingCursor>>;
   countFindings(filter: FindingFilter, cap: number): Promise<r.Count>;

@@ -35,6 +35,7 @@ export type Tables = {
   bulk: BulkRow;
   bulk_item: BulkItemRow;
   policy_version: PolicyVersionRow;
+  rule_control: RuleControlRow;
   host_lineage: HostLineageRow;
   image_made: ImageMadeRow;
   image_tag: ImageTagRow;
@@ -410,6 +411,8 @@ export type PolicyVersionRow = {
   created_at: number;
   created_by: string;
 };
+
+export type RuleControlRow = { control: string; rule: string };
 
 export type HostLineageRow = { host_id: string; lineage: string };
 

@@ -14,7 +14,8 @@ import { groupPages } from './group.ts';
 import { html, icon, type Html } from './html.ts';
 import { COUNTED_MAX, show } from './layout.ts';
 import { barHtml } from './parts/charts.ts';
-import { facetsHtml, queryHtml, termOf, toggled, type Facet } from './parts/filter.ts';
+import { facetsOf } from './findingfacets.ts';
+import { facetsHtml, queryHtml } from './parts/filter.ts';
 import { textOf, whatHtml } from './parts/finding.ts';
 import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
 import { footHtml } from './parts/table.ts';
@@ -25,11 +26,6 @@ import { agoHtml, bounded, capital, count, severityGlyph, severityHtml } from '.
 const PAGE = 50;
 const TABS = ['open', 'acknowledged', 'waived', 'resolved', 'all'] as const;
 type Tab = (typeof TABS)[number];
-/** Facets count so far: they say which word helps, and the list behind them counts itself. */
-const FACET_MAX = 1000;
-/** Above so many hosts a count by host group costs more than the group's name tells. */
-const GROUPS_COUNTED_HOSTS_MAX = 5000;
-const GROUPS_SHOWN = 8;
 
 export function findingPages(web: Hono<Env>, services: WebServices): void {
   web.get('/findings', (c) => listPage(c, services));
@@ -103,7 +99,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
       : { items: [], next: null },
     wrong === undefined ? store.read.countGroups(filter, COUNTED_MAX) : { count: 0, exact: true },
     Promise.all(TABS.slice(0, 4).map((one) => store.read.countGroups(filterFor(one, line, who, now), COUNTED_MAX))),
-    facetsOf(line, tab, who, now, services),
+    facetsOf(line, filter, who, services),
     store.read.countHosts({ now, scope: who.groups }, 1_000_000),
     listViews(who, services),
     doneBefore(c, services),
@@ -217,65 +213,6 @@ function copiesOf({ tab, written, sort }: Asked): readonly (readonly [string, st
   ];
 }
 
-const FLAGS = [
-  ['New since yesterday', 'age:<24h'],
-  ['Regressed', 'is:regressed'],
-  ['Flapping', 'is:flapping'],
-  ['On silent hosts', 'is:stale'],
-  ['Unassigned', '-is:assigned'],
-] as const;
-const PLACES = [
-  ['/etc', 'tree:etc'],
-  ['/usr', 'tree:usr'],
-  ['Who signed the image', 'kind:provenance'],
-  ['Overlays', 'kind:overlay'],
-  ['Accounts', 'kind:account'],
-  ['Older defaults kept', 'kind:stale-config'],
-  ['Could not be read', 'kind:hole'],
-  ['Reports and silence', 'kind:report,silence'],
-] as const;
-
-async function facetsOf(
-  line: FilterLine,
-  tab: Tab,
-  who: Principal,
-  now: number,
-  { store }: WebServices,
-): Promise<readonly { readonly title: string; readonly facets: readonly Facet[] }[]> {
-  const groups = await store.read.hostGroups(who.groups);
-  const isSmall = groups.reduce((sum, { hosts }) => sum + hosts, 0) <= GROUPS_COUNTED_HOSTS_MAX;
-  // What a facet's number says is the length of the list that its link leads to.
-  const facet = async (word: Facet['word'], text: string, counted = true): Promise<Facet & { readonly n: number }> => {
-    const term = termOf(text);
-    const added = line.some((one) => printFilter([one]) === printFilter([term])) ? line : toggled(line, term);
-    const n = counted ? await store.read.countGroups(filterFor(tab, added, who, now), FACET_MAX) : undefined;
-    return { word, term, count: n === undefined ? undefined : bounded(n), n: n?.count ?? 1 };
-  };
-  const some = async (list: readonly Promise<Facet & { readonly n: number }>[]): Promise<readonly Facet[]> =>
-    (await Promise.all(list)).filter(
-      ({ n, term }) => n > 0 || line.some((one) => printFilter([one]) === printFilter([term])),
-    );
-  const mine = groups.slice(0, GROUPS_SHOWN);
-  return [
-    {
-      title: 'Severity',
-      facets: await some([...SEVERITIES].reverse().map((word) => facet(severityHtml(word), `sev:${word}`))),
-    },
-    { title: 'Where', facets: await some(PLACES.map(([word, text]) => facet(word, text))) },
-    {
-      title: 'Change',
-      facets: await some(['added', 'modified', 'removed'].map((word) => facet(capital(word), `change:${word}`))),
-    },
-    {
-      title: 'Host group',
-      facets: await some(
-        mine.map(({ name }) => facet(name, printFilter([{ field: 'group', negated: false, values: [name] }]), isSmall)),
-      ),
-    },
-    { title: 'Flag', facets: await some(FLAGS.map(([word, text]) => facet(word, text))) },
-  ];
-}
-
 function viewsHtml(views: readonly SavedView[], asked: Asked): Html {
   const here = printFilter(asked.written);
   const plain = here === '' && asked.tab === 'open';
@@ -357,7 +294,7 @@ async function emptyFor(
           who,
           now,
         ),
-        FACET_MAX,
+        COUNTED_MAX,
       ),
     })),
   );

@@ -22,7 +22,8 @@ export class FilterError extends BootproofError<'FILTER_SYNTAX' | 'FILTER_FIELD'
 }
 
 export const FILTER_STATUSES = ['open', 'acknowledged', 'waived', 'resolved'] as const;
-export const FILTER_FLAGS = ['regressed', 'flapping', 'stale', 'assigned'] as const;
+/** `signature`: about who signed the image. */
+export const FILTER_FLAGS = ['regressed', 'flapping', 'stale', 'assigned', 'signature'] as const;
 export type FilterFlag = (typeof FILTER_FLAGS)[number];
 export const FILTER_CHANGES = ['added', 'removed', 'modified', 'differs'] as const;
 
@@ -42,8 +43,8 @@ export type FilterTerm = { readonly negated: boolean } & (
   | { readonly field: TextField; readonly values: readonly string[] }
 );
 type AgeField = 'age' | 'reopened' | 'resolved';
-/** Whole values: a rule, a host group, a host by id or name, who it is assigned to, a waiver, a booted image, a group's id, part of the subject. */
-type TextField = 'rule' | 'group' | 'host' | 'assignee' | 'waiver' | 'image' | 'id' | 'text';
+/** Whole values: a rule, a control (`framework:id`, or all of a framework), a host group, a host by id or name, who it is assigned to, a waiver, a booted image, a group's id, part of the subject. */
+type TextField = 'rule' | 'control' | 'group' | 'host' | 'assignee' | 'waiver' | 'image' | 'id' | 'text';
 export type FilterField = FilterTerm['field'];
 
 export type FilterLine = readonly FilterTerm[];
@@ -52,6 +53,7 @@ export const FILTER_FIELDS = [
   'sev',
   'status',
   'rule',
+  'control',
   'kind',
   'path',
   'tree',
@@ -73,6 +75,7 @@ export const FILTER_FIELDS = [
 const OTHER_NAMES = new Map<string, FilterField>([
   ['severity', 'sev'],
   ['owner', 'assignee'],
+  ['state', 'status'],
 ]);
 
 /** @throws {FilterError} that names the word which is not understood, and what there is. */
@@ -194,6 +197,8 @@ function termOf({ text, negated, field: written, values }: Word): FilterTerm {
       return { field, negated, values: words(FILTER_CHANGES) };
     case 'path':
       return { field, negated, values: values.map(pathValue) };
+    case 'control':
+      return { field, negated, values: values.map(controlValue) };
     case 'label':
       return { field, negated, values: values.map(labelValue) };
     case 'age':
@@ -242,6 +247,18 @@ function pathValue(value: string): string {
     if (!(error instanceof WaiverError)) throw error;
     throw new FilterError('FILTER_VALUE', value, `path: ${error.message}`);
   }
+  return value;
+}
+
+/** `nist-800-53:SI-7` as policies write it, also with a slash; or the framework alone. */
+function controlValue(text: string): string {
+  const value = text.replace('/', ':');
+  if (!/^[a-z0-9][a-z0-9.-]*(?::[A-Za-z0-9][A-Za-z0-9.()-]*)?$/.test(value))
+    throw new FilterError(
+      'FILTER_VALUE',
+      text,
+      `control: expected framework:id, as in nist-800-53:SI-7, or the framework, got ${JSON.stringify(text)}`,
+    );
   return value;
 }
 

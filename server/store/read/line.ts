@@ -148,6 +148,10 @@ function conditionOf(
   switch (term.field) {
     case 'rule':
       return group(anyOf(sql.ref('finding_group.rule'), term.values));
+    case 'control':
+      return group(
+        sql<boolean>`(finding_group.rule in (select rule_control.rule from rule_control where ${some(term.values.map(controlIs))}))`,
+      );
     case 'kind':
       return group(anyOf(sql.ref('finding_group.kind'), term.values));
     case 'path':
@@ -226,7 +230,16 @@ function flagIs(flag: Exclude<FilterFlag, 'stale'>, now: Instant | undefined): C
       return sql<boolean>`finding_group.flapping_until > ${clock(now)}`;
     case 'assigned':
       return sql<boolean>`finding_group.assignee is not null`;
+    case 'signature':
+      return sql<boolean>`finding_group.kind = 'provenance'`;
   }
+}
+
+/** A control, or all of a framework: `;` follows on `:`. */
+function controlIs(value: string): Condition {
+  return value.includes(':')
+    ? sql<boolean>`rule_control.control = ${value}`
+    : sql<boolean>`(rule_control.control > ${`${value}:`} and rule_control.control < ${`${value};`})`;
 }
 
 function clock(now: Instant | undefined): Instant {

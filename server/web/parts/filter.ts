@@ -25,6 +25,7 @@ const NAMES: Readonly<Record<FilterTerm['field'], string>> = {
   sev: 'Severity',
   status: 'Status',
   rule: 'Rule',
+  control: 'Control',
   kind: 'Kind',
   path: 'Path',
   tree: 'Below',

@@ -35,6 +35,7 @@ const samples = (of: Named): Readonly<Record<FilterField, readonly string[]>> =>
   sev: ['critical', '>=high', 'low,high'],
   status: FILTER_STATUSES,
   rule: ['rule-3', 'rule-3,rule-4'],
+  control: ['nist-800-53:SI-7', 'pci-dss-4'],
   kind: JUDGEMENT_KINDS.slice(0, 2),
   path: ['/usr/lib/d1*/**', '/etc/shadow'],
   tree: TREES,

@@ -28,6 +28,12 @@ const read: readonly [string, readonly FilterTerm[]][] = [
   ['label:site=a=b', [{ field: 'label', negated: false, values: [{ key: 'site', value: 'a=b' }] }]],
   ['age:>7d', [{ field: 'age', negated: false, values: [{ older: true, ms: 7 * 86_400_000 }] }]],
   ['owner:alice', [{ field: 'assignee', negated: false, values: ['alice'] }]],
+  [
+    'control:nist-800-53:SI-7,pci-dss-4',
+    [{ field: 'control', negated: false, values: ['nist-800-53:SI-7', 'pci-dss-4'] }],
+  ],
+  ['control:nist-800-53/SI-7', [{ field: 'control', negated: false, values: ['nist-800-53:SI-7'] }]],
+  ['state:waived', [{ field: 'status', negated: false, values: ['waived'] }]],
   ['is:stale,regressed', [{ field: 'is', negated: false, values: ['stale', 'regressed'] }]],
 ];
 for (const [text, terms] of read)
@@ -47,6 +53,7 @@ const refused: readonly [string, string, string][] = [
   ['a path that no policy could name', 'path:/opt/x', 'FILTER_VALUE'],
   ['a label without value', 'label:site', 'FILTER_VALUE'],
   ['an age without direction', 'age:7d', 'FILTER_VALUE'],
+  ['a control without a framework', 'control:SI-7', 'FILTER_VALUE'],
   ['a control character', 'a\u0007b', 'FILTER_SYNTAX'],
   ['half a character', 'a\ud800', 'FILTER_SYNTAX'],
   ['too many terms', 'a '.repeat(FILTER_TERMS_MAX + 1), 'FILTER_SYNTAX'],
