@@ -1,6 +1,7 @@
 /** `/findings/:id`: one change as a case: the sentence, its evidence, where it is; and at the right what to do about it (design, section 6). */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { pathOfSubject } from '#src/finding/describe.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
@@ -12,7 +13,7 @@ import { decidePages, decidedNotice, decideSheets, type Decide } from './decide.
 import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
 import { changeHtml, compareHtml } from './parts/compare.ts';
-import { pathOf, sentenceOf, textOf } from './parts/finding.ts';
+import { sentenceOf, textOf } from './parts/finding.ts';
 import { knownElsewhere, type Elsewhere } from './parts/elsewhere.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { spreadOf, spreadSheet } from './parts/spread.ts';
@@ -113,7 +114,7 @@ function evidenceSheet(
   first: FindingWithHost | undefined,
   elsewhere: Elsewhere | undefined,
 ): Html {
-  const path = pathOf(group);
+  const path = pathOfSubject(group);
   const controls = detail?.controls ?? [];
   const caption = html`Attributes of ${path === undefined ? group.subject : pathHtml(path)}`;
   const { change, stale } = detail ?? {};
@@ -173,7 +174,7 @@ function elsewhereText({ found, looked, more }: Elsewhere): Html {
 /** What is known of something that is no path, in pairs. */
 function factsHtml(group: FindingGroup, detail: Partial<FindingDetail> | null | undefined): Html {
   const facts: (readonly [string, Part])[] = [];
-  const path = pathOf(group);
+  const path = pathOfSubject(group);
   facts.push([
     path === undefined ? 'About' : 'Path',
     path === undefined ? html`<code>${group.subject === '' ? 'the image' : group.subject}</code>` : pathHtml(path),

@@ -1,5 +1,6 @@
 /** The findings of one host: what is wrong, since when and between which two reports; what people decided stays in the list. */
 import { SEVERITIES } from '#src/policy/judgement.ts';
+import { reportBefore } from '#server/findingorigin.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import type { Chain, FindingWithGroup } from '#server/store/records.ts';
 import type { About } from './hostabout.ts';
@@ -104,13 +105,9 @@ function row(finding: FindingWithGroup, seq: number | null, chain: Chain, now: n
 }
 
 /** A change happened between two reports that follow each other, or it was there from the first one on. */
-export function between(seq: number, { gaps }: Pick<Chain, 'gaps'>): string {
-  let before = seq - 1;
-  for (let gap = gaps.find(({ from, to }) => from <= before && before <= to); gap !== undefined;) {
-    before = gap.from - 1;
-    gap = gaps.find(({ from, to }) => from <= before && before <= to);
-  }
-  return before < 1 ? `in report ${count(seq)}, the first` : `between reports ${count(before)} and ${count(seq)}`;
+export function between(seq: number, chain: Pick<Chain, 'gaps'>): string {
+  const before = reportBefore(seq, chain);
+  return before === null ? `in report ${count(seq)}, the first` : `between reports ${count(before)} and ${count(seq)}`;
 }
 
 export function statusHtml({

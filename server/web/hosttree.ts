@@ -1,4 +1,5 @@
 /** The tree of changes: only the branches in which something differs, expected beside actual per attribute (design, section 5). */
+import { pathOfSubject } from '#src/finding/describe.ts';
 import { attributesOf, type Drift } from '#src/drift/drift.ts';
 import type { Facts } from '#src/manifest/entry.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
@@ -7,7 +8,6 @@ import type { FindingWithGroup } from '#server/store/records.ts';
 import type { About } from './hostabout.ts';
 import { statusHtml } from './hostfindings.ts';
 import { digestHtml, html, icon, pathHtml, type Html } from './html.ts';
-import { pathOf } from './parts/finding.ts';
 import { emptyHtml } from './parts/page.ts';
 import { count, plural, severityHtml } from './words.ts';
 
@@ -95,7 +95,7 @@ export function treeTab({ examined, findings, host }: About): Html {
 function worstByPath(findings: readonly FindingWithGroup[]): ReadonlyMap<string, FindingWithGroup> {
   const out = new Map<string, FindingWithGroup>();
   for (const finding of findings) {
-    const path = pathOf({ kind: finding.group.kind, subject: finding.group.subject });
+    const path = pathOfSubject({ kind: finding.group.kind, subject: finding.group.subject });
     if (path === undefined) continue;
     const known = out.get(path);
     if (known === undefined || known.severity < finding.severity) out.set(path, finding);

@@ -1,6 +1,6 @@
 /** Ways back to the image, as commands to copy: only those that are right for what this host shows. */
+import { pathOfSubject } from '#src/finding/describe.ts';
 import { isSecret } from '#src/drift/redact.ts';
-import { pathOf } from './parts/finding.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { About } from './hostabout.ts';
 import { shellPath, takenBack, type Way } from './parts/ways.ts';
@@ -21,7 +21,7 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
   let usr = false;
   for (const { group } of open) {
     const kind = group.kind as JudgementKind;
-    const path = pathOf({ kind, subject: group.subject });
+    const path = pathOfSubject({ kind, subject: group.subject });
     if (path === undefined) continue;
     if (path.startsWith('/usr')) usr ||= kind === 'drift';
     // The image's own shadow would lock everybody out: what is secret is left to a person.

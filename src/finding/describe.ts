@@ -1,8 +1,27 @@
 /** A finding in one line for people, from what its group holds: `/usr/bin/sudo: content differs, mode now 4755`. */
-import { toUtf8 } from '#src/bytes.ts';
+import { toUtf8, type ByteString } from '#src/bytes.ts';
 import { unvis, VisError } from '#src/manifest/vis.ts';
 import type { Judgement } from '#src/policy/judgement.ts';
 import { printable } from '#src/terminal.ts';
+
+const PATHS: ReadonlySet<string> = new Set<Judgement['kind']>(['drift', 'secret', 'hole', 'overlay', 'stale-config']);
+
+/** The path that a finding is about, as bytes; undefined for a finding about something else. */
+export function pathOfSubject({
+  kind,
+  subject,
+}: {
+  readonly kind: string;
+  readonly subject: string;
+}): ByteString | undefined {
+  if (!PATHS.has(kind) || !subject.startsWith('/')) return undefined;
+  try {
+    return unvis(subject);
+  } catch (error) {
+    if (error instanceof VisError) return undefined;
+    throw error;
+  }
+}
 
 /** Safe to print: no control character, nothing that reorders what is read. */
 export function describe({ kind, subject, signature }: Pick<Judgement, 'kind' | 'subject' | 'signature'>): string {

@@ -1,6 +1,5 @@
 /** A finding as a person reads it: the path with its end kept, what changed in soft words, and the sentence of its own page. */
-import { describe } from '#src/finding/describe.ts';
-import { unvis, VisError } from '#src/manifest/vis.ts';
+import { describe, pathOfSubject } from '#src/finding/describe.ts';
 import type { JudgementKind } from '#src/policy/judgement.ts';
 import type { FindingGroup } from '#server/store/records.ts';
 import { digestHtml, html, pathHtml, type Html } from '../html.ts';
@@ -8,22 +7,9 @@ import { capital, plural } from '../words.ts';
 
 export type What = Pick<FindingGroup, 'kind' | 'subject' | 'signature'>;
 
-const PATHS: ReadonlySet<string> = new Set(['drift', 'secret', 'hole', 'overlay', 'stale-config']);
-
 /** In one line, for titles. */
 export function textOf({ kind, subject, signature }: What): string {
   return describe({ kind: kind as JudgementKind, subject, signature: String(signature) });
-}
-
-/** The path that a finding is about, as bytes; undefined for a finding about something else. */
-export function pathOf({ kind, subject }: Pick<What, 'kind' | 'subject'>): string | undefined {
-  if (!PATHS.has(kind) || !subject.startsWith('/')) return undefined;
-  try {
-    return unvis(subject);
-  } catch (error) {
-    if (error instanceof VisError) return undefined;
-    throw error;
-  }
 }
 
 /** A sentence with a capital. Whole digests say nothing to people: their first characters do, with the whole in the title. */
@@ -42,7 +28,7 @@ function restOf(what: What): string {
 
 /** In lists: path, then what changed. */
 export function whatHtml(what: What): Html {
-  const path = pathOf(what);
+  const path = pathOfSubject(what);
   if (path === undefined) return sentence(textOf(what));
   return html`${pathHtml(path)} <span class="soft">${restOf(what)}</span>`;
 }
@@ -50,7 +36,7 @@ export function whatHtml(what: What): Html {
 /** The sentence of its own page, with where it is. */
 export function sentenceOf(what: What, hosts: number): Html {
   const on = hosts === 0 ? '' : ` on ${plural(hosts, 'host')}`;
-  const path = pathOf(what);
+  const path = pathOfSubject(what);
   if (path === undefined) return html`${sentence(textOf(what))}${on}`;
   const name = pathHtml(path);
   switch (what.kind) {

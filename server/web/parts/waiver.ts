@@ -1,14 +1,14 @@
 /** A waiver in few words: what it is about, where it holds, in which state it is. */
+import { pathOfSubject } from '#src/finding/describe.ts';
 import type { Selector, Waiver, WaiverState } from '#src/finding/waiver.ts';
 import { html, icon, pathHtml, type Html } from '../html.ts';
 import { plural } from '../words.ts';
-import { pathOf } from './finding.ts';
 
 /** What it is about: the path where there is one, else its title. */
 export function subjectHtml({ selector, title }: Pick<Waiver, 'selector' | 'title'>): Html {
   const { subject } = selector;
   if (subject !== undefined && 'exact' in subject) {
-    const path = pathOf({ kind: 'drift', subject: subject.exact });
+    const path = pathOfSubject({ kind: 'drift', subject: subject.exact });
     if (path !== undefined) return html`${pathHtml(path)}`;
   }
   if (subject !== undefined && 'glob' in subject) return html`<code>${subject.glob}</code>`;

@@ -1,10 +1,10 @@
 /** Ways back of one change, as commands to copy, with the hosts for which each is right (design, section 6). */
+import { pathOfSubject } from '#src/finding/describe.ts';
 import { isSecret } from '#src/drift/redact.ts';
 import { shellQuoted } from '#src/terminal.ts';
 import type { FindingGroup, Host } from '#server/store/records.ts';
 import { commandHtml, html, type Html } from '../html.ts';
 import { plural } from '../words.ts';
-import { pathOf } from './finding.ts';
 
 export type Way = { readonly why: string; readonly commands: readonly string[] };
 
@@ -48,7 +48,7 @@ export function shellPath(path: string): string {
 
 function waysOf(group: FindingGroup, hosts: readonly Host[]): readonly Way[] {
   const { kind, signature } = group;
-  const path = pathOf(group);
+  const path = pathOfSubject(group);
   const staged = hosts.filter(({ images }) => images.staged !== null).length;
   const restart: readonly Way[] = [
     ...(staged > 0
