@@ -1,21 +1,18 @@
 /** The evidence log's rows: giving places, keeping what was signed, reading tiles and entries (docs/log.md). */
 import assert from 'node:assert/strict';
-import { hash } from 'node:crypto';
 import type { ReadonlyKysely } from 'kysely/readonly';
+import { toBase64 } from '#src/bytes.ts';
+import type { NamedHead } from '#src/log/entry.ts';
+import { treeHash } from '#src/log/proof.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
-import { pendingOf, type Logged } from './logpending.ts';
+import { nodeSha, pendingOf, type Logged } from './logpending.ts';
 import { payloadsOf } from './logpayload.ts';
-import type { LogHead, LoggedEntry, LogRows, NamedHead, StoredCheckpoint } from './logrecords.ts';
-import { grow } from './logtree.ts';
+import type { LogHead, LoggedEntry, LogRows, StoredCheckpoint } from './logrecords.ts';
+import { growTiles } from './logtree.ts';
 import type { LogEntryRow, LogHeadRow, LogPastRow, LogPendingRow, Tables } from './tables.ts';
 
-const sha256 = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
-const LEAF = Buffer.of(0);
-const NODE = Buffer.of(1);
-const leafHash = (entry: Uint8Array) => sha256(Buffer.concat([LEAF, entry]));
-const nodeHash = (left: Uint8Array, right: Uint8Array) => sha256(Buffer.concat([NODE, left, right]));
-const EMPTY_ROOT = sha256(new Uint8Array());
+const TREE = treeHash(nodeSha);
 
 const headOf = (row: Omit<LogHeadRow, 'id' | 'compact'>): LogHead => ({
   log: row.log,
@@ -47,7 +44,7 @@ async function newHead(
     origin,
     public_key: publicKey,
     size: 0,
-    root: EMPTY_ROOT,
+    root: TREE.empty,
     compact: new Uint8Array(),
     began_at: at,
     previous: previous && JSON.stringify(previous),
@@ -63,8 +60,8 @@ async function newHead(
 /** Gives rows their places behind the head. The caller holds the head's lock, and deletes them where they waited. */
 async function place(tx: Tx, head: LogHeadRow, rows: readonly LogPendingRow[]): Promise<LogHeadRow> {
   const { db, bulk } = tx;
-  const leaves = rows.map(({ entry }) => leafHash(entry));
-  const grown = await grow(head, leaves, nodeHash, EMPTY_ROOT, async (level, n) => {
+  const leaves = rows.map(({ entry }) => TREE.leaf(entry));
+  const grown = await growTiles(head, leaves, TREE, async (level, n) => {
     const row = await db
       .selectFrom('log_tile')
       .select('hashes')
@@ -147,13 +144,11 @@ async function restartIn(
     await db.deleteFrom('log_head').where('id', '=', 1).execute();
   }
   const head = await newHead(tx, (old?.log ?? 0) + 1, wanted, wanted.previous, by.at);
-  const found = old && { origin: old.origin, size: old.size, root: Buffer.from(old.root).toString('base64') };
+  const found = old && { origin: old.origin, size: old.size, root: toBase64(old.root) };
   const body = Buffer.from(JSON.stringify({ previous: wanted.previous, found: found ?? null, by: by.actor }));
   const first: Logged = {
-    kind: 'restart',
     at: by.at,
-    host: null,
-    facts: { previous: wanted.previous },
+    said: { kind: 'restart', host: null, facts: { previous: wanted.previous } },
     ref: `restart:${head.log}`,
     payload: body,
     body,
@@ -224,7 +219,17 @@ export function logOn(engine: Engine): LogRows {
           .executeTakeFirstOrThrow();
         return { count, oldest };
       }),
-    sequence: (log, limit) => engine.write((tx) => sequenceIn(tx, log, limit)),
+    async sequence(log, limit) {
+      // Nothing waits, as a rule: then no lock is taken.
+      const idle = await engine.reading(async (db) => {
+        const waiting = await db.selectFrom('log_pending').select('id').limit(1).executeTakeFirst();
+        return waiting === undefined
+          ? await db.selectFrom('log_head').selectAll().where('id', '=', 1).executeTakeFirst()
+          : null;
+      });
+      if (idle === undefined || (idle !== null && idle.log !== log)) return undefined;
+      return idle === null ? engine.write((tx) => sequenceIn(tx, log, limit)) : { head: headOf(idle), added: 0 };
+    },
     keepCheckpoint: (checkpoint) => engine.write((tx) => keepIn(tx, checkpoint)),
     newestCheckpoint: (origin) =>
       engine.reading(async (db) => {

@@ -3,8 +3,7 @@
  * the trail, what became of a host's findings beside the log; so a changed row of any of them no longer fits its entry.
  */
 import { fromBase64 } from '#src/bytes.ts';
-import type { Instant } from '#src/clock.ts';
-import { formatInstant } from '#src/clock.ts';
+import { formatInstant, type Instant } from '#src/clock.ts';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { LogPayload } from './logrecords.ts';
 import type { Logged } from './logpending.ts';
@@ -27,27 +26,25 @@ export const reportRef = (hostId: string, seq: number, copy: number): string => 
 
 /** An envelope as it is kept: every full one, what filled a gap, forks, and of each day the last `same`, with its count. */
 export function reportLogged(row: ReportRow): Logged {
-  const { host_id: host, seq, copy, kind, envelope, received_at: at } = row;
-  const count = kind === 'same' ? { count: countIn(envelope) } : {};
+  const { host_id: host, seq, copy, envelope, received_at: at } = row;
+  const count = row.kind === 'full' ? null : countIn(envelope);
   return {
-    kind: 'report',
     at,
-    host,
-    facts: { report: kind, seq, ...count },
+    said: { kind: 'report', host, facts: { report: count === null ? 'full' : 'same', seq, copy, count } },
     ref: reportRef(host, seq, copy),
     payload: envelope,
     body: null,
   };
 }
 
-/** How often a `same` says that it was said. It passed its schema before it was kept. */
-function countIn(envelope: Uint8Array): number {
+/** How often a `same` says that it was said; null for a full report. It passed its schema before it was kept. */
+function countIn(envelope: Uint8Array): number | null {
   try {
     const { payload } = JSON.parse(new TextDecoder().decode(envelope)) as { payload: string };
-    const { count } = JSON.parse(new TextDecoder().decode(fromBase64(payload))) as { count: number };
-    return Number.isSafeInteger(count) ? count : 0;
+    const report = JSON.parse(new TextDecoder().decode(fromBase64(payload))) as { kind: string; count: number };
+    return report.kind === 'same' ? report.count : null;
   } catch {
-    return 0; // only in tests of the store, whose envelopes are none
+    return null; // only in tests of the store, whose envelopes are none
   }
 }
 
@@ -57,11 +54,10 @@ export function auditPayload({ id, at, actor, action, object, note, before, afte
 }
 
 export function auditLogged(row: AuditRow): Logged {
+  const host = HOST_OBJECT.exec(row.object)?.[1] ?? null;
   return {
-    kind: 'act',
     at: row.at,
-    host: null,
-    facts: { action: row.action },
+    said: { kind: 'act', host, facts: { action: row.action } },
     ref: `audit:${row.id}`,
     payload: auditPayload(row),
     body: null,
@@ -82,18 +78,17 @@ export type Judged = {
 export function judgedLogged(judged: Judged): Logged {
   const { host, revision, at, before, after } = judged;
   const payload = text({ ...judged, at: formatInstant(at) });
-  const turned = before.told === after.told ? {} : { verdict: { from: before.told, to: after.told } };
+  const verdict = before.told === after.told ? null : { from: before.told, to: after.told };
   return {
-    kind: 'judgement',
     at,
-    host,
-    facts: { findings: judged.findings.length, ...turned },
+    said: { kind: 'judgement', host, facts: { findings: judged.findings.length, verdict } },
     ref: `judged:${host}/${revision}`,
     payload,
     body: payload,
   };
 }
 
+const HOST_OBJECT = /^host:(h_[a-z2-7]{26})$/;
 const REPORT_REF = /^report:([^/]+)\/([0-9]+)\/([0-9]+)$/;
 const AUDIT_REF = /^audit:(.+)$/;
 /** Keys in one statement. */

@@ -3,20 +3,11 @@
  * `log_pending`; `sequence` gives it its place, in its own short transaction under the lock of the head's row.
  */
 import type { Instant } from '#src/clock.ts';
+import type { Checkpoint } from '#src/log/checkpoint.ts';
+import type { NamedHead } from '#src/log/entry.ts';
 import type { Act } from './records.ts';
 
-/** A tree of some size under an origin. */
-export type TreeHead = {
-  readonly origin: string;
-  readonly size: number;
-  /** RFC 6962 root, 32 bytes. */
-  readonly root: Uint8Array;
-};
-
-/** A tree as JSON names it; the root in base64, as in a checkpoint. */
-export type NamedHead = { readonly origin: string; readonly size: number; readonly root: string };
-
-export type LogHead = TreeHead & {
+export type LogHead = Checkpoint & {
   /** Counts origins, from 1. */
   readonly log: number;
   /** Of the key that signs it: lower-case hex. */
@@ -28,7 +19,7 @@ export type LogHead = TreeHead & {
 
 export type PastLog = LogHead & { readonly endedAt: Instant };
 
-export type StoredCheckpoint = TreeHead & {
+export type StoredCheckpoint = Checkpoint & {
   /** The signed note. */
   readonly note: string;
   readonly at: Instant;

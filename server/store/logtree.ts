@@ -1,13 +1,7 @@
-/**
- * Growing the tree: what new leaves change in tiles and in the compact range of the right edge (docs/log.md). Each leaf is a carry in binary
- * counting; where the carry passes a height that is a multiple of 8, a tile of the level above grows by one hash.
- */
+/** Growing the tree in the store: what new leaves change in tiles and in the compact range, which lies in the head's row (docs/log.md). */
 import assert from 'node:assert/strict';
-
-export type NodeHash = (left: Uint8Array, right: Uint8Array) => Uint8Array;
-
-const HASH = 32;
-const TILE_BITS = 8;
+import { appendLeaf, HASH_BYTES, rootOfRange, type CompactRange, type TreeHash } from '#src/log/proof.ts';
+import { hashesIn, placeOf, TILE_WIDTH, widthAt } from '#src/log/tile.ts';
 
 /** A tile that grew: what stands in it now. */
 export type GrownTile = { readonly level: number; readonly n: number; readonly hashes: Uint8Array };
@@ -19,68 +13,32 @@ export type Grown = {
   readonly tiles: readonly GrownTile[];
 };
 
-/** Hashes of the full subtrees of the right edge, largest first: as many as `size` has ones in binary. */
-function unpack(compact: Uint8Array): Uint8Array[] {
-  return Array.from({ length: compact.length / HASH }, (_, i) => compact.subarray(i * HASH, (i + 1) * HASH));
-}
-
-/** Level, and number within it, of the tile that the next hash of the level belongs to. */
-function edge(size: number, level: number): { readonly n: number; readonly width: number } {
-  const hashes = Math.floor(size / 256 ** level);
-  return { n: Math.floor(hashes / 256), width: hashes % 256 };
-}
-
-/** The root of a compact range; `empty` for no leaves. */
-export function rootOf(compact: Uint8Array, node: NodeHash, empty: Uint8Array): Uint8Array {
-  const hashes = unpack(compact);
-  let root = hashes.pop();
-  if (root === undefined) return empty;
-  for (let left = hashes.pop(); left !== undefined; left = hashes.pop()) root = node(left, root);
-  return root;
-}
-
 /** `tile` reads the rightmost tile of a level where it is partial. */
-export async function grow(
+export async function growTiles(
   from: { readonly size: number; readonly compact: Uint8Array },
   leaves: readonly Uint8Array[],
-  node: NodeHash,
-  empty: Uint8Array,
+  tree: TreeHash,
   tile: (level: number, n: number) => Promise<Uint8Array | undefined>,
 ): Promise<Grown> {
-  const stack = unpack(from.compact);
-  const growing = new Map<number, { n: number; hashes: Uint8Array[]; before: Uint8Array }>();
-  const done: GrownTile[] = [];
-  const put = async (level: number, size: number, hash: Uint8Array): Promise<void> => {
-    const { n, width } = edge(size, level);
-    let at = growing.get(level);
-    if (at === undefined || at.n !== n) {
-      const before = width === 0 ? new Uint8Array() : ((await tile(level, n)) ?? new Uint8Array()).slice();
-      assert.equal(before.length, width * HASH, `tile ${level}/${n} holds what the head says`);
-      at = { n, hashes: [], before };
-      growing.set(level, at);
-    }
-    at.hashes.push(hash);
-    if (width + 1 === 256) {
-      done.push({ level, n, hashes: Buffer.concat([at.before, ...at.hashes]) });
-      growing.delete(level);
-    }
-  };
-  let size = from.size;
-  for (const leaf of leaves) {
-    let carry = leaf;
-    // Bits by division: sizes may go beyond 32 bits.
-    let rest = size;
-    for (let height = 0; ; height++) {
-      if (height % TILE_BITS === 0) await put(height / TILE_BITS, size, carry);
-      if (rest % 2 === 0) break;
-      carry = node(stack.pop()!, carry);
-      rest = (rest - 1) / 2;
-    }
-    stack.push(carry);
-    size++;
+  const added = new Map<string, { readonly level: number; readonly n: number; readonly hashes: Uint8Array[] }>();
+  let range: CompactRange = { size: from.size, hashes: hashesIn(from.compact) };
+  for (const leaf of leaves)
+    range = appendLeaf(range, leaf, tree, (node, hash) => {
+      const { level, n, count } = placeOf(node);
+      // What is no single hash of a tile lies in no tile: it is made of those that do.
+      if (count !== 1) return;
+      const key = `${level}/${n}`;
+      const at = added.get(key) ?? { level, n, hashes: [] };
+      at.hashes.push(hash);
+      added.set(key, at);
+    });
+  const tiles: GrownTile[] = [];
+  for (const { level, n, hashes } of added.values()) {
+    const width = widthAt({ level, n }, from.size);
+    const before = width === 0 ? new Uint8Array() : ((await tile(level, n)) ?? new Uint8Array());
+    assert.equal(before.length, width * HASH_BYTES, `tile ${level}/${n} holds what the head says`);
+    assert(width + hashes.length <= TILE_WIDTH);
+    tiles.push({ level, n, hashes: Buffer.concat([before, ...hashes]) });
   }
-  for (const [level, { n, hashes, before }] of growing)
-    done.push({ level, n, hashes: Buffer.concat([before, ...hashes]) });
-  const compact = Buffer.concat(stack);
-  return { size, root: rootOf(compact, node, empty), compact, tiles: done };
+  return { size: range.size, root: rootOfRange(range, tree), compact: Buffer.concat(range.hashes), tiles };
 }

@@ -273,15 +273,16 @@ export function intakes(suite: Suite): void {
     assert.equal((await store.reports.get(id, 2))?.kind, 'same');
     assert.equal((await store.reports.get(id, 3))?.kind, 'same');
 
+    await commit(store, id, (host) => report({ ...host, chain: { ...host.chain, headSeq: 4 } }, 'full'));
     const history = (host: Host): HostWrite => ({
       hostId: id,
       expectRevision: host.revision,
       at: T0,
-      report: { ...report({ ...host, chain: { ...host.chain, headSeq: -1 } }, 'full').report!, kind: 'history' },
+      report: { ...report({ ...host, chain: { ...host.chain, headSeq: 3 } }, 'full').report!, kind: 'history' },
     });
     await commit(store, id, history);
     assert.deepEqual(kinds(await store.intake([history((await store.hosts.get(id))!)])), ['conflict']);
-    assert.equal((await store.reports.get(id, 0))?.kind, 'history');
+    assert.equal((await store.reports.get(id, 4))?.kind, 'history');
   });
 
   suite('silence is told by the clock, noted once, and ended by a live report', async (url, t) => {

@@ -32,7 +32,8 @@ async function all(store: Store, log = 1): Promise<LoggedEntry[]> {
 
 const note = (n: number): Logged => {
   const payload = Buffer.from(`payload ${n}`);
-  return { kind: 'test', at: T0 + n, host: null, facts: { n }, ref: `test:${n}`, payload, body: payload };
+  const facts = { report: 'full', seq: n + 1, copy: 0, count: null } as const;
+  return { at: T0 + n, said: { kind: 'report', host: hostId(1), facts }, ref: `test:${n}`, payload, body: payload };
 };
 
 /** Rows, leaves, tiles and root fit each other. */
@@ -88,7 +89,7 @@ export function logs(suite: Suite): void {
     assert.deepEqual(await store.log.pending(), { count: 0, oldest: null });
     const rows = await all(store);
     assert.deepEqual(
-      rows.map(({ entry }) => (JSON.parse(Buffer.from(entry).toString()) as { facts: { n: number } }).facts.n),
+      rows.map(({ entry }) => (JSON.parse(Buffer.from(entry).toString()) as { facts: { seq: number } }).facts.seq - 1),
       rows.map((_, n) => n),
     );
   });

@@ -15,7 +15,8 @@ export const ADMIN = { actor: 'admin', at: T0 } as const;
 
 export const sha = (text: string) => createHash('sha256').update(text).digest('hex');
 export const digest = (text: string) => `sha256:${sha(text)}` as Digest;
-export const hostId = (n: number | string) => `h_${sha(`host ${n}`).slice(0, 26)}`;
+export const hostId = (n: number | string) =>
+  `h_${sha(`host ${n}`).slice(0, 26).replaceAll('0', 'g').replaceAll('1', 'h').replaceAll('8', 'i').replaceAll('9', 'j')}`;
 export const groupId = (n: number | string) => `fg_${sha(`group ${n}`).slice(0, 26)}`;
 
 export function enrolment(n: number | string, more: Partial<Enrolment> = {}): Enrolment {
