@@ -12,6 +12,7 @@ import { imageRoutes } from './images.ts';
 import { noSuchRoute, takenMethods } from './methods.ts';
 import { noticeRoutes } from './notices.ts';
 import { openApiDocument } from './openapi.ts';
+import { originRoutes } from './origins.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { problemRoutes } from './problems.ts';
 import { newApi, type Api } from './route.ts';
@@ -61,6 +62,7 @@ export function apiApp(services: ApiServices): Api {
   facetRoutes(api, services);
   findingRoutes(api, services);
   imageRoutes(api, services);
+  originRoutes(api, services);
   tokenRoutes(api, services);
   trustRoutes(api, services);
   policyRoutes(api, services);

@@ -6,6 +6,7 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
+import { originOf } from '#server/findingorigin.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import { viewOf } from '#server/standing.ts';
 import type { FindingGroup, FindingWithHost, Host } from '#server/store/records.ts';
@@ -14,7 +15,7 @@ import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.t
 import { missingPage, show } from './layout.ts';
 import { changeHtml, compareHtml } from './parts/compare.ts';
 import { sentenceOf, textOf } from './parts/finding.ts';
-import { knownElsewhere, type Elsewhere } from './parts/elsewhere.ts';
+import { originSheet } from './parts/origin.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { spreadOf, spreadSheet } from './parts/spread.ts';
 import { waysSheet } from './parts/ways.ts';
@@ -48,7 +49,8 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   const hosts = await store.hosts.getMany(list.items.map(({ hostId }) => hostId));
   const present = group.hosts.open + group.hosts.acknowledged + group.hosts.waived;
   const detail = list.items[0]?.detail as Partial<FindingDetail> | null | undefined;
-  const elsewhere = await knownElsewhere(detail?.change, services);
+  const [first] = list.items;
+  const origin = first && (await originOf(first, group, hosts.get(first.hostId), services));
   const spread = changes.length < CHANGES || present > 0 ? spreadOf(changes, present, now) : undefined;
   const acts = hasRole(who, 'operator', 'reviewer', 'admin');
   const body = html`${decidedNotice(c.req.query('done'), story, who, group)}
@@ -60,7 +62,9 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
     })}
     <div class="cols aside">
       <div class="stack">
-        ${evidenceSheet(group, detail, list.items[0], elsewhere)} ${spread !== undefined && spreadSheet(spread)}
+        ${evidenceSheet(group, detail, first)}
+        ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed' })}
+        ${spread !== undefined && spreadSheet(spread)}
         ${hostsSheet(group, list.items, hosts, list.next?.hostId ?? null, isKey, now)}
       </div>
       <aside class="stack" aria-label="Decide">
@@ -112,7 +116,6 @@ function evidenceSheet(
   group: FindingGroup,
   detail: Partial<FindingDetail> | null | undefined,
   first: FindingWithHost | undefined,
-  elsewhere: Elsewhere | undefined,
 ): Html {
   const path = pathOfSubject(group);
   const controls = detail?.controls ?? [];
@@ -139,14 +142,6 @@ function evidenceSheet(
           : html`<div class="pad">${factsHtml(group, detail)}</div>`
     }
     ${
-      elsewhere !== undefined &&
-      html`<div class="pad">
-        <p class="note ${elsewhere.found.length > 0 ? 'current' : ''}">
-          ${icon('seal')}<span>${elsewhereText(elsewhere)}</span>
-        </p>
-      </div>`
-    }
-    ${
       first !== undefined &&
       change !== undefined &&
       html`<footer>
@@ -160,16 +155,6 @@ function evidenceSheet(
 }
 
 const present = ({ hosts }: FindingGroup): number => hosts.open + hosts.acknowledged + hosts.waived;
-
-function elsewhereText({ found, looked, more }: Elsewhere): Html {
-  const [first] = found;
-  if (first === undefined)
-    return html`These bytes are in none of the ${plural(looked, 'image')} whose file manifest is
-    here${more && ' and was looked at, the newest ones'}.`;
-  return html`This file is known. It is <code>${first.path}</code> of
-    <a class="link" href="/images/${encodeURIComponent(first.digest)}">${first.name}</a
-    >${found.length > 1 && ` and of ${plural(found.length - 1, 'other image')}`}.`;
-}
 
 /** What is known of something that is no path, in pairs. */
 function factsHtml(group: FindingGroup, detail: Partial<FindingDetail> | null | undefined): Html {

@@ -100,7 +100,7 @@ function tabOf(tab: Tab, about: About, services: WebServices): Promise<Part> | P
     case '':
       return findingsTab(about, services);
     case 'tree':
-      return treeTab(about);
+      return treeTab(about, services);
     case 'deployments':
       return deploymentsTab(about, services);
     case 'reports':

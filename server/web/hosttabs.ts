@@ -2,9 +2,11 @@
 import type { Instant } from '#src/clock.ts';
 import type { DeploymentEntry } from '#src/deployment/state.ts';
 import type { VerdictChange } from '#server/store/records.ts';
-import { sinceHtml, type About } from './hostabout.ts';
+import { lineageSteps } from '#server/hostlineage.ts';
+import type { About } from './hostabout.ts';
 import { between } from './hostfindings.ts';
 import { imagesNamed } from './hostfilter.ts';
+import { lineageSheet } from './hostlineage.ts';
 import { changeForm } from './hostacts.ts';
 import { copyHtml, digestHtml, html, icon, type Html } from './html.ts';
 import { emptyHtml } from './parts/page.ts';
@@ -140,14 +142,10 @@ export async function deploymentsTab(about: About, services: WebServices): Promi
       slots.map(({ entry }) => entry.image?.digest ?? null),
       services.store,
     ),
-    services.store.lineages.get(host.id),
+    lineageSteps(host, services),
   ]);
   const states = await Promise.all(
     slots.map(async ({ entry }) => (await services.trust.of(entry.image?.digest ?? null)).facts.provenance),
-  );
-  const before = await imagesNamed(
-    (lineage?.images ?? []).map(({ image }) => image),
-    services.store,
   );
   return html`<section class="sheet">
       <header>
@@ -216,31 +214,7 @@ export async function deploymentsTab(about: About, services: WebServices): Promi
       'What the host tells contradicts itself',
       deployment.contradictions.map((text) => html`${text}`),
     )}
-    <section class="sheet">
-      <header>
-        <h2>Booted so far</h2>
-        <span class="quiet">newest last</span>
-      </header>
-      ${
-        (lineage?.images.length ?? 0) === 0
-          ? emptyHtml('Only this one', 'Other images appear here as the host boots them.')
-          : html`<div class="pad">
-              <ul class="rows">
-                ${lineage!.images.map(
-                  ({ image, firstAt }) =>
-                    html`<li>
-                      <span class="grow"
-                        ><a class="link" href="/images/${encodeURIComponent(image)}"
-                          >${before.get(image)?.place ?? 'image'} ${before.get(image)?.version ?? ''}</a
-                        >
-                        ${digestHtml(image)}</span
-                      ><span class="quiet">first booted ${sinceHtml(firstAt, now)}</span>
-                    </li>`,
-                )}
-              </ul>
-            </div>`
-      }
-    </section>
+    ${lineageSheet(lineage, now)}
     <section class="sheet">
       <header><h2>Kernel</h2></header>
       <div class="pad">

@@ -1,18 +1,23 @@
 /** The tree of changes: only the branches in which something differs, expected beside actual per attribute (design, section 5). */
 import { pathOfSubject } from '#src/finding/describe.ts';
 import { attributesOf, type Drift } from '#src/drift/drift.ts';
-import type { Facts } from '#src/manifest/entry.ts';
+import { TREES, type Facts } from '#src/manifest/entry.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { printable } from '#src/terminal.ts';
+import { rebuildCommand, toldText } from '#server/findingorigin.ts';
+import type { Told } from '#server/origins.ts';
 import type { FindingWithGroup } from '#server/store/records.ts';
 import type { About } from './hostabout.ts';
 import { statusHtml } from './hostfindings.ts';
-import { digestHtml, html, icon, pathHtml, type Html } from './html.ts';
+import { commandHtml, digestHtml, html, icon, pathHtml, type Html } from './html.ts';
 import { emptyHtml } from './parts/page.ts';
-import { count, plural, severityHtml } from './words.ts';
+import type { WebServices } from './services.ts';
+import { capital, count, plural, severityHtml } from './words.ts';
 
 /** Leaves that a page draws; the API has all. */
 const LEAVES_MAX = 600;
+/** Of the expected ones in a tree. */
+const QUIET_MAX = 200;
 /** Folders within folders that are drawn as such; what lies deeper keeps its whole name. */
 const DEPTH_MAX = 24;
 
@@ -23,10 +28,12 @@ type Leaf = {
   /** For what is no drift: what is known of it. */
   readonly note?: string;
   readonly finding: FindingWithGroup | undefined;
+  /** Where the path comes from in the booted image. */
+  told?: Told | undefined;
 };
 type Folder = { readonly name: string; readonly folders: Map<string, Folder>; readonly leaves: Leaf[] };
 
-export function treeTab({ examined, findings, host }: About): Html {
+export async function treeTab({ examined, findings, host }: About, { origins }: WebServices): Promise<Html> {
   if (examined === undefined)
     return html`<section class="sheet">
       <header><h2>Tree of changes</h2></header>
@@ -60,6 +67,9 @@ export function treeTab({ examined, findings, host }: About): Html {
   const expected = leaves.filter(({ finding }) => finding === undefined);
   const compared = report.trees.usr.entries + report.trees.etc.entries;
   const drawn = loud.slice(0, LEAVES_MAX);
+  const shown = [...drawn, ...expected.slice(0, QUIET_MAX * TREES.length)].map(({ path }) => path);
+  const told = await origins.of(host.images.booted, host.rule, shown);
+  for (const leaf of leaves) leaf.told = told.get(leaf.path);
   return html`<section class="sheet">
     <header>
       <h2>Tree of changes</h2>
@@ -77,8 +87,17 @@ export function treeTab({ examined, findings, host }: About): Html {
               : 'Each path of /usr and /etc is as the booted image has it.',
           )
         : html`<div class="pad tree">
-            ${(['usr', 'etc'] as const).map((tree) => treeHtml(tree, drawn, expected, examined.report.deployment.overlays))}
+            ${TREES.map((tree) => treeHtml(tree, drawn, expected, examined.report.deployment.overlays))}
           </div>`
+    }
+    ${
+      [...told.values()].some((each) => each.kind === 'untold' && each.why === 'not-kept') &&
+      html`<div class="pad">
+        <p class="quiet">
+          Which layer and package brought a file is not known: the image was built before layers were kept.
+        </p>
+        ${commandHtml(rebuildCommand(host.images.booted))}
+      </div>`
     }
     ${
       (report.truncated !== null || loud.length > drawn.length) &&
@@ -203,6 +222,7 @@ function leafHtml(leaf: Leaf, depth: number): Html {
     </summary>
     <div class="inset">
       ${drift === undefined ? html`<p class="pad">${note}</p>` : compareHtml(drift)}
+      ${leaf.told !== undefined && leaf.told.kind !== 'untold' && html`<p class="beneath">${icon('seal')} ${capital(toldText(leaf.told, null) ?? '')}.</p>`}
       <p class="beneath">
         <code class="digest full">${printable(leaf.path)}</code>
         ${finding !== undefined && html`<a class="link" href="/findings/${finding.groupId}">Where else, and what to do</a>`}
@@ -221,7 +241,7 @@ function expectedHtml(leaves: readonly Leaf[]): Html {
       >
     </summary>
     <ul>
-      ${leaves.slice(0, 200).map((leaf) => html`<li>${leafHtml(leaf, 1)}</li>`)}
+      ${leaves.slice(0, QUIET_MAX).map((leaf) => html`<li>${leafHtml(leaf, 1)}</li>`)}
     </ul>
   </details>`;
 }

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { fromBase64, toBase64 } from '#src/bytes.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { treeOf, type TreeName } from '#src/manifest/entry.ts';
+import { printable, shownText } from '#src/terminal.ts';
 import type { Deployed } from './backend.ts';
 import type { LayerHistory } from './history.ts';
 import type { Owners } from './owners.ts';
@@ -274,13 +275,18 @@ export class Origins {
 
 /** As its manager prints it: `openssh-server-9.6p1-1.el9.x86_64`, `openssh-server 1:9.2p1-2`. */
 export function packageText({ name, version, arch }: Package, kind: 'rpm' | 'dpkg'): string {
-  return kind === 'rpm' ? `${name}-${version}.${arch}` : `${name} ${version}`;
+  return printable(kind === 'rpm' ? `${name}-${version}.${arch}` : `${name} ${version}`);
 }
 
 const SHELL = /^(?:\/bin\/)?(?:sh|bash)\s+-[a-z]*c\s+/;
 
 /** How a layer was made in a few words, as a Containerfile would have it: `RUN dnf install …`; undefined where the image does not say. */
-export function layerText({
+export function layerText(layer: Pick<LayerOrigin, 'createdBy' | 'comment' | 'components'>): string | undefined {
+  const text = wordsOf(layer);
+  return text === undefined ? undefined : shownText(text);
+}
+
+function wordsOf({
   createdBy,
   comment,
   components,

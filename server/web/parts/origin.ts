@@ -1,0 +1,94 @@
+/** Where a changed file comes from, on its finding's page: who brought it, whose file the host shows, and between which two reports it came. */
+import { layerText, packageText, type PathOrigin } from '#src/image/origins.ts';
+import { rebuildCommand, slotText, toldText, type FindingOrigin, type Since } from '#server/findingorigin.ts';
+import type { Elsewhere, Told } from '#server/origins.ts';
+import { commandHtml, digestHtml, html, type Html, type Part } from '../html.ts';
+import { momentHtml, plural } from '../words.ts';
+
+/** `image`: the one that the host runs, as a page names it. */
+export function originSheet(
+  { told, elsewhere, since }: FindingOrigin,
+  {
+    image,
+    host,
+    removed,
+  }: { readonly image: string | null; readonly host: { id: string; name: string }; readonly removed: boolean },
+): Html | undefined {
+  const rows: readonly (readonly [string, Part])[] = [
+    ...(told === null ? [] : toldRows(told, image, removed)),
+    ...(elsewhere === null ? [] : [['Whose file it is', elsewhereHtml(elsewhere)] as const]),
+    ...(since === null ? [] : [['Since', sinceHtml(since, host)] as const]),
+  ];
+  if (rows.length === 0) return undefined;
+  return html`<section class="sheet" aria-labelledby="origin">
+    <header>
+      <h2 id="origin">Where it comes from</h2>
+      ${image !== null && html`<span class="quiet">in <a class="link" href="/images/${encodeURIComponent(image)}">the image of ${host.name}</a></span>`}
+    </header>
+    <div class="pad">
+      <dl class="facts origin">
+        ${rows.map(
+          ([word, what]) =>
+            html`<dt>${word}</dt>
+              <dd>${what}</dd>`,
+        )}
+      </dl>
+    </div>
+  </section>`;
+}
+
+function toldRows(told: Told, image: string | null, removed: boolean): readonly (readonly [string, Part])[] {
+  if (told.kind === 'told') return originRows(told.origin, removed);
+  if (told.kind === 'absent')
+    return [['Brought by', html`nothing of the image: no layer and no package of it has this path`]];
+  if (told.why === 'not-ready') return [];
+  if (told.why === 'other-text') return [['Brought by', html`<span class="quiet">${toldText(told, image)}</span>`]];
+  return [
+    [
+      'Brought by',
+      html`<span class="quiet">not known: the image was built before layers were kept</span
+        >${told.failure !== null && html`<br /><span class="quiet">It could not be read again: ${told.failure}</span>`}${commandHtml(rebuildCommand(image))}`,
+    ],
+  ];
+}
+
+function originRows({ layer, layers, packages, altered, database }: PathOrigin, removed: boolean) {
+  const made = layerText(layer);
+  const rows: (readonly [string, Part])[] = [
+    [
+      'Layer',
+      html`${layer.number} of ${layers}
+      ${digestHtml(layer.digest)}${made !== undefined && html`<br /><code class="wrap">${made.length > 400 ? `${made.slice(0, 399)}…` : made}</code>`}`,
+    ],
+  ];
+  if (database === null) return rows;
+  const names = packages.map((each) => html`<code>${packageText(each, database.kind)}</code>`);
+  const listed = names.map((name, at) => html`${at > 0 && ', '}${name}`);
+  rows.push([
+    packages.length > 1 ? 'Packages' : 'Package',
+    packages.length === 0
+      ? html`<span class="quiet">none owns it: a build step ${removed ? 'had ' : ''}made it</span>`
+      : html`${listed}${altered && html`<br /><span class="quiet">The image has another file there than the package brought: a later layer changed it.</span>`}`,
+  ]);
+  return rows;
+}
+
+function elsewhereHtml({ places, images, looked, more }: Elsewhere): Html {
+  const [first] = places;
+  if (first === undefined)
+    return html`<span class="quiet"
+      >of no known image: ${plural(looked, 'image')} looked through${more && ', and there are more'}</span
+    >`;
+  const slot = slotText(first.slot);
+  return html`${first.same ? 'this very file' : html`<code>${first.path}</code>`} of
+    <a class="link" href="/images/${encodeURIComponent(first.digest)}">${first.name}</a> ${digestHtml(first.digest)}${
+      slot !== '' && html`, <strong>${slot}</strong>`
+    }${images > 1 && `, and of ${plural(images - 1, 'other image')}`}`;
+}
+
+function sinceHtml({ seq, at, before }: Since, host: { id: string; name: string }): Html {
+  const on = html`<a class="link" href="/hosts/${host.id}/reports">${host.name}</a>`;
+  if (before === null) return html`the first report of ${on}, number ${seq}, ${momentHtml(at)}`;
+  return html`between reports ${before.seq}${before.at !== null && html` (${momentHtml(before.at)})`} and ${seq}
+  (${momentHtml(at)}) of ${on}`;
+}
