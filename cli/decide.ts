@@ -8,6 +8,7 @@ import type * as schemas from '#server/api/schemas.ts';
 import { timeText, type Action, type Add } from './client.ts';
 import type { Connection } from './connection.ts';
 import { writeJson } from './output.ts';
+import { originFacts, type FindingOrigin } from './origin.ts';
 import { printFacts, printTable, word } from './table.ts';
 
 type Group = z.infer<typeof GroupDetail>;
@@ -79,12 +80,13 @@ const path = (group: string): string => `/api/v1/groups/${encodeURIComponent(gro
 
 const show: Action<unknown> = async (connection, options, [id = ''], io) => {
   const group = await connection.ask<Group>('GET', path(id));
-  const [hosts, timeline] = await Promise.all([
+  const [hosts, timeline, origin] = await Promise.all([
     connection.list<Finding>(`${path(id)}/hosts`, {}, 100),
     connection.ask<Timeline>('GET', `${path(id)}/timeline`),
+    connection.ask<FindingOrigin>('GET', `${path(id)}/origin`),
   ]);
   if (options.json === true)
-    await writeJson({ group, hosts: hosts.items, more: hosts.more, timeline: timeline.items }, io);
+    await writeJson({ group, origin, hosts: hosts.items, more: hosts.more, timeline: timeline.items }, io);
   else {
     const { open, acknowledged, waived } = group.hosts;
     await printFacts(
@@ -102,6 +104,7 @@ const show: Action<unknown> = async (connection, options, [id = ''], io) => {
         ]),
         ['', group.regressed ? 'it is back after it was resolved' : undefined],
         ['', group.flapping ? 'it opens and ends again and again' : undefined],
+        ...originFacts(origin),
       ],
       io,
     );

@@ -8,6 +8,7 @@ import type * as schemas from '#server/api/schemas.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
 import { decisions } from './decide.ts';
+import { printLineage, type HostLineage } from './origin.ts';
 import { writeJson } from './output.ts';
 import { printFacts, word } from './table.ts';
 
@@ -198,12 +199,13 @@ export function host(args: readonly string[], io: Io): Promise<Exit> {
 
 const showHost: Action<{ readonly limit?: string }> = async (connection, options, [target = ''], io) => {
   const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
-  const [found, findings] = await Promise.all([
+  const [found, findings, lineage] = await Promise.all([
     connection.ask<HostDetail>('GET', `/api/v1/hosts/${id}`),
     connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, limitOf(options)),
+    connection.ask<HostLineage>('GET', `/api/v1/hosts/${id}/lineage`),
   ]);
   if (options.json === true) {
-    await writeJson({ host: found, findings: findings.items, more: findings.more }, io);
+    await writeJson({ host: found, findings: findings.items, more: findings.more, lineage: lineage.items }, io);
     return exitOf([found]);
   }
   const { drift, chain, last } = found;
@@ -245,6 +247,7 @@ const showHost: Action<{ readonly limit?: string }> = async (connection, options
     await io.stdout.write('\n');
     await tellList(findings, FINDINGS, options, io);
   }
+  await printLineage(lineage, io);
   return exitOf([found]);
 };
 

@@ -7,6 +7,7 @@ import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Act
 import { exportManifests } from './carry.ts';
 import { readOperand } from './connection.ts';
 import { list } from './image.ts';
+import { pathOrigin, rebuild } from './origin.ts';
 import { writeJson } from './output.ts';
 import { printFacts } from './table.ts';
 import { showTrust } from './trust.ts';
@@ -27,6 +28,16 @@ export function images(args: readonly string[], io: Io): Promise<Exit> {
       command.command('export <digest>').description('write its manifests to a file, for hosts without a network'),
       exportManifests,
     ).option('--out <file>', 'the file that `bootproof agent import` takes there');
+    add(
+      command
+        .command('rebuild <digest>')
+        .description('read its layers again, for where its files come from; its manifests stay'),
+      rebuild,
+    );
+    add<{ rule?: string }>(
+      command.command('origin <digest> <path>').description('which layer and package of it brought a path'),
+      pathOrigin,
+    ).option('--rule <name>', 'under which rule (default: the newest)');
     add(command.command('trust <digest>').description('who signed it, and why that counts or not'), showTrust);
   });
 }

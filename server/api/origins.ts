@@ -4,15 +4,15 @@ import { formatInstant } from '#src/clock.ts';
 import { VisError, unvis, vis } from '#src/manifest/vis.ts';
 import { packageText } from '#src/image/origins.ts';
 import { groupOf } from '#server/decisions/findings.ts';
+import { readAgain } from '#server/decisions/images.ts';
 import { isTheirs } from '#server/decisions/may.ts';
 import { elsewhereText, originOf, toldText } from '#server/findingorigin.ts';
 import { lineageSteps } from '#server/hostlineage.ts';
-import { rebuildJob } from '#server/jobs/manifests.ts';
 import type { Elsewhere, Told } from '#server/origins.ts';
 import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
-import { adminRoute, json, type Api } from './route.ts';
+import { actOf, adminRoute, json, type Api } from './route.ts';
 import { Provenance, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
@@ -255,12 +255,10 @@ export function originRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(rebuildImage, async (c) => {
-    const found = await store.images.find(c.req.valid('param').digest);
-    if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
-    const { digest, state } = found.image;
-    await store.jobs.enqueue([rebuildJob(digest, clock())]);
+    const asked = await readAgain(c.req.valid('param').digest, actOf(c, clock()), services);
+    if (asked === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     wake();
-    return c.json({ image: digest, state }, 202);
+    return c.json({ image: asked.digest, state: asked.state }, 202);
   });
 
   api.openapi(hostLineage, async (c) => {
