@@ -6,8 +6,8 @@ import { hash } from 'node:crypto';
 import { z } from 'zod';
 import type { Digest } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
-import { CONFIG_FILE_BYTES_MAX } from '#src/limits.ts';
-import { parseSecretPath, SECRET_PATHS_ID, SecretPathError } from '#src/drift/redact.ts';
+import { CONFIG_FILE_BYTES_MAX, CONTENT_GLOBS_MAX } from '#src/limits.ts';
+import { isEtcGlob, parseSecretPath, SECRET_PATHS_ID, SecretPathError } from '#src/drift/redact.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { VERSION } from '#src/version.ts';
 import type { Disk } from './disk.ts';
@@ -35,6 +35,8 @@ const ImageSettings = z.strictObject({
   ...Overridable,
   /** The site's own secrets below /etc, as globs: they can be added only here. */
   secretPaths: z.array(z.string()).max(100).optional(),
+  /** Globs of /etc text files whose content may leave the host where it differs from the image's (PROTOCOL 3.10). */
+  contents: z.array(z.string()).max(CONTENT_GLOBS_MAX).optional(),
 });
 type Settings = z.infer<typeof ImageSettings>;
 
@@ -54,6 +56,7 @@ export type AgentConfig = {
   readonly ca: string | null;
   readonly intervalMs: number;
   readonly secretPaths: readonly string[];
+  readonly contents: readonly string[];
   readonly root: string;
   readonly stateFolder: string;
   /** Digest of the effective settings: what this report was made with. */
@@ -91,6 +94,7 @@ export function readConfig(disk: Disk, env: Readonly<Record<string, string | und
     intervalMs,
     secretPaths,
     secretPathsId: SECRET_PATHS_ID,
+    contents: (image.contents ?? []).map((text) => contentGlob(text, below(IMAGE_CONFIG))),
     root,
   };
   return {
@@ -148,6 +152,14 @@ function secretPath(text: string, file: string): string {
     if (!(cause instanceof SecretPathError)) throw cause;
     throw new ConfigError('SETTINGS_SYNTAX', `${file}: secretPaths: ${cause.message}`, { cause });
   }
+}
+
+function contentGlob(text: string, file: string): string {
+  if (isEtcGlob(text)) return text;
+  throw new ConfigError(
+    'SETTINGS_SYNTAX',
+    `${file}: contents: expected a glob below /etc, such as /etc/ssh/sshd_config or /etc/sysctl.d/*.conf, without [ ] { } and \\; got ${JSON.stringify(text.slice(0, 200))}`,
+  );
 }
 
 /** `90s`, `15m`, `6h`, `1d` in milliseconds. @throws {ConfigError} for others, and outside one second to a week. */

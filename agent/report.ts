@@ -21,6 +21,8 @@ export type Made = {
   readonly manifest: { readonly image: Digest; readonly rule: string } | null;
   /** The site's own secret globs. */
   readonly secretPaths: readonly string[];
+  /** Globs of files whose content may leave; without one nothing does. */
+  readonly contents: readonly string[];
 };
 
 /** Where the kernel does not tell its boot id. */
@@ -50,7 +52,10 @@ export function fullReport(place: Place, made: Made): FullReport {
       removed: [...scan.accounts.removed],
       changed: [...scan.accounts.changed],
     },
-    contents: null,
+    contents:
+      made.contents.length === 0
+        ? null
+        : scan.contents.map(({ path, ...content }) => ({ ...nameJson('path', path), ...content })),
     stats: scan.stats,
     attestation: null,
   };

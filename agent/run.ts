@@ -86,6 +86,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     agent: { version: AGENT_VERSION, executable: programDigest(), config: config.digest },
     manifest: 'none' in compared.with ? null : compared.with,
     secretPaths: config.secretPaths,
+    contents: config.contents,
   };
   const place = () => ({
     host: identity.host,
@@ -156,6 +157,7 @@ async function compare(
       root: config.root,
       mounts: observed.mounts,
       secretPathsAdded: config.secretPaths,
+      contents: config.contents,
       ...(expected === undefined ? {} : { expected }),
       ...(deps.signal === undefined ? {} : { signal: deps.signal }),
       ...(deps.onProgress === undefined ? {} : { onProgress: deps.onProgress }),

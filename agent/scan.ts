@@ -16,6 +16,7 @@ import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import type { Accounts } from '#src/report/report.ts';
 import { readAccounts } from './accounts.ts';
+import { contentsOf, type Content } from './contents.ts';
 import { BATCH, HashPool, type Batch } from './pool.ts';
 import { release, walkTree, type Found, type Step } from './walk.ts';
 
@@ -30,6 +31,8 @@ export type ScanOptions = {
   readonly mounts?: readonly ByteString[];
   /** The site's own secret globs (`parseSecretPath`). */
   readonly secretPathsAdded?: readonly string[];
+  /** Globs of /etc text files whose content is told where they differ; none by default. */
+  readonly contents?: readonly string[];
   /** Worker threads; by default one a core, two at most: more gain little and take 8 MB each. */
   readonly workers?: number;
   readonly signal?: AbortSignal;
@@ -54,6 +57,8 @@ export type Scan = {
   readonly truncated: { readonly added: number; readonly removed: number; readonly modified: number } | null;
   readonly secrets: readonly Secret[];
   readonly accounts: Accounts | null;
+  /** Of differing files that `contents` names. */
+  readonly contents: readonly Content[];
   /** What a person should know of how the scan went, in sentences. */
   readonly notes: readonly string[];
   readonly stats: {
@@ -113,6 +118,7 @@ class Run {
   readonly #secrets: Secret[] = [];
   readonly #trees = new Map<TreeName, TreeScan>();
   readonly #notes: string[] = [];
+  readonly #secretContents = new Set<string>();
   #files = 0;
   #bytes = 0;
 
@@ -151,6 +157,7 @@ class Run {
     }
     // A sum over all files but one known apart would tell that one's size.
     this.#bytes -= comparison.secretBytes;
+    for (const sha256 of comparison.secretContents) this.#secretContents.add(sha256);
     this.#trees.set(tree, sink.end(this.#pool.noXattr === null));
     if (sink.entries === 0 && sink.holes.length === 0) this.#absent(tree);
   }
@@ -193,12 +200,21 @@ class Run {
   }
 
   end(started: number): Scan {
+    const { contents = [], secretPathsAdded = [] } = this.#options;
+    const drift = this.#drift.list();
+    const about = {
+      root: this.#root,
+      globs: contents,
+      secretPaths: secretPathsAdded,
+      secretContents: this.#secretContents,
+    };
     return {
       trees: { usr: this.#trees.get('usr')!, etc: this.#trees.get('etc')! },
-      drift: this.#drift.list(),
+      drift,
       truncated: this.#drift.truncated(),
       secrets: capped(this.#secrets),
       accounts: readAccounts(this.#root),
+      contents: contents.length === 0 ? [] : contentsOf(drift, about),
       notes: this.#notes,
       stats: {
         files: this.#files,

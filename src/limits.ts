@@ -31,6 +31,24 @@ export const DROPPED_RANGES_MAX = 1_000;
 export const CONTENTS_MAX = 50;
 export const CONTENT_BYTES_MAX = 64 * 1024;
 
+/** All of them in one report, as JSON: beside the drift (DRIFT_BYTES_MAX) they must leave room for the rest. */
+export const CONTENTS_BYTES_MAX = 1024 * 1024;
+
+/** Globs by which an image names the files of /etc whose content may leave its hosts. */
+export const CONTENT_GLOBS_MAX = 100;
+
+/** Steps that matching two texts line by line may take: some 1,400 lines that changed, 10 ms and 8 MB; beyond it lines have gone and come. */
+export const DIFF_STEPS_MAX = 2 ** 20;
+
+/** Lines of one difference that a page or a terminal shows; the API has all. */
+export const DIFF_LINES_SHOWN = 1_000;
+
+/** Small text files of an image on disk while it is read: in an encapsulated commit all of /usr comes by before any name does. */
+export const TEXT_SPOOL_BYTES_MAX = 2 ** 30;
+
+/** Text files of /etc that are kept of one image: a full desktop has 2 MB of them. */
+export const IMAGE_TEXTS_BYTES_MAX = 32 * 2 ** 20;
+
 /** Entries of secrets, mounts and the like in one report: far above any real host. */
 export const REPORT_LIST_MAX = 2_000;
 
@@ -628,8 +646,36 @@ export const NOTICE_SENT_AT_ONCE = 50;
 export const SYSLOG_DATAGRAM_BYTES = 2048;
 export const SYSLOG_BYTES_MAX = 65_536;
 
+/** Steps of a channel's condition over one transition, and conditions that are kept read: a fleet has some dozens of channels. */
+export const NOTICE_CONDITION_STEPS_MAX = 2000;
+export const NOTICE_CONDITIONS_KEPT = 200;
+
+/** After how long a finding that nobody has acknowledged is reminded of, ms; null: never. A day for what is critical, as on-call rotas turn. */
+export const NOTICE_OVERDUE_MS = {
+  critical: 86_400_000,
+  high: 3 * 86_400_000,
+  medium: 14 * 86_400_000,
+  low: null,
+  info: null,
+} as const;
+
+/** How long before its end a waiver is reminded of, ms: time for a fix to be rolled out, then the last call (facts of review, section 2). */
+export const NOTICE_EXPIRING_MS = [14 * 86_400_000, 3 * 86_400_000] as const;
+
+/** After how long a request that nobody has decided about is reminded of, ms. */
+export const NOTICE_WAITING_MS = 86_400_000;
+
+/** Groups that one look for what is overdue takes: the next look has the rest. */
+export const NOTICE_OVERDUE_AT_ONCE = 200;
+
 /** How long deliveries are kept, ms: what came in, to look up; what did not, to send again. What was told stays as long as storms look back. */
-export const NOTICE_KEPT_MS = { told: 3_600_000, delivered: 30 * 86_400_000, dead: 90 * 86_400_000 } as const;
+export const NOTICE_KEPT_MS = {
+  told: 3_600_000,
+  delivered: 30 * 86_400_000,
+  dead: 90 * 86_400_000,
+  // Longer than any waiver lives: what was reminded of once stays so.
+  reminded: 400 * 86_400_000,
+} as const;
 
 /** Of what an image says of one layer, characters; and components that it names: only ever shown. A RUN with a script in it is some KB. */
 export const LAYER_WORDS_MAX = 4096;
@@ -684,3 +730,6 @@ export const LINEAGE_STAYS_MAX = 64;
 /** Tiles of the log that are kept at hand, 8 KB each, and consistency proofs: hosts that reported within a minute echo as many sizes. */
 export const LOG_TILES_KEPT = 512;
 export const LOG_PROOFS_KEPT = 1000;
+
+/** Faults of the log that its verification tells one by one: enough to see where; the rest is counted. */
+export const LOG_FAULTS_TOLD = 200;

@@ -32,6 +32,8 @@ export class TreeComparison {
   readonly #findings: Findings;
   /** Sizes of the scanned secrets together: what must be left out of any sum that leaves the host. */
   secretBytes = 0;
+  /** SHA-256 of the scanned secrets: never leaves the host, and tells that a file of another name is a copy of one. */
+  readonly secretContents = new Set<string>();
 
   /** `secretPaths`: the site's own globs (`parseSecretPath`). */
   constructor(expected: ExpectedTree | undefined, secretPaths: readonly string[], findings: Findings) {
@@ -60,7 +62,10 @@ export class TreeComparison {
       const actual = new Line(line, key, extras.get(key) ?? NO_EXTRA);
       const secret = secrets && line.startsWith(' type=file ', key.length + 1) && isSecret(actual.path, this.#added);
       const content = secret ? CONTENT.exec(line) : null;
-      this.secretBytes += Number(content?.[1] ?? 0);
+      if (content !== null) {
+        this.secretBytes += Number(content[1]);
+        this.secretContents.add(line.slice(-65, -1));
+      }
       out += content === null ? line : `${line.slice(0, content.index)}\n`;
       if (this.#expected !== undefined) this.#meet(this.#expected, actual, secret);
       start = end;

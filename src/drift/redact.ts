@@ -169,20 +169,31 @@ export function isSecret(path: ByteString, added: readonly string[] = []): boole
   return secret && !within(NOT_SECRET, last);
 }
 
-/**
- * A site's own glob, as it may stand in the agent's configuration inside the image.
- * @throws {SecretPathError} unless it names something below /etc in normal form.
- */
-export function parseSecretPath(text: string): string {
-  const ok =
+/** Whether one of the globs (`isEtcGlob`) names the path. */
+export function isNamed(path: ByteString, globs: readonly string[]): boolean {
+  const parts = path.split('/');
+  return path.startsWith('/etc/') && globs.some((text) => matches(compiled(text), path, parts));
+}
+
+/** Whether a text is a glob below /etc in normal form, as the list above is written. */
+export function isEtcGlob(text: string): boolean {
+  return (
     text.startsWith('/etc/') &&
     text.length <= PATH_BYTES_MAX &&
     text.isWellFormed() &&
     text.split('/').every((part, i) => (i === 0 ? part === '' : part !== '' && part !== '.' && part !== '..')) &&
     // What other programs read as sets, alternatives or escapes would here be taken literally, and protect nothing.
     !/[\0[\]{}\\]/.test(text) &&
-    !/\*\*(?!\/|$)|(?<!\/)\*\*/.test(text);
-  if (!ok)
+    !/\*\*(?!\/|$)|(?<!\/)\*\*/.test(text)
+  );
+}
+
+/**
+ * A site's own glob, as it may stand in the agent's configuration inside the image.
+ * @throws {SecretPathError} unless it names something below /etc in normal form.
+ */
+export function parseSecretPath(text: string): string {
+  if (!isEtcGlob(text))
     throw new SecretPathError(
       'SECRET_PATH_SYNTAX',
       `a secret path is a glob below /etc, such as /etc/app/*.token or /etc/app/keys/**, without [ ] { } and \\; got ${JSON.stringify(text.slice(0, 200))}`,

@@ -3,7 +3,7 @@ import type { ByteString } from '#src/bytes.ts';
 import { digestOf, type Digest, type Sha256 } from '#src/digest.ts';
 import { driftFromJson, isUnread, type Drift, type Hole, type Secret } from '#src/drift/drift.ts';
 import { applyDrift, DriftError, recompute } from '#src/drift/recompute.ts';
-import { comparisonText } from '#src/drift/redact.ts';
+import { comparisonText, isSecret, SECRET_PATHS_ID } from '#src/drift/redact.ts';
 import { comparePaths, TREES, treeOf, type TreeName } from '#src/manifest/entry.ts';
 import type { ManifestHeader, TreeTexts } from '#src/manifest/header.ts';
 import { nameFromJson } from '#src/manifest/json.ts';
@@ -27,7 +27,12 @@ export type Consistency = {
   readonly flags: readonly Extract<Flag, 'drift-truncated' | 'scan-implausible'>[];
 };
 
-const CODES = { drift: 'DRIFT_CONTRADICTS', holes: 'HOLES_CONTRADICT', tree: 'TREE_CONTRADICTS' } as const;
+const CODES = {
+  drift: 'DRIFT_CONTRADICTS',
+  holes: 'HOLES_CONTRADICT',
+  tree: 'TREE_CONTRADICTS',
+  contents: 'CONTENTS_CONTRADICT',
+} as const;
 
 const no = (what: keyof typeof CODES, message: string): Refused => refuse(7, CODES[what], message);
 const show = (path: ByteString): string => JSON.stringify(path.slice(0, 200));
@@ -101,6 +106,33 @@ function ancestors(path: ByteString): ByteString[] {
   return out;
 }
 
+/** Texts that are not those of the files that are listed, or that no report may carry (docs/report.md 3.4.6). */
+function checkContents(report: FullReport, drift: readonly Drift[], sha256: Sha256): Refused | undefined {
+  if (report.contents === null || report.contents.length === 0) return undefined;
+  const lines = new Map(drift.map((line) => [line.path, line]));
+  let last: ByteString | undefined;
+  for (const content of report.contents) {
+    const path = nameFromJson(content.path, content.path_b64);
+    if (path === undefined) return no('contents', 'a content has no proper name');
+    if (last !== undefined && comparePaths(last, path) >= 0)
+      return no('contents', `${show(path)} is told twice or out of order`);
+    last = path;
+    if (!path.startsWith('/etc/')) return no('contents', `${show(path)} is not below /etc`);
+    // Another list may not know of it yet: then it is not shown (server/contents.ts).
+    if (report.secretPaths.id === SECRET_PATHS_ID && isSecret(path, report.secretPaths.added))
+      return no('contents', `${show(path)} is a secret`);
+    const line = lines.get(path);
+    if (line === undefined || !('actual' in line) || line.actual.sha256 === undefined)
+      return no('contents', `${show(path)} is not listed as a file that was read and differs`);
+    if (!('text' in content)) continue;
+    if (content.text.includes('\0')) return no('contents', `${show(path)} holds a NUL, which is no text`);
+    const bytes = new TextEncoder().encode(content.text);
+    if (bytes.length !== line.actual.size || sha256(bytes) !== line.actual.sha256)
+      return no('contents', `${show(path)} has another digest or size than the text that is said to be its content`);
+  }
+  return undefined;
+}
+
 /** The manifest that a report names, as the server has it. */
 export type KnownManifest = {
   readonly header: ManifestHeader;
@@ -111,7 +143,7 @@ export type KnownManifest = {
 };
 
 /**
- * The rest of check 7 (docs/report.md 3.4, 3 to 5). `manifest` is the one that the report names; undefined where it names none, or
+ * The rest of check 7 (docs/report.md 3.4, 3 to 6). `manifest` is the one that the report names; undefined where it names none, or
  * the server has not got it. `booted` is the image manifest digest that the booted digest stands for, where that is known.
  */
 export async function checkConsistency(
@@ -122,6 +154,8 @@ export async function checkConsistency(
 ): Promise<Consistency | Refused> {
   const flags: Consistency['flags'][number][] = report.truncated === null ? [] : ['drift-truncated'];
   const unchecked = (why: Consistency['why']): Consistency => ({ kind: 'unchecked', why, flags });
+  const forged = checkContents(report, contents.drift, sha256);
+  if (forged !== undefined) return forged;
   if (report.manifest === null) return unchecked('no-manifest');
   if (known.booted !== undefined && report.manifest.image !== known.booted)
     return refuse(7, 'MANIFEST_CONTRADICTS', `compared with ${report.manifest.image}, but booted is ${known.booted}`);

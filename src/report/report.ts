@@ -11,6 +11,7 @@ import {
   PATH_BYTES_MAX,
   REPORT_LIST_MAX,
 } from '#src/limits.ts';
+import { OMISSIONS } from '#src/drift/contents.ts';
 import { DriftJson, HOLE_KINDS, SECRET_STATES } from '#src/drift/drift.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
 import { HostId } from '#src/wire/hostid.ts';
@@ -107,9 +108,14 @@ export const FullReport = z.strictObject({
       changed: z.array(Account).max(REPORT_LIST_MAX),
     })
     .nullable(),
-  /** Text files of /etc that the configuration inside the image names (PROTOCOL 3.10); null until the agent sends any. */
+  /** Of the files listed as drift those that the configuration inside the image names (docs/report.md 1.12); null where it names none. */
   contents: z
-    .array(z.strictObject({ ...Name, text: z.string().max(CONTENT_BYTES_MAX) }))
+    .array(
+      z.union([
+        z.strictObject({ ...Name, text: z.string().max(CONTENT_BYTES_MAX) }),
+        z.strictObject({ ...Name, omitted: z.enum(OMISSIONS) }),
+      ]),
+    )
     .max(CONTENTS_MAX)
     .nullable(),
   stats: z.strictObject({

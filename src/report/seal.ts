@@ -71,6 +71,8 @@ export function sameInstead(next: FullReport, accepted: AcceptedFull | null, has
  */
 export function fitReport(report: FullReport): FullReport {
   let fitted = report;
+  // What helps people goes before what judges.
+  if (jsonBytes(fitted) > REPORT_BYTES_MAX) fitted = { ...fitted, contents: withoutTexts(fitted.contents) };
   while (jsonBytes(fitted) > REPORT_BYTES_MAX) {
     const { drift, secrets, trees } = fitted;
     const held = drift.length + secrets.length + trees.usr.holes.length + trees.etc.holes.length;
@@ -80,13 +82,30 @@ export function fitReport(report: FullReport): FullReport {
       trees: { usr: halveHoles(trees.usr), etc: halveHoles(trees.etc) },
       secrets: secrets.slice(0, Math.floor(secrets.length / 2)),
       accounts: null,
-      contents: null,
     };
+    fitted = { ...fitted, contents: listedOnly(fitted) };
     // What is left then has bounds far below the report's.
     if (held <= 2) throw new Error('a report without lists is larger than a report may be');
   }
   return fitted;
 }
+
+function withoutTexts(contents: FullReport['contents']): FullReport['contents'] {
+  return contents && contents.map(({ path, path_b64 }) => ({ ...nameOf(path, path_b64), omitted: 'limit' as const }));
+}
+
+/** A content goes with its line of drift (docs/report.md 3.4.6). */
+function listedOnly({ contents, drift }: FullReport): FullReport['contents'] {
+  const key = ({ path, path_b64 }: { path?: string | undefined; path_b64?: string | undefined }): string =>
+    path === undefined ? `b ${path_b64}` : `t ${path}`;
+  const listed = new Set(drift.map(key));
+  return contents && contents.filter((content) => listed.has(key(content)));
+}
+
+const nameOf = (path: string | undefined, path_b64: string | undefined) => ({
+  ...(path === undefined ? {} : { path }),
+  ...(path_b64 === undefined ? {} : { path_b64 }),
+});
 
 function halveHoles(tree: FullReport['trees']['usr']): FullReport['trees']['usr'] {
   const holes = tree.holes.slice(0, Math.ceil(tree.holes.length / 2));

@@ -25,6 +25,7 @@ test('without any settings there is an interval, and no server', () => {
     intervalMs: 900_000,
     secretPaths: [],
     secretPathsId: 'secret-paths/1',
+    contents: [],
     root: '/',
     stateFolder: '/var/lib/bootproof',
   });
@@ -62,9 +63,10 @@ test('the digest tells settings apart that make other reports, wherever they com
     digest(disk({ url: 'https://other.example' }), {}, {}),
     digest(disk({ ca: '/etc/ca.pem' }), {}, {}),
     digest(diskWith({ [IMAGE_CONFIG]: JSON.stringify({ ...image, secretPaths: [] }) }), {}, {}),
+    digest(diskWith({ [IMAGE_CONFIG]: JSON.stringify({ ...image, contents: ['/etc/motd'] }) }), {}, {}),
     digest(disk(undefined, '/srv/host'), {}, { root: '/srv/host' }),
   ];
-  assert.equal(new Set([base, ...others]).size, 6);
+  assert.equal(new Set([base, ...others]).size, 7);
 });
 
 const refused: [string, () => unknown, string, RegExp][] = [
@@ -73,6 +75,18 @@ const refused: [string, () => unknown, string, RegExp][] = [
     () => readConfig(disk({ secretPaths: [] }), {}, {}),
     'SETTING_UNKNOWN',
     /secretPaths can be set only inside the image/,
+  ],
+  [
+    'a file whose content may leave, outside the image',
+    () => readConfig(disk({ contents: ['/etc/motd'] }), {}, {}),
+    'SETTING_UNKNOWN',
+    /contents can be set only inside the image/,
+  ],
+  [
+    'content outside /etc',
+    () => readConfig(diskWith({ [IMAGE_CONFIG]: '{"contents":["/etc/../root/*"]}' }), {}, {}),
+    'SETTINGS_SYNTAX',
+    /contents: expected a glob below \/etc/,
   ],
   [
     'an unknown setting in /etc',

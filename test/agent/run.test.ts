@@ -73,6 +73,7 @@ const scanOf =
       truncated: null,
       secrets: etc.secrets,
       accounts: null,
+      contents: [],
       notes: [],
       stats: { files: 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null },
     });
@@ -151,6 +152,7 @@ class World {
       ca: null,
       intervalMs: INTERVAL,
       secretPaths: [],
+      contents: [],
       root: '/',
       stateFolder: FOLDER,
       digest: someDigest(9),

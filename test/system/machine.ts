@@ -173,6 +173,7 @@ export class Machine {
       ca: null,
       intervalMs: this.interval,
       secretPaths: [],
+      contents: [],
       root: '/',
       stateFolder: FOLDER,
       digest: digestOf('config', nodeSha256),
@@ -303,6 +304,7 @@ export class Machine {
       truncated: isCut ? { added: count('added'), removed: count('removed'), modified: count('modified') } : null,
       secrets,
       accounts: null,
+      contents: [],
       notes: [],
       // Not part of what a `same` compares: here it tells which scan this was.
       stats: { files: this.around.truths.length - 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null },

@@ -50,7 +50,47 @@ const secretFile = {
   actual: { type: 'file' as const, mode: '0644', uid: 0, gid: 0 },
 };
 
+const motd = { path: '/etc/motd', text: 'Grüße\n' };
+/** /etc/motd, added with that text. */
+const motdLine: FullReport['drift'][0] = {
+  path: motd.path,
+  change: 'added',
+  attributes: [],
+  actual: {
+    type: 'file',
+    mode: '0644',
+    uid: 0,
+    gid: 0,
+    size: 8,
+    sha256: sha256Hex(new TextEncoder().encode(motd.text)),
+  },
+};
+const withMotd = (contents: FullReport['contents'], line: FullReport['drift'][0] = motdLine) => ({
+  drift: [hosts, line, evil, changed],
+  contents,
+});
+
 const refused: [string, Partial<FullReport>, string][] = [
+  ['another text than the one that was hashed', withMotd([{ ...motd, text: 'Gruß\n\n' }]), 'CONTENTS_CONTRADICT'],
+  [
+    'a text of another size',
+    withMotd([motd], { ...motdLine, actual: { ...motdLine.actual!, size: 7 } }),
+    'CONTENTS_CONTRADICT',
+  ],
+  ['a text with a NUL', withMotd([{ ...motd, text: 'a\0' }]), 'CONTENTS_CONTRADICT'],
+  ['a text of a file that is not listed', { contents: [motd] }, 'CONTENTS_CONTRADICT'],
+  ['a text twice', withMotd([motd, { path: motd.path, omitted: 'limit' }]), 'CONTENTS_CONTRADICT'],
+  ['a text of a program', { contents: [{ path: '/usr/bin/evil', text: '' }] }, 'CONTENTS_CONTRADICT'],
+  [
+    'a text of a secret, even if only to say that there is none',
+    withMotd([{ path: '/etc/shadow', omitted: 'secret' }]),
+    'CONTENTS_CONTRADICT',
+  ],
+  [
+    'a text of a secret of the site',
+    { ...withMotd([motd]), secretPaths: { id: document.secretPaths.id, added: ['/etc/m*'] } },
+    'CONTENTS_CONTRADICT',
+  ],
   ['a line left out', { drift: [hosts, changed] }, 'TREE_CONTRADICTS'],
   ['every line left out', { drift: [] }, 'TREE_CONTRADICTS'],
   ['a line too many', { drift: [hosts, evil, { ...evil, path: '/usr/bin/evil2' }, changed] }, 'TREE_CONTRADICTS'],
@@ -370,4 +410,14 @@ test('a scan of fewer than half the entries is implausible, unless holes explain
   assert.deepEqual(found.flags, ['scan-implausible']);
   const holes = await judge({ ...document, trees: { usr, etc: { ...holed, entries: 1 } } });
   assert.deepEqual(holes.kind === 'unchecked' && holes.flags, []);
+});
+
+test('a text that is the listed content of its file is taken, and so is the reason why one is missing', async () => {
+  for (const content of [motd, { path: motd.path, omitted: 'too-large' as const }]) {
+    const report = { ...document, ...withMotd([content]) };
+    assert.equal((await judge(report, { manifest: undefined })).kind, 'unchecked');
+  }
+  // A list that this build does not know may have other secrets: such a text is taken, and never shown.
+  const other = { ...document, ...withMotd([motd]), secretPaths: { id: 'secret-paths/0', added: ['/etc/m*'] } };
+  assert.equal((await judge(other, { manifest: undefined })).kind, 'unchecked');
 });

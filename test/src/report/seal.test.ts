@@ -92,6 +92,7 @@ test('a report of hostile names is cut until it fits, keeps what matters most, a
   const huge: FullReport = {
     ...full.document,
     drift,
+    contents: [0, 239].map((i) => ({ path: name(i), text: '' })),
     truncated: null,
     secrets: [],
     trees: { usr, etc: { main: null, extra: null, entries: 300, holes, holesCapped: false } },
@@ -106,6 +107,11 @@ test('a report of hostile names is cut until it fits, keeps what matters most, a
     'the setuid file stays',
   );
   assert.equal(fitted.trees.etc.holesCapped, true);
+  assert.deepEqual(
+    fitted.contents!.filter(({ path }) => path === name(239)),
+    [{ path: name(239), omitted: 'limit' }],
+    'texts go before what judges, and say so',
+  );
   assert.deepEqual(FullReport.parse(fitted), fitted);
   assert.equal(readContents(fitted).kind, 'contents');
 });

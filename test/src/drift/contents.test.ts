@@ -1,0 +1,59 @@
+/** Which texts of /etc may leave a host. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { betraysSecret, textOf } from '#src/drift/contents.ts';
+
+const SECRET: readonly string[] = [
+  '-----BEGIN PRIVATE KEY-----',
+  '-----BEGIN ENCRYPTED PRIVATE KEY-----\nx',
+  '-----BEGIN PGP PRIVATE KEY BLOCK-----',
+  'root:$6$rounds=5000$saltsalt$abcdefgh:1::',
+  'user:$y$j9T$abcdefghijkl:1::',
+  'password_pbkdf2 root grub.pbkdf2.sha512.10000.AA.BB',
+  'userPassword: {SSHA}abcdefgh12345678',
+  'proxy=http://me:hunter2@proxy.example:3128',
+  'Authorization: Basic dXNlcjpwYXNzd29yZA==',
+  'token = abc',
+  '  "apiKey": "abc"',
+  'DB_PASSWORD=abc',
+  'client_secret: abc',
+  'wpa_psk=abc',
+  'aws AKIAABCDEFGHIJKLMNOP',
+  'ghp_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa',
+];
+const PLAIN: readonly string[] = [
+  '',
+  'PasswordAuthentication no\nPermitRootLogin prohibit-password\n',
+  'passwd:     files sss systemd\nshadow:     files\n',
+  'password    sufficient    pam_unix.so sha512 shadow nullok\n',
+  'PASS_MAX_DAYS 99999\n',
+  'require_token=yes\nsecrets: none\n',
+  'password_file = /run/app/password\n',
+  'net.ipv4.ip_forward = 1\nkernel.sysrq=0\n',
+  'baseurl=https://mirror.example:8443/repo/$basearch/\n',
+  '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n',
+];
+
+for (const text of SECRET) test(`holds a secret: ${text.slice(0, 50)}`, () => assert.ok(betraysSecret(`a\n${text}\n`)));
+for (const text of PLAIN) test(`holds none: ${text.slice(0, 50)}`, () => assert.ok(!betraysSecret(text)));
+
+test('looking takes time in proportion to the text, whatever it is', () => {
+  // 64 KiB is all that is ever looked at: what is slow shows there, or nowhere.
+  const hostile = ['password ', 'http://a:', '$6$', '-----BEGIN ', 'token=no ', 'basic ', 'a'.repeat(97), 'eyJ.eyJ'];
+  for (const part of hostile) {
+    const text = part.repeat(Math.floor(65_536 / part.length));
+    const before = process.cpuUsage();
+    betraysSecret(text);
+    const { user } = process.cpuUsage(before);
+    assert.ok(user < 2_000_000, `${user} µs for ${part}`);
+  }
+});
+
+test('a byte order mark is content, and no byte of a text is lost', () => {
+  const bytes = Uint8Array.from([0xef, 0xbb, 0xbf, 0x61]);
+  const found = textOf(bytes);
+  assert.ok('text' in found);
+  assert.deepEqual(new TextEncoder().encode(found.text), bytes);
+  assert.deepEqual(textOf(Uint8Array.from([0xff])), { omitted: 'not-text' });
+  assert.deepEqual(textOf(Uint8Array.from([0x61, 0])), { omitted: 'not-text' });
+});
