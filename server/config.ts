@@ -75,6 +75,16 @@ const OPTIONS = {
     value: 'off|token|open',
     help: 'who may read /metrics: nobody, whoever shows a token (default), or everybody who reaches the port',
   },
+  'log-origin': {
+    env: 'LOG_ORIGIN',
+    value: 'NAME',
+    help: 'the evidence log’s name for its life, when it is begun (default: the base URL without scheme, and /log)',
+  },
+  'log-checkpoint': {
+    env: 'LOG_CHECKPOINT',
+    value: 'FILE',
+    help: 'where its last checkpoint is kept apart from the database (default: log.checkpoint in the data folder)',
+  },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   'image-limit': {
     env: 'IMAGE_LIMITS',
@@ -166,6 +176,8 @@ export type Settings = {
   readonly noticeTargets: readonly string[];
   readonly metrics: 'off' | 'token' | 'open';
   readonly jobsIntervalMs: number;
+  readonly logOrigin: string | undefined;
+  readonly logCheckpoint: string | undefined;
   /** What an image may make the server do. */
   readonly imageBounds: ImageBounds;
   readonly authFile: string | undefined;
@@ -231,6 +243,8 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     noticeTargets: all('notice-target'),
     metrics: parseMetrics(one('metrics') ?? 'token'),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
+    logOrigin: parseOrigin(one('log-origin')),
+    logCheckpoint: one('log-checkpoint'),
     imageBounds: imageBounds(all('image-limit'), '--image-limit'),
     authFile: one('authfile'),
     caFile: one('ca-file'),
@@ -296,6 +310,12 @@ function parseListen(text: string): Settings['listen'] {
   if (match === null || port > 65_535)
     throw new UsageError(`--listen ${text}: expected HOST:PORT, such as 0.0.0.0:8340 or [::1]:8340`);
   return { host: (match[1] ?? '127.0.0.1').replace(/^\[|\]$/g, ''), port, movable: false };
+}
+
+/** A name that a note can carry (C2SP signed-note). */
+export function parseOrigin(text: string | undefined, option = '--log-origin'): string | undefined {
+  if (text === undefined || /^[^\s+\p{Cc}\p{Z}]{1,200}$/u.test(text)) return text;
+  throw new UsageError(`${option}: expected a name without spaces and plus, such as bootproof.example/log`);
 }
 
 function parseMetrics(text: string): Settings['metrics'] {

@@ -8,6 +8,7 @@ import { VERSION } from '#src/version.ts';
 import { isFleetWide, ROLES, type Principal } from '#server/access/principal.ts';
 import { bearerOf } from '#server/access/token.ts';
 import type { Deps } from './deps.ts';
+import type { EvidenceLog } from './log/evidencelog.ts';
 import { DELIVERY_STATES } from './store/noticerecords.ts';
 import type { Store } from './store/store.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
@@ -18,7 +19,8 @@ export const METRICS_FOR = ['off', 'token', 'open'] as const;
 export type MetricsFor = (typeof METRICS_FOR)[number];
 
 export type MetricsDeps = Pick<Deps, 'clock' | 'log'> & {
-  readonly store: Pick<Store, 'read' | 'jobs' | 'notices'>;
+  readonly store: Pick<Store, 'read' | 'jobs' | 'notices' | 'log'>;
+  readonly evidence: Pick<EvidenceLog, 'published' | 'refusal'>;
   readonly access: { bearer(token: string): Promise<Principal | undefined> };
 };
 
@@ -40,6 +42,11 @@ export class Metrics {
   readonly #running: Gauge<'kind'>;
   readonly #lag: Gauge<'kind'>;
   readonly #deliveries: Gauge<'state'>;
+  readonly #logAge: Gauge;
+  readonly #logSize: Gauge;
+  readonly #logPending: Gauge;
+  readonly #logLag: Gauge;
+  readonly #logSigning: Gauge;
   readonly #up: Gauge;
   #isFirst = true;
   #read: { at: number; done: Promise<void> } | undefined;
@@ -76,6 +83,11 @@ export class Metrics {
     this.#lag = gauge('jobs_lag_seconds', 'How long the oldest due job has been due, by kind.', 'kind');
     this.#deliveries = gauge('notices', 'Notices by state; delivered ones as long as they are kept.', 'state');
     this.#up = gauge('store_up', 'Whether the store could be read for this.');
+    this.#logAge = gauge('log_checkpoint_age_seconds', 'Age of the newest published checkpoint of the evidence log.');
+    this.#logSize = gauge('log_entries', 'Entries in the newest published checkpoint.');
+    this.#logPending = gauge('log_pending', 'Entries that have no place in the log yet.');
+    this.#logLag = gauge('log_pending_seconds', 'How long the oldest of them has waited.');
+    this.#logSigning = gauge('log_signing', 'Whether the log is signed; 0: somebody must act (bootproof log status).');
     gauge('build_info', 'The version that runs.', 'version').set({ version: VERSION }, 1);
   }
 
@@ -135,12 +147,21 @@ export class Metrics {
   async #renew(): Promise<void> {
     const { store, clock } = this.#deps;
     const now = clock();
-    const [verdicts, groups, jobs, deliveries] = await Promise.all([
+    const [verdicts, groups, jobs, deliveries, pending] = await Promise.all([
       store.read.verdicts(now),
       store.notices.openGroups(),
       store.jobs.lag(now),
       store.notices.count(),
+      store.log.pending(),
     ]);
+    const { published, refusal } = this.#deps.evidence;
+    this.#logSigning.set(refusal === undefined ? 1 : 0);
+    if (published !== undefined) {
+      this.#logAge.set(Math.max(0, now - published.checkpoint.at) / 1000);
+      this.#logSize.set(published.checkpoint.size);
+    }
+    this.#logPending.set(pending.count);
+    this.#logLag.set(pending.oldest === null ? 0 : Math.max(0, now - pending.oldest) / 1000);
     for (const verdict of VERDICTS) this.#hosts.set({ verdict }, 0);
     for (const { verdict, count } of verdicts) this.#hosts.set({ verdict }, count);
     for (const [severity, name] of SEVERITIES.entries()) this.#groups.set({ severity: name }, groups[severity]!);

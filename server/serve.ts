@@ -18,7 +18,7 @@ import { parseTargets } from './notices/target.ts';
 import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { absence, readNamedFiles } from './sources.ts';
-import { startServer, type StartOptions } from './start.ts';
+import { LOG_CHECKPOINT, startServer, type StartOptions } from './start.ts';
 import { repositoryOf } from '#server/decisions/sources.ts';
 import { SourceError } from '#src/source/source.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
@@ -77,6 +77,10 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     jobsEveryMs: settings.jobsIntervalMs,
     noticeTargets: parseTargets(settings.noticeTargets),
     metrics: settings.metrics,
+    evidence: {
+      origin: settings.logOrigin,
+      checkpointFile: settings.logCheckpoint ?? join(settings.data, LOG_CHECKPOINT),
+    },
   });
   if (server.adminToken !== undefined) await io.stderr.write(`admin token (shown this once): ${server.adminToken}\n`);
   if (settings.listen.movable && server.port !== settings.listen.port)

@@ -2,7 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import type { BlockList } from 'node:net';
 import { arch, availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
 import type { Hono } from 'hono';
+import { toHex } from '#src/bytes.ts';
 import type { Clock } from '#src/clock.ts';
 import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { verifyInPool } from '#src/signing/node.ts';
@@ -36,6 +38,7 @@ import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
 import { contentsChore } from '#server/jobs/contents.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
 import { forgetChore } from '#server/jobs/forget.ts';
+import { logChore } from '#server/jobs/log.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
 import { Chores, Lane } from '#server/jobs/runner.ts';
@@ -46,6 +49,8 @@ import { noticeChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
+import { CheckpointFile } from '#server/log/checkpointfile.ts';
+import { EvidenceLog, type EvidenceDeps } from '#server/log/evidencelog.ts';
 import type { Mirror, SignatureRepository } from '#server/mirrors.ts';
 import { Targets, type NoticeTarget } from '#server/notices/target.ts';
 import { openStore } from '#server/store/open.ts';
@@ -69,7 +74,7 @@ import { buildApp } from './app.ts';
 import type { Deps, Log } from './deps.ts';
 import { KnownWaivers } from './exempt.ts';
 import { hostFactsOf } from './hostfacts.ts';
-import { serverKeys } from './keys.ts';
+import { logSigner, serverKeys } from './keys.ts';
 import { closeHttp, listen, urlOf, type Address, type Listening } from './listen.ts';
 import { Metrics, type MetricsFor } from './metrics.ts';
 import { KnownOrigins } from './origins.ts';
@@ -122,6 +127,8 @@ export type StartOptions = {
   readonly noticeTargets?: readonly NoticeTarget[];
   /** Who may read `/metrics`; whoever shows a token by default. */
   readonly metrics?: MetricsFor;
+  /** The evidence log's name, and where its last checkpoint is kept apart from the store; by default beside an SQLite database. */
+  readonly evidence?: { readonly origin?: string | undefined; readonly checkpointFile?: string | null };
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -135,6 +142,7 @@ export type RunningServer = {
   readonly adminToken: string | undefined;
   readonly app: Hono;
   readonly store: Store;
+  readonly evidence: EvidenceLog;
   /** Looks at once whether the policy's file or folder changed; what is wrong with it is logged and told by the API. */
   renewPolicy(): Promise<void>;
   /** Takes no new request, ends those under way, commits what waits, then lets go. */
@@ -174,6 +182,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       ...letIn,
       oidc: oidc === null ? null : new Oidc(oidc, deps, () => `${url}/login/callback`),
     });
+    const evidence = await openEvidence(options, { store, clock, log, random });
     const batch = new Batch(store);
     const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
     const defaults = new KnownDefaults(images);
@@ -265,7 +274,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }), nightlyWork(deps)],
       jobsEveryMs,
     );
-    const metrics = new Metrics({ ...deps, access }, options.metrics ?? 'token');
+    const metrics = new Metrics({ ...deps, access, evidence }, options.metrics ?? 'token');
     const notices = {
       ...deps,
       targets: new Targets(options.noticeTargets ?? []),
@@ -304,6 +313,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       policies,
       notices,
       metrics,
+      evidence,
       baseUrl: () => url,
       wake,
     });
@@ -320,6 +330,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
 
     for (const lane of [...working, ...notifying]) lane.start();
     chores.start([
+      logChore(evidence, jobsEveryMs),
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
       bulkChore(deps, SWEEP_MS),
@@ -338,6 +349,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       app,
       store,
       renewPolicy: async () => {
+      evidence,
         if (await policies.renew()) wake();
       },
       close: async () => {
@@ -360,6 +372,27 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
 }
 
 /** In threads beside the event loop, which read the policy that counts from the store. */
+/** Beside an SQLite database, or in the data folder. */
+export const LOG_CHECKPOINT = 'log.checkpoint';
+
+/** A name of its own for a log whose server was given none: it must never change, and where it listens may. */
+const NAME_BYTES = 8;
+
+async function openEvidence(
+  { evidence = {}, baseUrl, storeUrl }: StartOptions,
+  deps: Omit<EvidenceDeps, 'signer'> & { readonly store: Store; readonly random: (bytes: number) => Uint8Array },
+): Promise<EvidenceLog> {
+  const beside = storeUrl.startsWith('sqlite:')
+    ? join(dirname(storeUrl.slice('sqlite:'.length)), LOG_CHECKPOINT)
+    : null;
+  const { origin, checkpointFile: path = beside } = evidence;
+  const named = baseUrl?.replace(/^https?:\/\//, '') ?? `bootproof-${toHex(deps.random(NAME_BYTES))}`;
+  return EvidenceLog.open(
+    { ...deps, signer: await logSigner(deps.store, deps.random) },
+    { origin, defaultOrigin: `${named}/log`, file: path === null ? null : new CheckpointFile(path) },
+  );
+}
+
 function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 'store' | 'log'>): Looker {
   const policy = async (n: number) => (await store.policies.get(n))!.documents;
   return new JudgePool(

@@ -733,3 +733,16 @@ export const LOG_PROOFS_KEPT = 1000;
 
 /** Faults of the log that its verification tells one by one: enough to see where; the rest is counted. */
 export const LOG_FAULTS_TOLD = 200;
+
+/** Members of an evidence bundle, and bytes of their directory: texts of some thousand images, and parts of a GiB of the rest. */
+export const BUNDLE_MEMBERS_MAX = 100_000;
+export const BUNDLE_DIRECTORY_BYTES_MAX = 32 * 2 ** 20;
+
+/** The signed statement of a bundle: a line of some 150 bytes for each member. */
+export const BUNDLE_STATEMENT_BYTES_MAX = 32 * 2 ** 20;
+
+/** A line of a bundle's lists: the largest envelope with its salt. */
+export const BUNDLE_LINE_BYTES_MAX = 16 * 2 ** 20;
+
+/** A part of a list in a bundle, bytes: far below the 4 GiB of a zip's member, and what an export that was interrupted writes again. */
+export const BUNDLE_PART_BYTES = 2 ** 28;

@@ -9,6 +9,8 @@ import { facetRoutes } from './facets.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
+import { logRoutes } from './log.ts';
+import { logFileRoutes } from './logfiles.ts';
 import { noSuchRoute, takenMethods } from './methods.ts';
 import { noticeRoutes } from './notices.ts';
 import { openApiDocument } from './openapi.ts';
@@ -37,10 +39,13 @@ export function apiApp(services: ApiServices): Api {
   agentRoutes(api, services);
 
   problemRoutes(api);
+  logFileRoutes(api, services);
   api.get('/livez', (c) => c.text('ok'));
   api.get('/readyz', async (c) => {
     await services.store.ping();
-    return c.text('ok');
+    // It takes reports all the same, and what they say waits to be logged: ready, and in need of somebody.
+    const { refusal } = services.evidence;
+    return c.text(refusal === undefined ? 'ok' : `ok\nevidence log not signed: ${refusal.message}`);
   });
   api.get('/api/v1/openapi.json', (c) => c.json(openApiDocument(api)));
 
@@ -73,6 +78,7 @@ export function apiApp(services: ApiServices): Api {
   noticeRoutes(api, services);
   accessRoutes(api, services);
   auditRoutes(api, services);
+  logRoutes(api, services);
   // Not `/api` itself: that is a page.
   api.all('/api/:rest{.+}', (c) => {
     throw noSuchRoute(api, c.req.path);

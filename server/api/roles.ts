@@ -113,6 +113,17 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'DELETE /api/v1/tokens/{id}': fleet('admin'),
   'GET /api/v1/audit': fleet('auditor', 'admin'),
 
+  // Says how much is logged, of the whole fleet; what it says of hosts everybody may read at /log.
+  'GET /api/v1/log': hosts(...READ),
+  'GET /api/v1/log/checkpoints': hosts(...READ),
+  'GET /api/v1/log/consistency': hosts(...READ),
+  'GET /api/v1/log/entries/{index}/proof': hosts(...READ),
+  // With the payload, which may be of any host.
+  'GET /api/v1/log/entries/{index}': fleet('auditor', 'admin'),
+  'GET /api/v1/log/check': fleet('auditor', 'admin'),
+  'POST /api/v1/log/restart': fleet('admin'),
+  'GET /api/v1/hosts/{id}/reports/{seq}/receipt': hosts(...READ),
+
   'GET /api/v1/channels': fleet('auditor', 'admin'),
   'GET /api/v1/channels/{id}': fleet('auditor', 'admin'),
   'POST /api/v1/channels': fleet('admin'),

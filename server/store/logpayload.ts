@@ -3,8 +3,9 @@
  * the trail, what became of a host's findings beside the log; so a changed row of any of them no longer fits its entry.
  */
 import { fromBase64 } from '#src/bytes.ts';
-import { formatInstant, type Instant } from '#src/clock.ts';
+import { formatInstant, parseInstant, type Instant } from '#src/clock.ts';
 import type { ReadonlyKysely } from 'kysely/readonly';
+import type { Bulk } from './engine.ts';
 import type { LogPayload } from './logrecords.ts';
 import type { Logged } from './logpending.ts';
 import type { AuditRow, LogPayloadRow, ReportRow, Tables } from './tables.ts';
@@ -87,6 +88,60 @@ export function judgedLogged(judged: Judged): Logged {
     body: payload,
   };
 }
+
+/**
+ * Rows that a judgement tells of, held against it: the host's history of verdicts, and the episodes of its findings. An episode is told of when
+ * it opens and when it ends.
+ */
+export async function judgedDiffers(
+  select: Bulk['select'],
+  payloads: readonly Uint8Array[],
+): Promise<readonly (readonly [number, string])[]> {
+  const judged = payloads.map((bytes) => JSON.parse(new TextDecoder().decode(bytes)) as JudgedPayload);
+  const turned = judged.filter(({ before, after }) => before.verdict !== after.verdict);
+  const verdicts = await select(
+    'verdict_change',
+    ['host_id', 'revision', 'at', 'from_verdict', 'to_verdict'],
+    ['host_id', 'revision'],
+    turned.map(({ host, revision }) => ({ host_id: host, revision })),
+  );
+  const keys = judged.flatMap(({ host, findings }) => findings.map(({ group, episode }) => ({ host, group, episode })));
+  const episodes = await select(
+    'episode',
+    ['host_id', 'group_id', 'n', 'opened_at', 'closed_at', 'reason'],
+    ['host_id', 'group_id', 'n'],
+    keys.map(({ host, group, episode }) => ({ host_id: host, group_id: group, n: episode })),
+  );
+  const verdictAt = new Map(verdicts.map((row) => [`${row.host_id} ${row.revision}`, row]));
+  const episodeAt = new Map(episodes.map((row) => [`${row.host_id} ${row.group_id} ${row.n}`, row]));
+  return judged.flatMap((one, i): (readonly [number, string])[] => {
+    const { host, revision, before, after } = one;
+    const at = parseInstant(one.at);
+    const out: (readonly [number, string])[] = [];
+    if (before.verdict !== after.verdict) {
+      const row = verdictAt.get(`${host} ${revision}`);
+      if (row?.from_verdict !== before.verdict || row.to_verdict !== after.verdict || row.at !== at)
+        out.push([
+          i,
+          `the change of verdict of ${host} in its history was ${row === undefined ? 'removed' : 'changed'}`,
+        ]);
+    }
+    for (const { group, episode, transition, why } of one.findings) {
+      const row = episodeAt.get(`${host} ${group} ${episode}`);
+      const opens = transition === 'new' || transition === 'regressed';
+      const fits = opens
+        ? row?.opened_at === at
+        : transition !== 'resolved' || (row?.closed_at === at && row?.reason === why);
+      if (row === undefined || !fits)
+        out.push([
+          i,
+          `episode ${episode} of finding ${group} on ${host} was ${row === undefined ? 'removed' : 'changed'}`,
+        ]);
+    }
+    return out;
+  });
+}
+type JudgedPayload = Omit<Judged, 'at'> & { readonly at: string };
 
 const HOST_OBJECT = /^host:(h_[a-z2-7]{26})$/;
 const REPORT_REF = /^report:([^/]+)\/([0-9]+)\/([0-9]+)$/;

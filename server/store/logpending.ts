@@ -33,7 +33,7 @@ export function pendingOf({ at, said, ref, payload, body }: Logged, n: number, c
     at,
     kind: said.kind,
     host_id: said.host,
-    entry: encodeEntry({ v: 1, at: formatInstant(at), digest, ...said } as LogEntry),
+    entry: encodeEntry({ v: 1, at: formatInstant(at), digest, ...said }),
     salt,
     ref,
     body,

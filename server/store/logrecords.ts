@@ -87,6 +87,8 @@ export interface LogRows {
   entries(log: number, from: number, limit: number): Promise<readonly LoggedEntry[]>;
   /** By the entries' ids; payloads are read from where they lie, as they are now. */
   payloads(ids: readonly string[]): Promise<ReadonlyMap<string, LogPayload>>;
+  /** Of payloads of judgements, those of which verdicts or episodes of findings say something else now: by their place in the list, and what. */
+  judgedDiffers(payloads: readonly Uint8Array[]): Promise<readonly (readonly [number, string])[]>;
   /** What was logged under a reference (logpayload.ts), oldest first. */
   receipts(ref: string): Promise<readonly Receipt[]>;
 }

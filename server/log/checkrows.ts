@@ -1,0 +1,86 @@
+/** What lies beside the tree, held against the entries: the columns of their rows, salts, payloads, and the rows that payloads tell of. */
+import { parseInstant } from '#src/clock.ts';
+import { BootproofError } from '#src/error.ts';
+import { LOG_CHECK_ROWS } from '#src/limits.ts';
+import { parseEntry, saltedDigest, type LogEntry } from '#src/log/entry.ts';
+import { sameBytes } from '#src/log/proof.ts';
+import type { LoggedEntry, LogHead, LogPayload } from '#server/store/logrecords.ts';
+import type { Store } from '#server/store/store.ts';
+import { hash } from 'node:crypto';
+import { TREE } from './treereads.ts';
+import type { LogFault, RowsChecked } from './verify.ts';
+
+const sha = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
+
+/** Rows from `from` on, as many as one step looks at. */
+export async function checkRows(
+  { log }: Pick<Store, 'log'>,
+  head: Pick<LogHead, 'log' | 'size'>,
+  from: number,
+  limit = LOG_CHECK_ROWS,
+): Promise<RowsChecked> {
+  const rows = await log.entries(head.log, from, limit);
+  const payloads = await log.payloads(rows.map(({ id }) => id));
+  const faults: LogFault[] = [];
+  let held = 0;
+  let purged = 0;
+  const judgements: { readonly place: string; readonly payload: Uint8Array }[] = [];
+  for (const row of rows) {
+    // Written since this began: for the next time.
+    if (row.index >= head.size) continue;
+    const place = `entry ${row.index}`;
+    const entry = parsed(row, place, faults);
+    if (!sameBytes(TREE.leaf(row.entry), row.leaf))
+      faults.push({ place, detail: 'its row’s leaf is not the hash of its bytes: one of them was changed' });
+    const payload = payloads.get(row.id);
+    const outcome = entry === undefined ? 'wrong' : fits(entry, payload, place, faults);
+    if (outcome === 'held') held++;
+    if (outcome === 'purged') purged++;
+    if (outcome === 'held' && entry?.kind === 'judgement') judgements.push({ place, payload: payload!.bytes! });
+  }
+  for (const [i, detail] of await log.judgedDiffers(judgements.map(({ payload }) => payload)))
+    faults.push({ place: judgements[i]!.place, detail });
+  const last = rows.at(-1);
+  const next = last === undefined || rows.length < limit || last.index + 1 >= head.size ? null : last.index + 1;
+  return { next, faults, held, purged };
+}
+
+/** The entry, held against its row's columns. */
+function parsed(row: LoggedEntry, place: string, faults: LogFault[]): LogEntry | undefined {
+  let entry: LogEntry;
+  try {
+    entry = parseEntry(row.entry);
+  } catch (error) {
+    if (!(error instanceof BootproofError)) throw error;
+    faults.push({ place, detail: `its bytes were changed: ${error.message}` });
+    return undefined;
+  }
+  const columns = { at: row.at, kind: row.kind, host: row.hostId };
+  const said = { at: parseInstant(entry.at), kind: entry.kind, host: entry.host };
+  for (const name of ['at', 'kind', 'host'] as const)
+    if (columns[name] !== said[name])
+      faults.push({ place, detail: `its row’s column ${name} was changed: the entry says ${said[name]}` });
+  return entry;
+}
+
+function fits(
+  { digest }: LogEntry,
+  payload: LogPayload | undefined,
+  place: string,
+  faults: LogFault[],
+): 'held' | 'purged' | 'wrong' {
+  const wrong = (detail: string): 'wrong' => {
+    faults.push({ place, detail });
+    return 'wrong';
+  };
+  if (digest === null) return 'held';
+  if (payload === undefined) return wrong('salt and payload are gone: the row of log_payload was removed');
+  const { ref, salt, bytes, purgedAt } = payload;
+  if (purgedAt !== null)
+    return salt === null ? 'purged' : wrong(`says that it was purged, and its salt is still there (${ref})`);
+  if (salt === null) return wrong(`its salt is gone, and no purge says so (${ref})`);
+  if (bytes === null) return wrong(`its payload ${ref} is gone, and no purge says so`);
+  if (salt.length !== 32 || saltedDigest(salt, bytes, sha) !== digest)
+    return wrong(`its payload ${ref} is not what was logged: it, or its salt, was changed`);
+  return 'held';
+}
