@@ -490,7 +490,10 @@ export interface Reads {
   /** Present findings of the fleet. */
   findings(filter: FindingFilter, page: PageRequest<FindingCursor>): Promise<r.Page<r.FindingInList, FindingCursor>>;
   countFindings(filter: FindingFilter, cap: number): Promise<r.Count>;
-  /** Where a group is present, by host id; of `scope` where it is given. */
+  /**
+   * Where a group is present, by host id; of `scope` where it is given. `status`: only those, for `resolved` where it ended. `line`: of a
+   * filter line what is about hosts and what was decided there.
+   */
   groupHosts(
     groupId: string,
     page: PageRequest<{ readonly hostId: string }>,
@@ -500,6 +503,7 @@ export interface Reads {
   hostFindings(
     hostId: string,
     which: 'present' | 'resolved',
+    filter?: { readonly status?: r.FindingStatus | undefined; readonly line?: FilterLine; readonly now?: Instant },
     page: PageRequest<{ readonly severity: number; readonly groupId: string }>,
   ): Promise<r.Page<r.FindingWithGroup, { readonly severity: number; readonly groupId: string }>>;
   /** Kept reports of a host, newest number first, without envelopes. */

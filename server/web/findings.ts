@@ -1,6 +1,6 @@
 /** `/findings`: the queue. What policy found, the same on many hosts as one line, with the words that narrow it and acts on many. */
 import type { Context, Hono } from 'hono';
-import { FilterError, parseFilter, printFilter, type FilterLine } from '#src/finding/filter.ts';
+import { FilterError, parseFilter, printFilter, type FilterLine, type FilterTerm } from '#src/finding/filter.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { shellQuoted } from '#src/terminal.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
@@ -422,7 +422,7 @@ function row(group: FindingGroup, acts: boolean, { asked, fleet, now }: Listed):
         <span>${tagsHtml(group, now)}${mixHtml(group, asked.tab)}rule <code>${group.rule}</code></span>
       </div>
     </td>
-    <td class="num"><a class="over" href="/findings/${group.id}#hosts">${count(n)}</a></td>
+    <td class="num"><a class="over" href="${hostsOf(group, asked)}">${count(n)}</a></td>
     <td class="p3 share">${barHtml(n, fleet)}<span class="unit">of ${count(fleet)}</span></td>
     <td class="p4 soft nowrap">${agoHtml(group.firstSeen, now)}</td>
     <td class="p3 soft nowrap">${agoHtml(group.lastNewAt, now)}</td>
@@ -438,6 +438,21 @@ function row(group: FindingGroup, acts: boolean, { asked, fleet, now }: Listed):
       }
     </td>
   </tr>`;
+}
+
+/** Fields of a line that are about hosts, or about what was decided on one: what a row's number is narrowed by. */
+const ABOUT_HOSTS: ReadonlySet<string> = new Set<FilterTerm['field']>(['group', 'label', 'host', 'image', 'waiver']);
+const isAboutHosts = (term: FilterTerm): boolean =>
+  ABOUT_HOSTS.has(term.field) || (term.field === 'is' && term.values.includes('stale'));
+
+/** The hosts that a row counts: of the tab, and of what the line says about hosts. */
+function hostsOf({ id }: FindingGroup, { tab, written }: Asked): string {
+  const line = written.filter(isAboutHosts);
+  const query = new URLSearchParams({
+    ...(tab === 'open' || tab === 'resolved' ? { status: tab } : {}),
+    ...(line.length === 0 ? {} : { q: printFilter(line) }),
+  });
+  return `/findings/${id}${query.size === 0 ? '' : `?${query.toString()}`}#hosts`;
 }
 
 /** What makes this one of many stand out. */

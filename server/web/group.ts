@@ -1,6 +1,7 @@
 /** `/findings/:id`: one change as a case: the sentence, its evidence, where it is; and at the right what to do about it (design, section 6). */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { FILTER_STATUSES, FilterError, parseFilter, printFilter, type FilterLine } from '#src/finding/filter.ts';
 import { pathOfSubject } from '#src/finding/describe.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
@@ -9,7 +10,7 @@ import { DecisionError } from '#server/decisions/may.ts';
 import { originOf } from '#server/findingorigin.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import { viewOf } from '#server/standing.ts';
-import type { FindingGroup, FindingWithHost, Host } from '#server/store/records.ts';
+import type { FindingGroup, FindingStatus, FindingWithHost, Host } from '#server/store/records.ts';
 import { decidePages, decidedNotice, decideSheets, type Decide } from './decide.ts';
 import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
@@ -41,8 +42,12 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   if (group === undefined) return missingPage(c, services);
   const after = c.req.query('after');
   const isKey = after !== undefined && /^h_[a-z2-7]{26}$/.test(after);
+  const narrowed = narrowedBy(c.req.query('status'), c.req.query('q'));
   const [list, changes, story] = await Promise.all([
-    store.read.groupHosts(group.id, { limit: PAGE, cursor: isKey ? { hostId: after } : null }, who.groups),
+    store.read.groupHosts(group.id, { limit: PAGE, cursor: isKey ? { hostId: after } : null }, who.groups, {
+      ...narrowed,
+      now,
+    }),
     store.findings.changes(group.id, CHANGES, who.groups),
     timelineOf(group.id, STORY, services, who),
   ]);
@@ -65,7 +70,7 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
         ${evidenceSheet(group, detail, first)}
         ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed' })}
         ${spread !== undefined && spreadSheet(spread)}
-        ${hostsSheet(group, list.items, hosts, list.next?.hostId ?? null, isKey, now)}
+        ${hostsSheet(group, list.items, hosts, { next: list.next?.hostId ?? null, later: isKey, narrowed, now })}
       </div>
       <aside class="stack" aria-label="Decide">
         ${await decideSheets(group, { present, decide, who, acts, now }, services)}
@@ -205,22 +210,48 @@ function factsHtml(group: FindingGroup, detail: Partial<FindingDetail> | null | 
   </dl>`;
 }
 
+/** The part of a change's hosts that a number of the queue counts. */
+type Narrowed = { readonly status: FindingStatus | undefined; readonly line: FilterLine };
+
+/** What is no status and no filter narrows nothing: the page shows all of its hosts, and says so. */
+function narrowedBy(status: string | undefined, q: string | undefined): Narrowed {
+  let line: FilterLine = [];
+  try {
+    line = parseFilter(q ?? '');
+  } catch (error) {
+    if (!(error instanceof FilterError)) throw error;
+  }
+  return { status: FILTER_STATUSES.find((one) => one === status), line };
+}
+
 const STATUS: Readonly<Record<string, string>> = { none: 'open', acknowledged: 'acknowledged', waived: 'waived' };
 
 function hostsSheet(
   group: FindingGroup,
   items: readonly FindingWithHost[],
   hosts: ReadonlyMap<string, Host>,
-  next: string | null,
-  later: boolean,
-  now: Instant,
+  {
+    next,
+    later,
+    narrowed,
+    now,
+  }: { readonly next: string | null; readonly later: boolean; readonly narrowed: Narrowed; readonly now: Instant },
 ): Html {
   const total = present(group);
+  const { status: only, line } = narrowed;
+  const isWhole = only === undefined && line.length === 0;
+  const here = new URLSearchParams({
+    ...(only === undefined ? {} : { status: only }),
+    ...(line.length === 0 ? {} : { q: printFilter(line) }),
+  });
+  const at = (more: Readonly<Record<string, string>>): string =>
+    `/findings/${group.id}?${new URLSearchParams([...here, ...Object.entries(more)]).toString()}#hosts`;
   const row = (finding: FindingWithHost): Html => {
     const { hostId, hostName, disposition, waiverId, until, openedAt, silentAfter, reopened, ack } = finding;
     const host = hosts.get(hostId);
     const over = until !== null && until <= now;
-    const status = over ? 'open' : STATUS[disposition];
+    const { present: shown, resolvedAt } = finding;
+    const status = !shown ? 'ended' : over ? 'open' : STATUS[disposition];
     const staged = host?.images.staged;
     return html`<tr>
       <td class="main">
@@ -230,7 +261,7 @@ function hostsSheet(
       </td>
       <td>${host === undefined ? html`<span class="quiet">–</span>` : verdictHtml(viewOf(host, now).verdict)}</td>
       <td class="p2 nowrap soft">
-        ${now >= silentAfter ? html`<span class="quiet">not heard since</span>` : status}${
+        ${shown && now >= silentAfter ? html`<span class="quiet">not heard since</span>` : status}${
           !over &&
           disposition === 'waived' &&
           waiverId !== null &&
@@ -241,17 +272,29 @@ function hostsSheet(
         ${host?.images.booted == null ? html`<span class="quiet">–</span>` : digestHtml(host.images.booted)}
       </td>
       <td class="p4">${staged == null ? html`<span class="quiet">none</span>` : digestHtml(staged)}</td>
-      <td class="num soft nowrap">${agoHtml(openedAt, now)}</td>
+      <td class="num soft nowrap">${agoHtml(resolvedAt ?? openedAt, now)}</td>
     </tr>`;
   };
   return html`<section class="sheet" id="hosts">
     <header>
-      <h2>${plural(total, 'host')}</h2>
-      <span class="quiet">${group.hosts.ever > total && `${count(group.hosts.ever)} ever`}</span>
+      <h2>${isWhole ? plural(total, 'host') : `Hosts where it is ${only ?? 'present'}`}</h2>
+      <span class="quiet"
+        >${
+          isWhole
+            ? group.hosts.ever > total && `${count(group.hosts.ever)} ever`
+            : html`${line.length > 0 && html`that match <code>${printFilter(line)}</code> · `}<a
+                  class="link"
+                  href="/findings/${group.id}#hosts"
+                  >all ${plural(total, 'host')} that show it</a
+                >`
+        }</span
+      >
     </header>
     ${
       items.length === 0
-        ? emptyHtml('No host shows it', 'It ended by itself: an accepted report no longer had it.')
+        ? isWhole
+          ? emptyHtml('No host shows it', 'It ended by itself: an accepted report no longer had it.')
+          : emptyHtml('No host is like that', 'None that you see matches this.')
         : html`<table class="list flat">
             <caption class="sr">
               Hosts with this change
@@ -274,9 +317,9 @@ function hostsSheet(
     ${
       (next !== null || later) &&
       html`<footer>
-        <span>${count(items.length)} of ${plural(total, 'host')}</span>
+        <span>${isWhole ? `${count(items.length)} of ${plural(total, 'host')}` : plural(items.length, 'host')}</span>
         <span class="acts"
-          >${later && html`<a class="link" href="/findings/${group.id}#hosts">First page</a>`}${next !== null && html`<a class="link" rel="next" href="/findings/${group.id}?after=${next}#hosts">Next page</a>`}</span
+          >${later && html`<a class="link" href="${at({})}">First page</a>`}${next !== null && html`<a class="link" rel="next" href="${at({ after: next })}">Next page</a>`}</span
         >
       </footer>`
     }

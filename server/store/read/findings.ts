@@ -10,7 +10,7 @@ import { factsOf, findingOf, GROUP_COUNTS, GROUP_FACTS, groupOf } from '../findi
 import type * as r from '../records.ts';
 import type { FindingCursor, FindingFilter, GroupCursor, GroupFilter, PageRequest, Reads } from '../store.ts';
 import type { Tables } from '../tables.ts';
-import { every, groupsWith, hostsWith, partsOf, walked, within, type EngineKind, type LineParts } from './line.ts';
+import { every, groupsWith, hostsWith, partsOf, walked, type EngineKind, type LineParts } from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
 
 type Db = ReadonlyKysely<Tables>;
@@ -239,20 +239,24 @@ export function groupHostsPage(
   db: Db,
   groupId: string,
   page: PageRequest<{ readonly hostId: string }>,
-  scope: readonly string[] | null = null,
+  parts: Narrowing,
+  status: r.FindingStatus | undefined,
+  table: 'finding' | 'finding_archive' = 'finding',
 ) {
   let query = plain(db)
-    .selectFrom('finding')
+    .selectFrom(`${table} as finding`)
     .innerJoin('host', 'host.id', 'finding.host_id')
     .innerJoin('pulse', 'pulse.host_id', 'finding.host_id')
     .selectAll('finding')
     .select(['host.name', 'pulse.silent_after'])
     .where('finding.group_id', '=', groupId)
-    .where('finding.is_open', '=', (eb) => eb.lit(1))
+    .where('finding.is_open', '=', (eb) => eb.lit(status === 'resolved' ? 0 : 1))
     .orderBy('finding.host_id')
     .limit(page.limit + 1);
   if (page.cursor !== null) query = query.where('finding.host_id', '>', page.cursor.hostId);
-  if (scope !== null) query = query.where(within(sql.ref('host.host_group'), scope));
+  if (status !== undefined && status !== 'resolved')
+    query = query.where('finding.disposition', '=', DISPOSITIONS.indexOf(status === 'open' ? 'none' : status));
+  for (const condition of ofFinding(parts)) query = query.where(condition);
   return query;
 }
 
@@ -383,9 +387,14 @@ export function findingReads(
           cap,
         );
       }),
-    groupHosts: (groupId, page, scope) =>
+    groupHosts: (groupId, page, scope, { status, line = [], now } = {}) =>
       engine.listing(async (db) => {
-        const rows = await groupHostsPage(db, groupId, page, scope).execute();
+        const asked = now === undefined ? { line, scope } : { line, scope, now };
+        const parts = { ...findingParts(asked as FindingFilter, engine.kind), namesHosts: false };
+        const lists = [await groupHostsPage(db, groupId, page, parts, status).execute()];
+        if (status === 'resolved')
+          lists.push(await groupHostsPage(db, groupId, page, parts, status, 'finding_archive').execute());
+        const rows = merged(lists, (a, b) => a.host_id < b.host_id, page.limit + 1);
         return pageOf(
           rows,
           page.limit,

@@ -177,6 +177,17 @@ export function* offered(of: Named): Generator<Offered> {
       ask: ({ findings }) => findings.changes(of.group, 50, scope),
     };
   }
+  for (const status of FILTER_STATUSES)
+    yield {
+      name: `hosts of a group, ${status}, of a label`,
+      deep: true,
+      ask: ({ read }) =>
+        read.groupHosts(of.group, page({ hostId: of.host }), null, {
+          status,
+          line: parseFilter(`label:${of.label} -is:stale`),
+          now,
+        }),
+    };
   yield {
     name: 'images, deep',
     deep: true,

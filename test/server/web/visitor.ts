@@ -60,25 +60,36 @@ export async function visitor(server: TestServer): Promise<Visitor> {
   };
 }
 
-/** Links with one number as what they say: where each leads, and how much it says is there. */
-export function numbered(
-  html: string,
-): readonly { readonly path: string; readonly says: number; readonly text: string }[] {
+/** A link that says how many things it leads to. `here`: one that is on already; its number is of the list that it stands on. */
+export type Numbered = { readonly path: string; readonly says: number; readonly text: string; readonly here: boolean };
+
+/** Lists of things, and the hosts of one change. */
+const LISTS = /^\/(?:(?:findings|hosts|waivers|images)(?:\?[^#]*)?|findings\/fg_[0-9a-z]+#hosts)$/;
+
+/** Links to lists with one whole number among their words: where each leads, and how much it says is there. */
+export function numbered(html: string): readonly Numbered[] {
   return [...html.matchAll(/<a\s([^>]*)>([\s\S]*?)<\/a\s*>/g)].flatMap(([, attributes = '', inside = '']) => {
     const path = /href="([^"]*)"/.exec(attributes)?.[1]?.replaceAll('&amp;', '&') ?? '';
     const text = inside
       .replaceAll(/<[^>]*>/g, ' ')
       .replaceAll(/\s+/g, ' ')
       .trim();
-    const says = /^(?!.*(?:within \d|[0-9a-f]{12}))\D*?([0-9][0-9,]*)\D*$/.exec(text)?.[1];
-    return says === undefined || !/^\/(?:findings|hosts|waivers|images)(?:\?|$)/.test(path)
-      ? []
-      : [{ path, says: Number(says.replaceAll(',', '')), text }];
+    // Days are no things, and neither is what a name ends with.
+    const words = text.replaceAll(/within \d+ days/g, '').split(' ');
+    const numbers = words.filter((word) => /^\d{1,3}(?:,\d{3})*$/.test(word));
+    if (numbers.length !== 1 || !LISTS.test(path)) return [];
+    return [
+      { path, says: Number(numbers[0]!.replaceAll(',', '')), text, here: /aria-current="true"/.test(attributes) },
+    ];
   });
 }
 
 /** How long a list is, over all of its pages: rows that lead to what they are about. */
 export async function lengthOf(path: string, { page }: Visitor): Promise<number> {
+  if (path.endsWith('#hosts')) {
+    const { html } = await page(path.split('#')[0]!);
+    return (/id="hosts"[\s\S]*?<\/section>/.exec(html)?.[0].match(/<tr\b/g)?.length ?? 1) - 1;
+  }
   let rows = 0;
   for (let next: string | undefined = path; next !== undefined;) {
     const { html } = await page(next);
@@ -90,4 +101,39 @@ export async function lengthOf(path: string, { page }: Visitor): Promise<number>
       ?.replaceAll('&amp;', '&');
   }
   return rows;
+}
+
+/** Pages of people: no answers of the API, no files, no way out. */
+const PAGES = /^\/(?!api\/|static|logout|login|problems\/|metrics)[^#]*$/;
+/** What a page is whatever it is about, with what is asked of it. */
+function kindOf(path: string): string {
+  const [place = '', query = ''] = path.split('?');
+  // Words of closed lists are other pages; names, filters and places in a list are not.
+  const keys = [...new URLSearchParams(query)].flatMap(([key, value]) =>
+    key === 'after' ? [] : [/^(?:tab|verdict|freshness|state|status)$/.test(key) ? `${key}=${value}` : key],
+  );
+  return `${place.replaceAll(/[0-9a-z_]{16,}|sha256(?::|%3A)[0-9a-f]+|W-\d+|(?<=policies\/)\d+/g, '*')} ${keys.sort().join()}`;
+}
+
+/** Every kind of page that links lead to from a place, each with at most `each` examples and at most one thing asked of it. */
+export async function pagesFrom(start: string, { visit }: Visitor, each: number): Promise<ReadonlyMap<string, string>> {
+  const pages = new Map<string, string>();
+  const kinds = new Map<string, number>();
+  const known = new Set([start]);
+  for (const path of known) {
+    const response = await visit(path);
+    if (!(response.headers.get('content-type') ?? '').startsWith('text/html')) continue;
+    assert.equal(response.status, 200, path);
+    const html = await response.text();
+    pages.set(path, html);
+    for (const [, href = ''] of html.matchAll(/<a\s[^>]*href="([^"#]*)(?:#[^"]*)?"/g)) {
+      const to = href.replaceAll('&amp;', '&');
+      const kind = kindOf(to);
+      const seen = kinds.get(kind) ?? 0;
+      if (!PAGES.test(to) || known.has(to) || seen >= each || kind.split(',').length > 1) continue;
+      kinds.set(kind, seen + 1);
+      known.add(to);
+    }
+  }
+  return pages;
 }
