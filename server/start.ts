@@ -348,8 +348,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       adminToken,
       app,
       store,
-      renewPolicy: async () => {
       evidence,
+      renewPolicy: async () => {
         if (await policies.renew()) wake();
       },
       close: async () => {
@@ -371,7 +371,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   }
 }
 
-/** In threads beside the event loop, which read the policy that counts from the store. */
 /** Beside an SQLite database, or in the data folder. */
 export const LOG_CHECKPOINT = 'log.checkpoint';
 
@@ -393,6 +392,7 @@ async function openEvidence(
   );
 }
 
+/** In threads beside the event loop, which read the policy that counts from the store. */
 function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 'store' | 'log'>): Looker {
   const policy = async (n: number) => (await store.policies.get(n))!.documents;
   return new JudgePool(
