@@ -53,6 +53,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'test, check and explain host policies; try, apply and list those of a server',
     load: () => import('./policy.ts'),
   },
+  controls: {
+    about: 'what the result of each control of a framework is computed from',
+    load: () => import('./controls.ts'),
+  },
   apply: {
     about: 'make a server what files say: sources, policy, channels, tokens, waivers',
     load: () => import('./apply.ts'),

@@ -11,12 +11,14 @@ import { parsePolicyTests, runPolicyCase } from '#src/finding/policytest.ts';
 import { treeOf, type Facts } from '#src/manifest/entry.ts';
 import { vis } from '#src/manifest/vis.ts';
 import type { FileRule, Policy } from '#src/policy/document.ts';
+import { lintControls } from '#src/policy/controls.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { explainPath } from '#src/policy/explain.ts';
 import { NO_HOST, type HostFacts } from '#src/policy/host.ts';
 import type { PathChange } from '#src/policy/judgement.ts';
 import { lintPolicy } from '#src/policy/lint.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { shippedFrameworks } from '#server/controlfiles.ts';
 import { isTestFile, readPolicyFiles, shippedPolicy } from '#server/policyfiles.ts';
 import { program, runProgram } from './commander.ts';
 import { list } from './image.ts';
@@ -157,7 +159,9 @@ async function checkPolicy(args: readonly string[], io: Io): Promise<Exit> {
         exit = EXIT.different;
         return;
       }
-      const lints = lintPolicy(read);
+      const never = lintPolicy(read);
+      const frameworks = (await shippedFrameworks()).map(({ framework }) => framework);
+      const lints = [...never, ...lintControls(read, frameworks)];
       if (options.json === true)
         await writeJson({ valid: true, name: read.name, digest: read.digest, problems: [], lints }, io);
       else {
@@ -165,7 +169,7 @@ async function checkPolicy(args: readonly string[], io: Io): Promise<Exit> {
           await io.stdout.write(`${printableText(`${at?.file ?? '-'}:${at?.line ?? 0}: ${message}`)} [${code}]\n`);
         const rules = read.files.length + read.accounts.length + read.state.length;
         await io.stdout.write(
-          `${read.name}: ${rules} rules, ${lints.length === 0 ? 'each decides something' : `${lints.length} decide nothing`}\n`,
+          `${read.name}: ${rules} rules, ${never.length === 0 ? 'each decides something' : `${never.length} decide nothing`}\n`,
         );
       }
       exit = lints.length === 0 ? EXIT.ok : EXIT.different;
