@@ -6,7 +6,7 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { EXIT, printableText, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import type { ChannelJson, DeliveryJson } from '#server/api/notices.ts';
 import { CHANNEL_KINDS } from '#server/notices/channel.ts';
-import { DELIVERY_STATES, NOTICE_EVENTS } from '#server/store/noticerecords.ts';
+import { DELIVERY_STATES, NOTICE_EVENTS, TRANSITIONS } from '#server/store/noticerecords.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, type Connection } from './connection.ts';
 import { list } from './image.ts';
@@ -54,7 +54,9 @@ const CHANNELS: Shown<Channel> = {
 };
 
 const eventsText = (events: readonly string[]): string =>
-  events.length === NOTICE_EVENTS.length ? 'everything' : events.join(' ');
+  TRANSITIONS.every((event) => events.includes(event))
+    ? ['every change', ...events.filter((event) => !(TRANSITIONS as readonly string[]).includes(event))].join(' ')
+    : events.join(' ');
 
 const listChannels: Action<unknown> = async (connection, options, _operands, io) => {
   const { items } = await connection.ask<{ items: Channel[] }>('GET', '/api/v1/channels');
@@ -100,6 +102,14 @@ function tell(channel: Channel, io: Io): Promise<void> {
       ['host groups', routing.hostGroups === null ? 'all' : routing.hostGroups.join(', ')],
       ['labels', routing.hostLabels.map(({ key, value }) => `${key}=${value}`).join(' ') || 'any'],
       ['grace', `${routing.graceSeconds} s after a host is enrolled`],
+      ['only if', routing.condition ?? undefined],
+      [
+        '',
+        channel.conditionError === null
+          ? undefined
+          : `it could not say yes or no at ${timeText(channel.conditionError.at)}: ${channel.conditionError.text}`,
+      ],
+      ['daily digest', routing.digestAt === null ? undefined : `at ${routing.digestAt} UTC`],
       ['made', `${timeText(channel.createdAt)} by ${channel.createdBy}`],
     ],
     io,
@@ -112,6 +122,8 @@ type RoutingOptions = {
   readonly hostGroup?: string;
   readonly label?: readonly string[];
   readonly grace?: string;
+  readonly if?: string;
+  readonly digestAt?: string;
 };
 type CreateOptions = RoutingOptions & {
   readonly kind: string;
@@ -127,11 +139,16 @@ type CreateOptions = RoutingOptions & {
 
 function routingOptions(command: Command): Command {
   return command
-    .option('--events <words>', `of ${NOTICE_EVENTS.join(', ')} (default: all)`)
+    .option('--events <words>', `of ${NOTICE_EVENTS.join(', ')} (default: every change, no reminder)`)
     .option('--min-severity <word>', `findings from ${SEVERITIES.join(', ')} on`)
     .option('--host-group <names>', 'only hosts of these groups, and those below them; `all` for every host')
     .option('--label <key=value>', 'only hosts with this label (repeatable)', list)
-    .option('--grace <time>', 'how long a new host is not told of: 0, 30m, 1h (default), 2d');
+    .option('--grace <time>', 'how long a new host is not told of: 0, 30m, 1h (default), 2d')
+    .option(
+      '--if <condition>',
+      'CEL, asked of each change: severity == "critical" || host.labels["tier"] == "data"; none for none',
+    )
+    .option('--digest-at <time>', "when the day's digest is told, HH:MM in UTC; none for none");
 }
 
 function createOptions(command: Command): Command {
@@ -220,6 +237,8 @@ function routingOf(options: RoutingOptions, before: Partial<Channel['routing']>)
       hostLabels,
       graceSeconds:
         grace === undefined ? undefined : grace[1] === undefined ? 0 : Number(grace[1]) * GRACE_UNITS[grace[2]!]!,
+      condition: options.if === 'none' ? null : options.if,
+      digestAt: options.digestAt === 'none' ? null : options.digestAt,
     }),
   };
 }

@@ -45,7 +45,7 @@ import { Chores, Lane } from '#server/jobs/runner.ts';
 import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
 import { nightlyJob, nightlyWork } from '#server/jobs/nightly.ts';
 import { sessionChore } from '#server/jobs/sessions.ts';
-import { noticeChore, sendWork, tellWork } from '#server/jobs/notices.ts';
+import { noticeChore, remindChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
@@ -340,6 +340,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       forgetChore(deps, FORGET_MS),
       contentsChore(deps, SWEEP_MS),
       noticeChore(deps, FORGET_MS),
+      remindChore({ ...deps, baseUrl: () => url }, wake, SWEEP_MS),
     ]);
     const { server, port } = listening;
     return {

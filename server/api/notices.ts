@@ -45,7 +45,13 @@ export const ChannelJson = z
       hostGroups: z.array(z.string()).nullable(),
       hostLabels: z.array(z.object({ key: z.string(), value: z.string() })),
       graceSeconds: z.int(),
+      condition: z.string().nullable().openapi({ description: 'CEL, asked of each transition (docs/notices.md 1.3).' }),
+      digestAt: z.string().nullable().openapi({ description: "When the day's digest is told, HH:MM in UTC." }),
     }),
+    conditionError: z
+      .object({ at: Time, text: z.string() })
+      .nullable()
+      .openapi({ description: 'Its condition could not say yes or no then: it was told all the same.' }),
     state: z.enum(['active', 'disabled']),
     revision: z.int(),
     createdAt: Time,
@@ -65,6 +71,10 @@ function channelJson(channel: Channel): z.infer<typeof ChannelJson> {
     target: shownTarget(target),
     signed: target.kind !== 'syslog' && target.keys.length > 0,
     routing: routingJson(channel.routing),
+    conditionError: channel.conditionError && {
+      at: formatInstant(channel.conditionError.at),
+      text: channel.conditionError.text,
+    },
     state,
     revision,
     createdAt: formatInstant(channel.createdAt),

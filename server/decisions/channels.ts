@@ -1,4 +1,5 @@
 /** What people decide about channels: make, change, remove, try out, new keys; and to send again what was given up (docs/notices.md). */
+import { ConditionError } from '#src/document/expression.ts';
 import { BootproofError } from '#src/error.ts';
 import { CHANNELS_MAX } from '#src/limits.ts';
 import { isFleetWide, type Principal } from '#server/access/principal.ts';
@@ -7,7 +8,9 @@ import { kept, placeOf, targetFrom, targetOf, type Target, type TargetBody } fro
 import { send, type Came, type SendDeps } from '#server/notices/send.ts';
 import { newSigningKey } from '#server/notices/signature.ts';
 import { TargetError } from '#server/notices/target.ts';
-import { sendJob, summary, testNotice } from '#server/notices/tell.ts';
+import { parseCondition } from '#server/noticecondition.ts';
+import { sendJob } from '#server/notices/delivery.ts';
+import { summary, testNotice } from '#server/notices/tell.ts';
 import { sortableId } from '#server/store/ids.ts';
 import type { Channel, ChannelState, Delivery, Routing } from '#server/store/noticerecords.ts';
 import type { Store } from '#server/store/store.ts';
@@ -56,6 +59,17 @@ function checked(target: Target, { targets }: Pick<ChannelDeps, 'targets'>): Tar
   return target;
 }
 
+/** A condition is read when it is saved: what is wrong with it is said with line and column, and not found out by silence. */
+function mustRead({ condition }: Routing): void {
+  if (condition === undefined || condition === null) return;
+  try {
+    parseCondition(condition);
+  } catch (error) {
+    if (!(error instanceof ConditionError)) throw error;
+    throw new ChannelError('CHANNEL_INVALID', `its condition: ${error.message}`, { cause: error });
+  }
+}
+
 async function mustBeFree(name: string, { store }: ChannelDeps, own?: string): Promise<void> {
   const all = await store.notices.channels();
   if (own === undefined && all.length >= CHANNELS_MAX)
@@ -77,6 +91,7 @@ export async function createChannel(
   deps: ChannelDeps,
 ): Promise<{ readonly channel: Channel; readonly key: string | null }> {
   mustBeAdmin(who);
+  mustRead(routing);
   const { store, clock, random, wake } = deps;
   const target = checked(
     targetFrom(body, () => newSigningKey(random)),
@@ -123,6 +138,7 @@ export async function changeChannel(
   const { store, clock, random, wake } = deps;
   const before = await channelOf(id, deps);
   const at = clock();
+  if (change.routing !== undefined) mustRead(change.routing);
   if (change.name !== undefined) await mustBeFree(change.name, deps, id);
   const target =
     change.target === undefined

@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { NOTICE_KEPT_MS } from '#src/limits.ts';
 import { sendDue, type SendDeps } from '#server/notices/send.ts';
-import { SEND_JOB, sendJob, tell, type TellDeps } from '#server/notices/tell.ts';
+import { SEND_JOB, sendJob } from '#server/notices/delivery.ts';
+import { remind, type RemindDeps } from '#server/notices/remind.ts';
+import { tell, type TellDeps } from '#server/notices/tell.ts';
 import { TELL_JOB, tellJob } from '#server/store/outbox.ts';
 import type { Store } from '#server/store/store.ts';
 import type { Chore, Work } from './runner.ts';
@@ -47,8 +49,24 @@ export function noticeChore({ store, clock }: Pick<NoticeDeps, 'store' | 'clock'
     everyMs,
     run: () => {
       const now = clock();
-      const { told, delivered, dead } = NOTICE_KEPT_MS;
-      return store.notices.sweep({ told: now - told, delivered: now - delivered, dead: now - dead });
+      const { told, delivered, dead, reminded } = NOTICE_KEPT_MS;
+      return store.notices.sweep({
+        told: now - told,
+        delivered: now - delivered,
+        dead: now - dead,
+        reminded: now - reminded,
+      });
+    },
+  };
+}
+
+/** Looks for what is to be reminded of, and tells the day's digests. */
+export function remindChore(deps: RemindDeps, wake: () => void, everyMs: number): Chore {
+  return {
+    name: 'reminders',
+    everyMs,
+    run: async () => {
+      if (await remind(deps)) wake();
     },
   };
 }

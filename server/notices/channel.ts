@@ -1,9 +1,9 @@
 /** Channels: what each kind needs, what of it is shown, and what is secret (docs/notices.md 4). */
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
-import { NOTICE_GRACE_MS, NOTICE_GRACE_MS_MAX } from '#src/limits.ts';
+import { CONDITION_CHARS_MAX, NOTICE_GRACE_MS, NOTICE_GRACE_MS_MAX } from '#src/limits.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
-import { NOTICE_EVENTS, type Channel, type Routing } from '#server/store/noticerecords.ts';
+import { NOTICE_EVENTS, TRANSITIONS, type Channel, type Routing } from '#server/store/noticerecords.ts';
 import type { Severity } from '#server/store/records.ts';
 
 export const CHANNEL_KINDS = ['webhook', 'slack', 'ocsf', 'syslog'] as const;
@@ -41,7 +41,7 @@ export const RoutingBody = z.strictObject({
   events: z
     .array(z.enum(NOTICE_EVENTS))
     .min(1)
-    .default([...NOTICE_EVENTS]),
+    .default([...TRANSITIONS]),
   minSeverity: z.enum(SEVERITIES).default('info'),
   hostGroups: z.array(z.string().min(1).max(200)).max(100).nullable().default(null),
   hostLabels: z
@@ -53,6 +53,12 @@ export const RoutingBody = z.strictObject({
     .min(0)
     .max(NOTICE_GRACE_MS_MAX / 1000)
     .default(NOTICE_GRACE_MS / 1000),
+  condition: z.string().min(1).max(CONDITION_CHARS_MAX).nullable().default(null),
+  digestAt: z
+    .string()
+    .regex(/^(?:[01][0-9]|2[0-3]):[0-5][0-9]$/, 'expected a time of day in UTC, as in 06:30')
+    .nullable()
+    .default(null),
 });
 
 export function routingOf(body: z.infer<typeof RoutingBody>): Routing {
@@ -61,16 +67,27 @@ export function routingOf(body: z.infer<typeof RoutingBody>): Routing {
     minSeverity: SEVERITIES.indexOf(body.minSeverity) as Severity,
     hosts: { groups: body.hostGroups, labels: body.hostLabels },
     graceMs: body.graceSeconds * 1000,
+    condition: body.condition,
+    digestAt: body.digestAt,
   };
 }
 
-export function routingJson({ events, minSeverity, hosts, graceMs }: Routing): z.infer<typeof RoutingBody> {
+export function routingJson({
+  events,
+  minSeverity,
+  hosts,
+  graceMs,
+  condition,
+  digestAt,
+}: Routing): z.infer<typeof RoutingBody> {
   return {
     events: [...events],
     minSeverity: SEVERITIES[minSeverity],
     hostGroups: hosts.groups === null ? null : [...hosts.groups],
     hostLabels: [...hosts.labels],
     graceSeconds: graceMs / 1000,
+    condition: condition ?? null,
+    digestAt: digestAt ?? null,
   };
 }
 

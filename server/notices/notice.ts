@@ -17,6 +17,10 @@ export type NoticeType =
   | 'finding.resolved'
   | 'host.verdict'
   | 'image.trust'
+  | 'finding.overdue'
+  | 'waiver.expiring'
+  | 'waiver.waiting'
+  | 'fleet.digest'
   | 'fleet.mass_change'
   | 'fleet.summary'
   | 'channel.test';
@@ -35,6 +39,17 @@ export type NoticeGroup = {
   readonly link: string;
 };
 
+export type NoticeDigest = {
+  readonly day: string;
+  /** Hosts by verdict, and groups of findings by severity, as the channel hears of them. */
+  readonly hosts: Readonly<Record<string, number>>;
+  readonly open: Readonly<Record<string, number>>;
+  /** Groups within 24 hours. */
+  readonly since: Readonly<Record<'new' | 'regressed' | 'resolved', number>>;
+  /** Of a channel that hears of every host. */
+  readonly waivers: Readonly<Record<'toDecide' | 'expiring' | 'active', number>> | null;
+};
+
 export type Notice = {
   readonly type: NoticeType;
   readonly timestamp: string;
@@ -49,6 +64,18 @@ export type Notice = {
   readonly why: string | null;
   readonly verdict: { readonly to: string } | null;
   readonly image: { readonly digest: string; readonly state: string; readonly change: string } | null;
+  /** Who asked for it and who approved it, for the receiver to reach them. */
+  readonly waiver: {
+    readonly id: string;
+    readonly title: string;
+    readonly expiresAt: string;
+    readonly requestedBy: string;
+    readonly decidedBy: string | null;
+  } | null;
+  /** Of a day's digest. */
+  readonly digest: NoticeDigest | null;
+  /** The channel's condition could not say yes or no, so it was told. */
+  readonly conditionError: string | null;
   /** Hosts by what happened to them since the last message of this topic. */
   readonly changed: Readonly<Record<'opened' | 'resolved', number>>;
   /** At most NOTICE_HOSTS_SHOWN, and how many more there are. */
@@ -70,6 +97,9 @@ export function notice(at: Instant, severity: Severity, hosts: readonly ToldHost
     why: null,
     verdict: null,
     image: null,
+    waiver: null,
+    digest: null,
+    conditionError: null,
     changed: { opened: 0, resolved: 0 },
     groups: [],
     moreGroups: 0,

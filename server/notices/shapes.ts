@@ -122,6 +122,9 @@ export function ocsfEvent(notice: Notice, id: string): Ocsf {
         ? {}
         : { group: { rule: group.rule, kind: group.kind, subject: group.subject, ...group.hosts } }),
       ...(notice.why === null ? {} : { why: notice.why }),
+      ...(notice.waiver === null ? {} : { waiver: notice.waiver }),
+      ...(notice.digest === null ? {} : { digest: notice.digest }),
+      ...(notice.conditionError === null ? {} : { condition_error: notice.conditionError }),
       ...(notice.groups.length === 0
         ? {}
         : { groups: notice.groups.map(({ id: uid, what }) => ({ uid, what })), more_groups: notice.moreGroups }),
@@ -132,15 +135,25 @@ export function ocsfEvent(notice: Notice, id: string): Ocsf {
 const millis = (time: string): Instant => parseInstant(time)!;
 
 /** The thing that is told of, the same for all messages about it. */
-function findingUid({ group, verdict, image, dedupe, type }: Notice): string {
+function findingUid({ group, verdict, image, waiver, dedupe, type }: Notice): string {
   if (group !== null) return group.id;
+  if (waiver !== null) return waiver.id;
   if (verdict !== null) return `verdict:${verdict.to}`;
   return image === null ? `${type}:${dedupe.split('/').at(-2)}` : image.digest;
 }
 
+const UPDATES: ReadonlySet<Notice['type']> = new Set([
+  'finding.spread',
+  'finding.regressed',
+  'finding.returned',
+  'finding.overdue',
+  'waiver.expiring',
+  'waiver.waiting',
+]);
+
 function activityOf({ type, verdict, image }: Notice): 1 | 2 | 3 {
   if (type === 'finding.resolved' || verdict?.to === 'compliant' || image?.state === 'trusted') return 3;
-  return type === 'finding.spread' || type === 'finding.regressed' || type === 'finding.returned' ? 2 : 1;
+  return UPDATES.has(type) ? 2 : 1;
 }
 
 const analyticOf = ({ rule }: NoticeGroup) => ({ type_id: 1, type: 'Rule', uid: rule, name: rule });

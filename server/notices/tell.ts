@@ -16,26 +16,18 @@ import {
 } from '#src/limits.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Deps } from '#server/deps.ts';
-import { sortableId } from '#server/store/ids.ts';
 import type { Channel, HostNow, LastTold, NewDelivery, Pending, ToldHost } from '#server/store/noticerecords.ts';
-import type { NewJob, Severity } from '#server/store/records.ts';
+import type { Severity } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
-import { count, notice, noticeGroup, onHosts, type About, type NoticeType } from './notice.ts';
+import { delivery, sendJob } from './delivery.ts';
+import { count, noticeGroup, onHosts, type Notice, type NoticeType } from './notice.ts';
+import { aboutOverdue, aboutWaiver } from './reminded.ts';
 
 export type TellDeps = Pick<Deps, 'clock' | 'log'> & {
   readonly store: Pick<Store, 'notices' | 'read'>;
   /** Without a slash at its end. */
   readonly baseUrl: () => string;
 };
-
-/** The job that sends what a channel has to deliver. */
-export const SEND_JOB = 'notice.send';
-export const sendJob = (channel: string, runAt: Instant): NewJob => ({
-  kind: SEND_JOB,
-  dedupeKey: `${SEND_JOB}:${channel}`,
-  runAt,
-  payload: { channel },
-});
 
 const STORM = 'storm';
 /** A storm that begins again within this long after its last message is the same one. */
@@ -198,45 +190,25 @@ async function tellTopic(
     ? await aboutFinding(channel, what, rows, last, now, deps)
     : topic.startsWith('verdict:')
       ? await aboutVerdict(channel, what, rows, last, now, deps)
-      : aboutImage(channel, what, rows, last, now, deps);
-  await deps.store.notices.tell(
+      : topic.startsWith('overdue:')
+        ? await aboutOverdue(channel, what, last, now, deps)
+        : topic.startsWith('waiver:')
+          ? aboutWaiver(channel, what, rows, last, now, deps)
+          : aboutImage(channel, what, rows, last, now, deps);
+  const failed = rows.map(({ facts }) => (facts as { readonly conditionError?: string } | null)?.conditionError);
+  const conditionError = failed.findLast((error) => error !== undefined);
+  const told =
+    made === undefined || conditionError === undefined
+      ? made
+      : { ...made, notice: { ...(made.notice as Notice), conditionError } };
+  const done = await deps.store.notices.tell(
     channel.id,
     { ids: rows.map(({ id }) => id) },
-    made ?? null,
-    made === undefined ? [] : [sendJob(channel.id, now)],
+    told ?? null,
+    told === undefined ? [] : [sendJob(channel.id, now)],
   );
-}
-
-type Place = {
-  readonly episode: number;
-  readonly n: number;
-  readonly severity: Severity;
-  readonly ended: boolean;
-  readonly now: Instant;
-};
-
-function delivery(
-  channel: Channel,
-  topic: string,
-  transition: string,
-  { episode, n, severity, ended, now }: Place,
-  hosts: readonly ToldHost[],
-  about: Omit<About, 'dedupe'>,
-): NewDelivery {
-  const dedupe = `${channel.id}/${topic}/${transition}/${episode}/${n}`;
-  return {
-    id: `msg_${sortableId(now)}`,
-    channelId: channel.id,
-    topic,
-    transition,
-    episode,
-    n,
-    severity,
-    createdAt: now,
-    notice: notice(now, severity, hosts, { ...about, dedupe }),
-    hosts: hosts.length,
-    ended,
-  };
+  if (done && conditionError !== undefined)
+    await deps.store.notices.noteCondition(channel.id, { at: now, text: conditionError });
 }
 
 type Turn = { readonly host: ToldHost; readonly transition: string; readonly isHeld: boolean };

@@ -1,5 +1,6 @@
 /** The store's contract, continued (store.ts): what goes out: channels, what they have yet to tell, and deliveries (docs/notices.md). */
 import type { Instant } from '#src/clock.ts';
+import type { Waiver } from '#src/finding/waiver.ts';
 import type * as r from './records.ts';
 import type { PageRequest } from './store.ts';
 
@@ -11,7 +12,18 @@ export const NOTICE_EVENTS = [
   'finding.resolved',
   'host.verdict',
   'image.trust',
+  // That something still is so: told where it is asked for by name.
+  'finding.overdue',
+  'waiver.expiring',
+  'waiver.waiting',
 ] as const;
+export const REMINDERS = [
+  'finding.overdue',
+  'waiver.expiring',
+  'waiver.waiting',
+] as const satisfies readonly NoticeEvent[];
+/** What a channel hears of unless it says otherwise. */
+export const TRANSITIONS = NOTICE_EVENTS.filter((event) => !REMINDERS.some((one) => one === event));
 export type NoticeEvent = (typeof NOTICE_EVENTS)[number];
 
 /** What a channel hears of; read in the transaction of every state change. */
@@ -26,6 +38,10 @@ export type Routing = {
   };
   /** How long after its enrolment what a host shows is held back, ms; what is over by then is never told. */
   readonly graceMs: number;
+  /** CEL (server/noticecondition.ts), asked of every transition. Absent or null: all are told. */
+  readonly condition?: string | null;
+  /** When the day's digest is told, `HH:MM` in UTC. Absent or null: none is. */
+  readonly digestAt?: string | null;
 };
 
 export type ChannelState = 'active' | 'disabled';
@@ -118,6 +134,16 @@ export type HostNow = {
   readonly episode: number;
 };
 
+/** `object`: of what, once: a group, a waiver and its end. */
+export type Reminder = { readonly object: string } & (
+  | { readonly kind: 'overdue'; readonly groupId: string; readonly severity: r.Severity; readonly since: Instant }
+  | {
+      readonly kind: 'expiring' | 'waiting';
+      readonly waiver: Waiver;
+      readonly severity: r.Severity;
+    }
+);
+
 export interface Notices {
   /** By name. At most CHANNELS_MAX stand (the caller looks). */
   channels(): Promise<readonly Channel[]>;
@@ -177,8 +203,29 @@ export interface Notices {
   ): Promise<r.Page<Delivery, { readonly id: string }>>;
   /** dead or delivered → waiting, from its first attempt on. False where it waits already, or is not there. */
   resend(id: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<boolean>;
+  /** Where a condition could not say yes or no. */
+  noteCondition(channelId: string, error: { readonly at: Instant; readonly text: string }): Promise<void>;
+  /**
+   * Groups that are open on some host, unacknowledged for longer than their severity's limit (ms by severity; null: none), and not
+   * reminded of yet. What is overdue no more is forgotten first, so that it is told when it is again.
+   */
+  overdue(
+    now: Instant,
+    limits: readonly (number | null)[],
+    limit: number,
+  ): Promise<readonly { readonly groupId: string; readonly severity: r.Severity; readonly since: Instant }[]>;
+  /** Writes reminders into the outbox, each that was not given yet; answers how many. */
+  remind(reminders: readonly Reminder[], at: Instant): Promise<number>;
+  isReminded(kind: string, object: string): Promise<boolean>;
+  /** A delivery that is made once for `object`, of its kind; false where it was. */
+  addOnce(kind: string, object: string, delivery: NewDelivery, jobs: readonly r.NewJob[]): Promise<boolean>;
   /** How many are in each state; delivered ones as long as they are kept. */
   count(): Promise<Readonly<Record<DeliveryState, number>>>;
   /** Forgets what was told before, and what was delivered or given up before. */
-  sweep(before: { readonly told: Instant; readonly delivered: Instant; readonly dead: Instant }): Promise<void>;
+  sweep(before: {
+    readonly told: Instant;
+    readonly delivered: Instant;
+    readonly dead: Instant;
+    readonly reminded: Instant;
+  }): Promise<void>;
 }

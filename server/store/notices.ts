@@ -1,64 +1,18 @@
-/** Channels, their outbox and their deliveries as rows. What is told, and to whom, is decided by server/notices. */
+/** Channels and their outbox as rows. What is told, and to whom, is decided by server/notices. */
 import { type Kysely, sql } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import { writeAudit } from './audit.ts';
-import type { Engine, Tx } from './engine.ts';
+import { channelOf, channelRow, locked, oneChannel, told, write } from './channelrow.ts';
+import { deliveriesOn, deliveryOf, deliveryRow } from './deliveries.ts';
+import type { Engine } from './engine.ts';
 import { GROUP_COUNTS } from './findings.ts';
 import { enqueue } from './jobs.ts';
 import type * as n from './noticerecords.ts';
-import { pageOf } from './read/page.ts';
+import { remindersOn } from './reminders.ts';
 import type * as r from './records.ts';
-import type { ChannelRow, DeliveryRow, OutboxRow, Tables } from './tables.ts';
+import type { OutboxRow, Tables } from './tables.ts';
 
 type Db = ReadonlyKysely<Tables>;
-
-function channelOf(row: ChannelRow): n.Channel {
-  const { routing, options } = JSON.parse(row.settings) as Pick<n.Channel, 'routing' | 'options'>;
-  return {
-    id: row.id,
-    name: row.name,
-    kind: row.kind,
-    routing,
-    options,
-    secret: JSON.parse(row.secret) as unknown,
-    state: row.state as n.ChannelState,
-    revision: row.revision,
-    createdAt: row.created_at,
-    createdBy: row.created_by,
-    disabledAt: row.disabled_at,
-    disabledWhy: row.disabled_why,
-    conditionError:
-      row.condition_error === null || row.condition_error_at === null
-        ? null
-        : { at: row.condition_error_at, text: row.condition_error },
-  };
-}
-
-const channelRow = (channel: n.Channel): ChannelRow => ({
-  id: channel.id,
-  name: channel.name,
-  kind: channel.kind,
-  settings: JSON.stringify({ routing: channel.routing, options: channel.options }),
-  secret: JSON.stringify(channel.secret),
-  state: channel.state,
-  revision: channel.revision,
-  created_at: channel.createdAt,
-  created_by: channel.createdBy,
-  disabled_at: channel.disabledAt,
-  disabled_why: channel.disabledWhy,
-  condition_error: channel.conditionError?.text ?? null,
-  condition_error_at: channel.conditionError?.at ?? null,
-});
-
-/** What the trail has of a channel: all but where its secret lies. */
-const told = ({ name, kind, routing, options, state, disabledWhy }: n.Channel) => ({
-  name,
-  kind,
-  routing,
-  options,
-  state,
-  disabledWhy,
-});
 
 const pendingOf = (row: OutboxRow): n.Pending => ({
   id: row.id,
@@ -70,65 +24,6 @@ const pendingOf = (row: OutboxRow): n.Pending => ({
   facts: JSON.parse(row.facts) as unknown,
   hosts: JSON.parse(row.hosts) as n.ToldHost[],
 });
-
-const deliveryOf = (row: DeliveryRow): n.Delivery => ({
-  id: row.id,
-  channelId: row.channel_id,
-  topic: row.topic,
-  transition: row.transition,
-  episode: row.episode,
-  n: row.n,
-  severity: row.sev as r.Severity,
-  createdAt: row.created_at,
-  notice: JSON.parse(row.notice) as unknown,
-  hosts: row.hosts,
-  ended: row.ended === 1,
-  state: row.state as n.DeliveryState,
-  attempts: row.attempts,
-  nextAt: row.next_at,
-  doneAt: row.done_at,
-  status: row.status,
-  error: row.error,
-});
-
-const deliveryRow = (delivery: n.NewDelivery): DeliveryRow => ({
-  id: delivery.id,
-  channel_id: delivery.channelId,
-  topic: delivery.topic,
-  transition: delivery.transition,
-  episode: delivery.episode,
-  n: delivery.n,
-  sev: delivery.severity,
-  created_at: delivery.createdAt,
-  notice: JSON.stringify(delivery.notice ?? null),
-  hosts: delivery.hosts,
-  ended: delivery.ended ? 1 : 0,
-  state: 'waiting',
-  attempts: 0,
-  // A test is sent by whoever asked for it, who waits for what comes of it.
-  next_at: delivery.topic === 'test' ? null : delivery.createdAt,
-  done_at: null,
-  status: null,
-  error: null,
-});
-
-async function oneChannel(db: Kysely<Tables> | Db, id: string): Promise<n.Channel | undefined> {
-  const row = await (db as Db).selectFrom('channel').selectAll().where('id', '=', id).executeTakeFirst();
-  return row === undefined ? undefined : channelOf(row);
-}
-
-/** The row of a channel, locked against whoever changes or removes it meanwhile. */
-async function locked({ db, locks }: Tx, id: string): Promise<n.Channel | undefined> {
-  let query = db.selectFrom('channel').selectAll().where('id', '=', id);
-  if (locks) query = query.forUpdate();
-  const row = await query.executeTakeFirst();
-  return row === undefined ? undefined : channelOf(row);
-}
-
-async function write(tx: Tx, next: n.Channel, before: n.Channel, by: r.Act, action: string): Promise<void> {
-  await tx.db.updateTable('channel').set(channelRow(next)).where('id', '=', next.id).execute();
-  await writeAudit(tx, by, { action, object: `channel:${next.id}`, before: told(before), after: told(next) });
-}
 
 /** Hosts that a channel hears of, as conditions on the rows of `host`; undefined where it hears of all. */
 function heard({ groups, labels }: n.Routing['hosts']) {
@@ -152,6 +47,8 @@ function heard({ groups, labels }: n.Routing['hosts']) {
 
 export function noticesOn(engine: Engine): n.Notices {
   return {
+    ...deliveriesOn(engine),
+    ...remindersOn(engine),
     channels: () =>
       engine.reading(async (db) => {
         const rows = await db.selectFrom('channel').selectAll().orderBy('name').orderBy('id').execute();
@@ -341,129 +238,6 @@ export function noticesOn(engine: Engine): n.Notices {
             after: { delivery: delivery.id },
           });
         await enqueue(tx, jobs);
-      }),
-
-    due: (channelId, now, limit) =>
-      engine.reading(async (db) => {
-        const rows = await db
-          .selectFrom('delivery')
-          .selectAll()
-          .where('channel_id', '=', channelId)
-          .where(sql<boolean>`state = 'waiting'`)
-          .where('next_at', '<=', now)
-          .orderBy('next_at')
-          .orderBy('id')
-          .limit(limit)
-          .execute();
-        return rows.map(deliveryOf);
-      }),
-    nextDue: (channelId) =>
-      engine.reading(async (db) => {
-        const row = await db
-          .selectFrom('delivery')
-          .select('next_at')
-          .where('channel_id', '=', channelId)
-          .where(sql<boolean>`state = 'waiting'`)
-          .where('next_at', 'is not', null)
-          .orderBy('next_at')
-          .limit(1)
-          .executeTakeFirst();
-        return row?.next_at ?? null;
-      }),
-    attempted: (delivery, came, at, disable) =>
-      engine.write(async (tx) => {
-        // The channel first, as whoever removes it takes it.
-        const channel = disable === null ? undefined : await locked(tx, delivery.channelId);
-        const done = await tx.db
-          .updateTable('delivery')
-          .set({
-            state: came.state,
-            attempts: delivery.attempts + 1,
-            next_at: came.nextAt,
-            done_at: came.state === 'waiting' ? null : at,
-            status: came.status,
-            error: came.error,
-          })
-          .where('id', '=', delivery.id)
-          .where('state', '=', 'waiting')
-          .where('attempts', '=', delivery.attempts)
-          .executeTakeFirst();
-        if (done.numUpdatedRows === 0n) return false;
-        if (disable !== null && channel?.state === 'active') {
-          const { by, why } = disable;
-          const next: n.Channel = {
-            ...channel,
-            state: 'disabled',
-            revision: channel.revision + 1,
-            disabledAt: by.at,
-            disabledWhy: why,
-          };
-          await write(tx, next, channel, by, 'channel.disable');
-        }
-        return true;
-      }),
-    get: (id) =>
-      engine.reading(async (db) => {
-        const row = await db.selectFrom('delivery').selectAll().where('id', '=', id).executeTakeFirst();
-        return row === undefined ? undefined : deliveryOf(row);
-      }),
-    deliveries: ({ channelId, state }, page) =>
-      engine.reading(async (db) => {
-        let query = db.selectFrom('delivery').selectAll().orderBy('id', 'desc');
-        if (channelId !== undefined) query = query.where('channel_id', '=', channelId);
-        if (state !== undefined) query = query.where('state', '=', state);
-        if (page.cursor !== null) query = query.where('id', '<', page.cursor.id);
-        const rows = await query.limit(page.limit + 1).execute();
-        return pageOf(rows, page.limit, deliveryOf, ({ id }) => ({ id }));
-      }),
-    resend: (id, by, jobs) =>
-      engine.write(async (tx) => {
-        let query = tx.db.selectFrom('delivery').selectAll().where('id', '=', id);
-        if (tx.locks) query = query.forUpdate();
-        const row = await query.executeTakeFirst();
-        if (row === undefined || row.state === 'waiting') return false;
-        await tx.db
-          .updateTable('delivery')
-          .set({ state: 'waiting', attempts: 0, next_at: by.at, done_at: null })
-          .where('id', '=', id)
-          .execute();
-        await writeAudit(tx, by, {
-          action: 'notice.resend',
-          object: `channel:${row.channel_id}`,
-          before: { delivery: id, state: row.state },
-          after: { delivery: id, state: 'waiting' },
-        });
-        await enqueue(tx, jobs);
-        return true;
-      }),
-    count: () =>
-      engine.reading(async (db) => {
-        const rows = await db
-          .selectFrom('delivery')
-          .select((eb) => ['state', eb.fn.countAll<number>().as('count')])
-          .groupBy('state')
-          .execute();
-        const counts = { waiting: 0, delivered: 0, dead: 0 };
-        for (const { state, count } of rows) counts[state as n.DeliveryState] = count;
-        return counts;
-      }),
-    sweep: ({ told: toldBefore, delivered, dead }) =>
-      engine.write(async ({ db }) => {
-        await db.deleteFrom('outbox').where('delivery_id', 'is not', null).where('at', '<', toldBefore).execute();
-        // A change that committed while its channel was removed: on PostgreSQL it did not see that.
-        for (const table of ['outbox', 'delivery'] as const)
-          await db
-            .deleteFrom(table)
-            .where('channel_id', 'not in', (eb) => eb.selectFrom('channel').select('id'))
-            .execute();
-        await db.deleteFrom('delivery').where('state', '=', 'delivered').where('created_at', '<', delivered).execute();
-        await db
-          .deleteFrom('delivery')
-          .where('state', '=', 'waiting')
-          .where('next_at', 'is', null)
-          .where('created_at', '<', delivered)
-          .execute();
-        await db.deleteFrom('delivery').where('state', '=', 'dead').where('created_at', '<', dead).execute();
       }),
   };
 }

@@ -43,7 +43,7 @@ test('a channel from its making to its end', async (t) => {
   assert.match(made.out, /^whsec_\S+\n$/);
   assert.match(made.err, /told this once/);
   const listed = await run();
-  assert.match(listed.out, /ops +webhook +active +high +everything +http:\/\/127\.0\.0\.1:\d+\/…/);
+  assert.match(listed.out, /ops +webhook +active +high +every change +http:\/\/127\.0\.0\.1:\d+\/…/);
   assert.doesNotMatch(listed.out, /s3cret/);
   assert.match((await run('show', 'ops')).out, /grace +1800 s/);
   assert.match((await run('route', 'ops', '--events', 'finding.new', '--host-group', 'prod')).out, /host groups +prod/);

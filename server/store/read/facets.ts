@@ -22,8 +22,8 @@ export function facetReads(engine: Engine): Pick<Reads, 'rules'> {
             .groupBy('some.rule')
             .execute();
           for (const { rule, groups } of rows) {
-            counts.set(rule, (counts.get(rule) ?? 0) + Number(groups));
-            left -= Number(groups);
+            counts.set(rule, (counts.get(rule) ?? 0) + groups);
+            left -= groups;
           }
         }
         return { rules: [...counts].map(([rule, groups]) => ({ rule, groups })), exact: left > 0 };

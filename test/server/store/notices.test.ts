@@ -271,7 +271,7 @@ function outboxes(suite: Suite): void {
     assert.equal(await store.notices.resend('d_1', { actor: 'admin', at: T0 + 3 }, []), false, 'it waits already');
     const [third] = await store.notices.due('c_all', T0 + 3, 10);
     await store.notices.attempted(third!, { state: 'delivered', nextAt: null, status: 204, error: null }, T0 + 4, null);
-    await store.notices.sweep({ told: T0 + 1, delivered: T0 + 1, dead: 0 });
+    await store.notices.sweep({ told: T0 + 1, delivered: T0 + 1, dead: 0, reminded: 0 });
     assert.deepEqual(await store.notices.count(), { waiting: 0, delivered: 0, dead: 0 });
   });
 
