@@ -118,6 +118,21 @@ export class Connection {
     throw refusal(response.status, text, this.#base);
   }
 
+  /** A file of the server's, as bytes; undefined where it has none. @throws {ServerError} */
+  async bytes(path: string): Promise<Uint8Array | undefined> {
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT_MS) });
+      if (response.ok) return new Uint8Array(await response.arrayBuffer());
+    } catch (error) {
+      throw new ServerError('SERVER_UNREACHABLE', `${this.#base} does not answer: ${whyNot(error as Error)}`, {
+        cause: error,
+      });
+    }
+    if (response.status === 404) return undefined;
+    throw refusal(response.status, await response.text(), this.#base);
+  }
+
   /** Up to `limit` items of a list, page by page. */
   async list<Item>(
     path: string,

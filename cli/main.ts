@@ -65,6 +65,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'say what no longer counts, whoever signed it',
     load: async () => ({ main: (await import('./trust.ts')).deny }),
   },
+  log: {
+    about: 'the evidence log: how it stands, verify it, write it as files',
+    load: () => import('./log.ts'),
+  },
   channels: {
     about: 'who is told what, and what did not arrive',
     load: async () => ({ main: (await import('./notices.ts')).channels }),

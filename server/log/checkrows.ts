@@ -8,7 +8,7 @@ import type { LoggedEntry, LogHead, LogPayload } from '#server/store/logrecords.
 import type { Store } from '#server/store/store.ts';
 import { hash } from 'node:crypto';
 import { TREE } from './treereads.ts';
-import type { LogFault, RowsChecked } from './verify.ts';
+import { MISSING, type LogFault, type RowsChecked } from './verify.ts';
 
 const sha = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
 
@@ -25,7 +25,14 @@ export async function checkRows(
   let held = 0;
   let purged = 0;
   const judgements: { readonly place: string; readonly payload: Uint8Array }[] = [];
+  let expected = from;
+  const missing = (to: number): void => {
+    for (; expected < Math.min(to, from + limit); expected++)
+      faults.push({ place: `entry ${expected}`, detail: MISSING });
+  };
   for (const row of rows) {
+    missing(Math.min(row.index, head.size));
+    expected = row.index + 1;
     // Written since this began: for the next time.
     if (row.index >= head.size) continue;
     const place = `entry ${row.index}`;
@@ -40,6 +47,7 @@ export async function checkRows(
   }
   for (const [i, detail] of await log.judgedDiffers(judgements.map(({ payload }) => payload)))
     faults.push({ place: judgements[i]!.place, detail });
+  if (rows.length < limit) missing(head.size);
   const last = rows.at(-1);
   const next = last === undefined || rows.length < limit || last.index + 1 >= head.size ? null : last.index + 1;
   return { next, faults, held, purged };

@@ -29,6 +29,9 @@ export type RowsChecked = {
   readonly purged: number;
 };
 
+/** What is said of an entry whose row is gone. */
+export const MISSING = 'is not there any more: its row was removed';
+
 export type SignedCheckpoint = { readonly size: number; readonly root: Uint8Array; readonly note: string };
 
 /** A log to be verified, as somebody tells it. */
@@ -36,8 +39,8 @@ export type LogReader = {
   readonly origin: string;
   readonly size: number;
   readonly root: Uint8Array;
-  /** Entries of a bundle; undefined where one is not there. */
-  entries(from: number, count: number): Promise<readonly (Uint8Array | undefined)[]>;
+  /** Entries of a bundle; undefined where one is not there, or, of a bundle that is told as a whole, where it is not told. */
+  entries(from: number, count: number): Promise<readonly (Uint8Array | undefined)[] | undefined>;
   tile(level: number, n: number, width: number): Promise<Uint8Array | undefined>;
   /** Checkpoints from a size on, by size; empty at the end. */
   checkpoints(from: number): Promise<readonly SignedCheckpoint[]>;
@@ -141,11 +144,13 @@ class Walk {
     const width = widthAt({ level: 0, n }, this.#reader.size);
     const entries = await this.#reader.entries(from, width);
     const hashes = hashesIn((await this.#tile(0, n, width)) ?? new Uint8Array());
-    const leaves = entries.map((entry) => entry && TREE.leaf(entry));
+    if (entries === undefined)
+      this.#found.add(tilePath({ level: 'entries', n, width }), 'is not told: entries of it are missing');
+    const leaves = entries?.map((entry) => entry && TREE.leaf(entry)) ?? hashes;
     for (let i = 0; i < width; i++) {
       const leaf = leaves[i];
       const hash = hashes[i];
-      if (leaf === undefined) this.#found.add(`entry ${from + i}`, 'is not there any more: its row was removed');
+      if (leaf === undefined) this.#found.add(`entry ${from + i}`, MISSING);
       else if (hash !== undefined && !sameBytes(leaf, hash)) this.#differs(from, i, leaf, hashes);
       this.#append(leaf ?? hash ?? TREE.empty, hash ?? leaf ?? TREE.empty);
       await each();
