@@ -148,7 +148,7 @@ export async function* filesOf({ reader, key, checkpoint }: LogSource): AsyncGen
     const path = tilePath(tile);
     if (tile.level === 'entries') {
       const entries = await reader.entries(tile.n * TILE_WIDTH, tile.width);
-      if (entries.includes(undefined))
+      if (entries?.includes(undefined) !== false)
         throw new ServerError('SERVER_ANSWER', `${path} is not there: bootproof log verify says more`);
       yield [path, printEntryBundle(entries as Uint8Array[])];
     } else {
