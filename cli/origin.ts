@@ -28,6 +28,7 @@ export type FindingOrigin = {
     readonly at: string;
     readonly before: { readonly seq: number; readonly at: string | null } | null;
   } | null;
+  readonly alike: readonly { readonly id: string; readonly what: string }[];
 };
 export type HostLineage = {
   readonly items: readonly {
@@ -45,11 +46,12 @@ export type HostLineage = {
 type Fact = readonly [string, string | undefined];
 
 /** As lines of `findings show`. */
-export function originFacts({ host, origin, elsewhere, since }: FindingOrigin): readonly Fact[] {
+export function originFacts({ host, origin, elsewhere, since, alike }: FindingOrigin): readonly Fact[] {
   const before = since?.before ?? null;
   return [
     ['brought by', origin?.text ?? undefined],
     ['whose file', elsewhere?.text ?? undefined],
+    ...alike.map(({ id, what }) => ['same bytes', `${what} (${id})`] as const),
     [
       'came',
       since === null

@@ -14,7 +14,10 @@ export type FindingOrigin = {
   /** Of what the host shows; null where no file's content changed. */
   readonly elsewhere: Elsewhere | null;
   readonly since: Since | null;
+  /** Other findings of the very same content, with the hosts that the asker sees: under another path, or with another mode. At most ALIKE_MAX. */
+  readonly alike: readonly FindingGroup[];
 };
+export const ALIKE_MAX = 5;
 
 /** The report that first showed it, and the one before, which did not; of a report that is not kept the time is not known. */
 export type Since = {
@@ -27,20 +30,37 @@ export type Since = {
 /** Of one host's finding; `host` undefined where it is retired or gone. */
 export async function originOf(
   finding: FindingWithHost,
-  group: Pick<FindingGroup, 'kind' | 'subject'>,
+  group: Pick<FindingGroup, 'id' | 'kind' | 'subject'>,
   host: Host | undefined,
   deps: { readonly store: Store; readonly origins: KnownOrigins },
+  seen: { readonly groups: readonly string[] | null; readonly now: Instant },
 ): Promise<FindingOrigin> {
   const { store, origins } = deps;
   const path = pathOfSubject(group);
   const { change } = (finding.detail ?? {}) as Partial<FindingDetail>;
   const lineage = host === undefined ? undefined : await store.lineages.get(host.id);
-  const [told, elsewhere, since] = await Promise.all([
+  const [told, elsewhere, since, alike] = await Promise.all([
     path === undefined || host === undefined ? undefined : origins.of(host.images.booted, host.rule, [path]),
     origins.elsewhere(change, path, host, lineage?.images.map(({ image }) => image) ?? []),
     host === undefined ? null : sinceOf(finding, host, store),
+    alikeOf(change?.actual?.sha256, group.id, store, seen),
   ]);
-  return { told: told?.get(path!) ?? null, elsewhere: elsewhere ?? null, since };
+  return { told: told?.get(path!) ?? null, elsewhere: elsewhere ?? null, since, alike };
+}
+
+async function alikeOf(
+  sha256: string | undefined,
+  own: string,
+  { imageOrigins, read }: Store,
+  { groups: scope, now }: { readonly groups: readonly string[] | null; readonly now: Instant },
+): Promise<readonly FindingGroup[]> {
+  if (sha256 === undefined) return [];
+  // More than are shown: of some, this asker may see no host.
+  const ids = (await imageOrigins.groups(sha256, 10 * ALIKE_MAX)).filter((id) => id !== own);
+  if (ids.length === 0) return [];
+  const line = [{ field: 'id', negated: false, values: ids }] as const;
+  const page = await read.groups({ line, scope, now, status: 'open' }, 'severity', { cursor: null, limit: ALIKE_MAX });
+  return page.items;
 }
 
 async function sinceOf(

@@ -204,6 +204,6 @@ const PATHS_MAX = 50;
 
 /** `team/os 41.2`. */
 function nameOf({ repositories, version }: ReadyImage): string {
-  const place = repositories[0]?.replace(/^[a-z-]+:\/\/[^/]+\//, '') ?? 'an image';
+  const place = repositories[0]?.replace(/^[a-z-]+:(?:\/\/[^/]+)?\/*/, '') ?? 'an image';
   return version === null ? place : `${place} ${version}`;
 }

@@ -10,10 +10,11 @@ import { elsewhereText, originOf, toldText } from '#server/findingorigin.ts';
 import { lineageSteps } from '#server/hostlineage.ts';
 import type { Elsewhere, Told } from '#server/origins.ts';
 import { whoOf } from './deciding.ts';
+import { groupJson } from './findings.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
 import { actOf, adminRoute, json, type Api } from './route.ts';
-import { Provenance, Time } from './schemas.ts';
+import { Group, Provenance, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const Count = z.int().min(0);
@@ -83,6 +84,9 @@ const FindingOrigin = z
       })
       .nullable()
       .openapi({ description: 'The report that showed it first on this host, and the one before, which did not.' }),
+    alike: z
+      .array(Group)
+      .openapi({ description: 'Other findings of the very same content: another path, or another mode. At most 5.' }),
   })
   .openapi('FindingOrigin', {
     description: 'Where the changed file comes from, told of the first host that shows it.',
@@ -216,9 +220,12 @@ export function originRoutes(api: Api, services: ApiServices): void {
     const { items } = await store.read.groupHosts(group.id, { limit: 1, cursor: null }, who.groups);
     const [finding] = items;
     if (finding === undefined)
-      return c.json({ host: null, image: null, origin: null, elsewhere: null, since: null }, 200);
+      return c.json({ host: null, image: null, origin: null, elsewhere: null, since: null, alike: [] }, 200);
     const host = await store.hosts.get(finding.hostId);
-    const { told, elsewhere, since } = await originOf(finding, group, host, services);
+    const { told, elsewhere, since, alike } = await originOf(finding, group, host, services, {
+      groups: who.groups,
+      now: clock(),
+    });
     const image = host?.images.booted ?? null;
     return c.json(
       {
@@ -240,6 +247,7 @@ export function originRoutes(api: Api, services: ApiServices): void {
                         at: since.before.at === null ? null : formatInstant(since.before.at),
                       },
               },
+        alike: alike.map((each) => groupJson(each, clock())),
       },
       200,
     );

@@ -1,4 +1,5 @@
 /** Where files of images come from, and which images have a content. */
+import { sql } from 'kysely';
 import type { Engine } from './engine.ts';
 import type { ImageOrigins } from './originrecords.ts';
 
@@ -44,6 +45,20 @@ export function imageOriginsOn(engine: Engine): ImageOrigins {
           .limit(limit)
           .execute(),
       ),
+    groups: (sha256, limit) =>
+      engine.reading(async (db) => {
+        const at = sql.raw(engine.kind === 'postgres' ? 'strpos' : 'instr');
+        const rows = await db
+          .selectFrom('finding_group')
+          .select('id')
+          // Letter for letter as the index has it (schema 9).
+          .where(sql<string>`substr(signature, ${at}(signature, 'sha256=') + 7, 64)`, '=', sha256)
+          .where('is_open', '=', 1)
+          .orderBy('id')
+          .limit(limit)
+          .execute();
+        return rows.map(({ id }) => id);
+      }),
     unseen: (limit) =>
       engine.reading(async (db) => {
         const rows = await db

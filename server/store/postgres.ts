@@ -140,7 +140,7 @@ async function prepareDatabase(db: Kysely<Tables>): Promise<ColumnTypes> {
     const { rows } = await sql<{ name: string }>`
       select table_name as name from information_schema.tables where table_schema = current_schema()`.execute(tx);
     // Byte order, as SQLite and JavaScript compare: keyset pages and prefix ranges rest on it.
-    const dialect = { text: 'text collate "C"', bytes: 'bytea', clustered: '' };
+    const dialect = { text: 'text collate "C"', bytes: 'bytea', clustered: '', position: 'strpos' };
     await migrate(
       tx,
       dialect,

@@ -156,7 +156,7 @@ export async function openSqlite(path: string, listing: Listing = {}): Promise<E
     await write(async ({ db }) => {
       const { rows } = await sql<{ name: string }>`
         select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`.execute(db);
-      const dialect = { text: 'text', bytes: 'blob', clustered: ' without rowid' };
+      const dialect = { text: 'text', bytes: 'blob', clustered: ' without rowid', position: 'instr' };
       await migrate(
         db,
         dialect,

@@ -55,7 +55,8 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   const present = group.hosts.open + group.hosts.acknowledged + group.hosts.waived;
   const detail = list.items[0]?.detail as Partial<FindingDetail> | null | undefined;
   const [first] = list.items;
-  const origin = first && (await originOf(first, group, hosts.get(first.hostId), services));
+  const origin =
+    first && (await originOf(first, group, hosts.get(first.hostId), services, { groups: who.groups, now }));
   const spread = changes.length < CHANGES || present > 0 ? spreadOf(changes, present, now) : undefined;
   const acts = hasRole(who, 'operator', 'reviewer', 'admin');
   const body = html`${decidedNotice(c.req.query('done'), story, who, group)}

@@ -24,10 +24,10 @@ export function lineageSheet(steps: readonly LineageStep[], now: Instant): Html 
             <thead>
               <tr>
                 <th>Image</th>
-                <th class="p3">Digest</th>
-                <th>Signature</th>
+                <th class="p4">Digest</th>
+                <th class="p2">Signature</th>
                 <th>First seen</th>
-                <th class="p2">Last seen</th>
+                <th class="p3">Last seen</th>
                 <th>Update</th>
               </tr>
             </thead>
@@ -53,20 +53,15 @@ function row(
           ><a class="go" href="/images/${encodeURIComponent(image)}">${place ?? 'an image'} ${version ?? ''}</a>
           ${running && html`<span class="tag">running</span>`}</span
         >
-        <span title="${reference ?? ''}">${reference === null ? '' : tagOf(reference)}</span>
+        <span title="${reference ?? ''}"
+          >${reference !== null && tagOf(reference)}${provenance.state === 'trusted' && html`${reference !== null && ', '}signed by ${provenance.by}`}</span
+        >
       </div>
     </td>
-    <td class="p3">${digestHtml(image)}</td>
-    <td title="${why}">
-      <div class="two">
-        <span>${verdictHtml(provenance.state)}</span>
-        <span class="clip signer">${provenance.state === 'trusted' ? provenance.by : ''}</span>
-      </div>
-    </td>
-    <td class="nowrap">
-      <div class="two"><span>${sinceHtml(from, now)}</span><span>${seq !== null && `report ${seq}`}</span></div>
-    </td>
-    <td class="p2 nowrap soft">${last === null ? html`<span class="quiet">not noted</span>` : sinceHtml(last, now)}</td>
+    <td class="p4">${digestHtml(image)}</td>
+    <td class="p2 nowrap" title="${why}">${verdictHtml(provenance.state)}</td>
+    <td class="nowrap soft" title="${seq === null ? '' : `report ${seq}`}">${sinceHtml(from, now)}</td>
+    <td class="p3 nowrap soft">${last === null ? html`<span class="quiet">not noted</span>` : sinceHtml(last, now)}</td>
     <td class="nowrap">
       ${
         before === null || before === image

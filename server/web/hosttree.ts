@@ -222,7 +222,7 @@ function leafHtml(leaf: Leaf, depth: number): Html {
     </summary>
     <div class="inset">
       ${drift === undefined ? html`<p class="pad">${note}</p>` : compareHtml(drift)}
-      ${leaf.told !== undefined && leaf.told.kind !== 'untold' && html`<p class="beneath">${icon('seal')} ${capital(toldText(leaf.told, null) ?? '')}.</p>`}
+      ${leaf.told !== undefined && leaf.told.kind !== 'untold' && html`<p class="beneath">${capital(toldText(leaf.told, null) ?? '')}.</p>`}
       <p class="beneath">
         <code class="digest full">${printable(leaf.path)}</code>
         ${finding !== undefined && html`<a class="link" href="/findings/${finding.groupId}">Where else, and what to do</a>`}

@@ -6,6 +6,8 @@ export type Dialect = {
   readonly bytes: string;
   /** Follows the column list of a narrow table that should be stored in its key's order. */
   readonly clustered: string;
+  /** The function that says where one text stands in another, from 1. */
+  readonly position: string;
 };
 
 export function schema0001({ text, bytes, clustered }: Dialect): readonly string[] {

@@ -1,13 +1,22 @@
 /** Where a changed file comes from, on its finding's page: who brought it, whose file the host shows, and between which two reports it came. */
 import { layerText, packageText, type PathOrigin } from '#src/image/origins.ts';
-import { rebuildCommand, slotText, toldText, type FindingOrigin, type Since } from '#server/findingorigin.ts';
+import {
+  ALIKE_MAX,
+  rebuildCommand,
+  slotText,
+  toldText,
+  type FindingOrigin,
+  type Since,
+} from '#server/findingorigin.ts';
 import type { Elsewhere, Told } from '#server/origins.ts';
+import type { FindingGroup } from '#server/store/records.ts';
 import { commandHtml, digestHtml, html, type Html, type Part } from '../html.ts';
 import { momentHtml, plural } from '../words.ts';
+import { whatHtml } from './finding.ts';
 
 /** `image`: the one that the host runs, as a page names it. */
 export function originSheet(
-  { told, elsewhere, since }: FindingOrigin,
+  { told, elsewhere, since, alike }: FindingOrigin,
   {
     image,
     host,
@@ -17,6 +26,7 @@ export function originSheet(
   const rows: readonly (readonly [string, Part])[] = [
     ...(told === null ? [] : toldRows(told, image, removed)),
     ...(elsewhere === null ? [] : [['Whose file it is', elsewhereHtml(elsewhere)] as const]),
+    ...(alike.length === 0 ? [] : [['The same bytes', alikeHtml(alike)] as const]),
     ...(since === null ? [] : [['Since', sinceHtml(since, host)] as const]),
   ];
   if (rows.length === 0) return undefined;
@@ -84,6 +94,14 @@ function elsewhereHtml({ places, images, looked, more }: Elsewhere): Html {
     <a class="link" href="/images/${encodeURIComponent(first.digest)}">${first.name}</a> ${digestHtml(first.digest)}${
       slot !== '' && html`, <strong>${slot}</strong>`
     }${images > 1 && `, and of ${plural(images - 1, 'other image')}`}`;
+}
+
+function alikeHtml(alike: readonly FindingGroup[]): Html {
+  return html`${alike.map((group, at) => {
+    const { open, acknowledged, waived } = group.hosts;
+    return html`${at > 0 && html`<br />`}<a class="link" href="/findings/${group.id}">${whatHtml(group)}</a> on
+      ${plural(open + acknowledged + waived, 'host')}`;
+  })}${alike.length >= ALIKE_MAX && html`<br /><span class="quiet">These are the worst of them.</span>`}`;
 }
 
 function sinceHtml({ seq, at, before }: Since, host: { id: string; name: string }): Html {

@@ -130,8 +130,8 @@ export async function walk<Item, Cursor>(
 export async function backTo(engine: Engine, version: number): Promise<void> {
   const isSqlite = engine.kind === 'sqlite';
   const dialect = isSqlite
-    ? { text: 'text', bytes: 'blob', clustered: ' without rowid' }
-    : { text: 'text collate "C"', bytes: 'bytea', clustered: '' };
+    ? { text: 'text', bytes: 'blob', clustered: ' without rowid', position: 'instr' }
+    : { text: 'text collate "C"', bytes: 'bytea', clustered: '', position: 'strpos' };
   const listed = isSqlite
     ? sql<{ name: string }>`select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
     : sql<{ name: string }>`select tablename as name from pg_tables where schemaname = current_schema()`;

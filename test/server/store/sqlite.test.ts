@@ -15,6 +15,8 @@ import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
 import { logs } from './contract-log.ts';
+import { origins } from './contract-origins.ts';
+import { texts } from './contract-texts.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
 import { trusts } from './contract-trust.ts';
@@ -36,6 +38,8 @@ upkeep(suite);
 trusts(suite);
 decided(suite);
 policies(suite);
+origins(suite);
+texts(suite);
 logs(suite);
 kills(suite);
 

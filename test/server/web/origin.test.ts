@@ -115,6 +115,7 @@ test('who brought a file, whose file a host shows and since when is told by page
     entryOf('/usr/bin/helper', 'new\n', 0o755),
     entryOf('/usr/bin/tool', 'changed by hand\n', 0o755),
     entryOf('/usr/bin/implant', 'conf\n', 0o755),
+    entryOf('/usr/lib/implant.so', 'conf\n'),
   ];
   await report(server, host, old, own);
   const person = await visitor(server);
@@ -164,6 +165,13 @@ test('who brought a file, whose file a host shows and since when is told by page
       ['/usr/etc/tool.conf', false, 'booted'],
     ],
   );
+
+  assert.deepEqual(
+    implant.alike.map(({ subject }: { subject: string }) => subject),
+    ['/usr/lib/implant.so'],
+    'the same bytes in another place are another finding',
+  );
+  assert.match(implant.text, /The same bytes \/usr\/lib\/implant\.so .* on 1 host/);
 
   const tree = await person.page(`/hosts/${host.id}/tree`);
   assert.match(tree.text, /From layer 2 of 3 \(RUN dnf -y install tool\), package tool-1:2\.5-3\.noarch/);
