@@ -15,13 +15,15 @@ import {
   type How,
   type Outcome,
 } from './applykinds.ts';
-import { client, type Action } from './client.ts';
+import { applyAccess, applyApiToken, applyDenial, applySetting, applyView } from './applyaccess.ts';
+import { extras, PRUNED, type Extra, type Pruned } from './applyprune.ts';
+import { client, wordsOption, type Action } from './client.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
 
 const HELP = `
-A document is YAML with kind, name and spec: Source, Channel, Token or Waiver; a policy is its own document. What is so already is left
-alone. Exit code 1 says that one was refused, and with --dry-run also that something would change.
+A document is YAML with kind, name and spec: Source, Denial, Channel, Token, Access, ApiToken, View, Setting or Waiver; a policy is its own
+document. What is so already is left alone, and nothing is removed but what --prune names. Exit code 1 says that one was refused, and with --dry-run also that something would change.
 `;
 
 type ApplyOptions = {
@@ -30,6 +32,7 @@ type ApplyOptions = {
   readonly approve: boolean;
   readonly note: string;
   readonly secrets?: string;
+  readonly prune?: string;
 };
 
 export function main(args: readonly string[], io: Io): Promise<Exit> {
@@ -38,6 +41,7 @@ export function main(args: readonly string[], io: Io): Promise<Exit> {
       .requiredOption('-f, --file <place>', 'a file, or a folder with *.yaml (repeatable)', list)
       .option('--dry-run', 'change nothing; tell what would be changed, and how')
       .option('--secrets <folder>', 'where texts are written that a server tells once: tokens, signing keys')
+      .option('--prune <kinds>', `remove what no document names, of these kinds: ${PRUNED.join(',')}`)
       .option('--no-approve', 'leave each waiver a request, even where this token may approve it')
       .option('--note <sentence>', 'why, for those who look later', 'bootproof apply')
       .addHelpText('after', HELP);
@@ -49,6 +53,8 @@ type Skipped = { readonly outcome: 'skipped'; readonly detail: string };
 
 const apply: Action<ApplyOptions> = async (connection, options, _operands, io) => {
   const { file, dryRun = false, approve, note, secrets } = options;
+  wordsOption('--prune', options.prune, PRUNED);
+  const kinds = (options.prune?.split(',') ?? []) as readonly Pruned[];
   const { documents, wrong } = await readDocuments(file, io.env);
   if (secrets !== undefined && !dryRun) await secretsFolder(secrets);
   const how: How = { connection, dryRun, approve, note, keepsSecrets: secrets !== undefined };
@@ -69,14 +75,31 @@ const apply: Action<ApplyOptions> = async (connection, options, _operands, io) =
     if ('secret' in outcome && outcome.secret !== undefined) await keep(secrets!, outcome.secret);
     await say({ ...where, kind, name, ...outcome });
   }
+  // Nothing goes while something did not come: a document that was refused may be the one that names it anew.
+  const isRefused = told.some(({ outcome }) => outcome === 'refused');
+  if (kinds.length > 0 && !isRefused)
+    for (const extra of await extras(kinds, documents, how)) await say(await removed(extra, how));
   if (options.json === true) await writeJson({ dryRun, documents: told.map(withoutSecret) }, io);
   const is = (word: Told['outcome']) => told.some(({ outcome }) => outcome === word);
-  return is('refused') || (dryRun && (is('created') || is('changed'))) ? EXIT.different : EXIT.ok;
+  const would = is('created') || is('changed') || is('removed');
+  return is('refused') || (dryRun && would) ? EXIT.different : EXIT.ok;
 };
 
 function wrongTold({ file, line, column, message }: Wrong): Told {
   const detail = `${message} (column ${column})`;
   return { file, line, kind: 'document', name: '', outcome: 'refused', code: 'DOCUMENT_INVALID', detail };
+}
+
+async function removed({ kind, name, detail, remove }: Extra, { dryRun }: How): Promise<Told> {
+  const one = { file: '', line: 0, kind, name };
+  if (dryRun) return { ...one, outcome: 'removed', detail };
+  try {
+    await remove();
+    return { ...one, outcome: 'removed', detail };
+  } catch (error) {
+    if (!(error instanceof BootproofError) || ENDS.has(error.code)) throw error;
+    return { ...one, outcome: 'refused', code: error.code, detail: error.message };
+  }
 }
 
 /** A refusal is about its document; a server that is gone ends the whole. */
@@ -91,6 +114,16 @@ async function outcomeOf(document: Document, how: How): Promise<Outcome> {
         return await applyChannel(document, how);
       case 'Token':
         return await applyToken(document, how);
+      case 'Denial':
+        return await applyDenial(document, how);
+      case 'Access':
+        return await applyAccess(document, how);
+      case 'ApiToken':
+        return await applyApiToken(document, how);
+      case 'View':
+        return await applyView(document, how);
+      case 'Setting':
+        return await applySetting(document, how);
       case 'Waiver':
         return await applyWaiver(document, how);
     }
@@ -136,8 +169,10 @@ async function tell(told: Told, dryRun: boolean, io: Io): Promise<void> {
   const { file, line, kind, name, outcome, detail } = told;
   const what = name === '' ? '' : `  ${kind} ${name}`;
   const code = 'code' in told && told.code !== undefined ? ` [${told.code}]` : '';
-  const would = dryRun && (outcome === 'created' || outcome === 'changed') ? `would be ${outcome}` : outcome;
-  await io.stdout.write(`${shownText(`${file}:${line}: ${would}${what}: ${detail}${code}`)}\n`);
+  const isChange = outcome === 'created' || outcome === 'changed' || outcome === 'removed';
+  const would = dryRun && isChange ? `would be ${outcome}` : outcome;
+  const place = file === '' ? '--prune' : `${file}:${line}`;
+  await io.stdout.write(`${shownText(`${place}: ${would}${what}: ${detail}${code}`)}\n`);
   const differences: readonly Difference[] = ('differences' in told ? told.differences : undefined) ?? [];
   if (!dryRun && outcome !== 'refused') return;
   for (const { at, before, after } of differences)

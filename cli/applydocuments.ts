@@ -8,15 +8,29 @@ import { YAML_BYTES_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
 import { printableText, UsageError } from '#src/terminal.ts';
+import { ApiTokenBody, RoleHeld } from '#server/api/access.ts';
 import { ChannelBody } from '#server/api/notices.ts';
 import { TokenBody } from '#server/api/tokens.ts';
+import { DenyEntry } from '#server/api/trust.ts';
+import { ViewBody } from '#server/api/views.ts';
 import { WaiverBody } from '#server/api/waivers.ts';
 import { SourceTerms } from '#server/decisions/sources.ts';
 import { isTestFile, shippedPolicy } from '#server/policyfiles.ts';
 import { readOperand } from './connection.ts';
 
-/** In the order in which they are applied: images can be fetched, then hosts judged, told of, enrolled, excepted. */
-export const KINDS = ['Source', 'Policy', 'Channel', 'Token', 'Waiver'] as const;
+/** In the order in which they are applied: images can be fetched, then hosts judged, told of, enrolled; who may what; what is excepted. */
+export const KINDS = [
+  'Source',
+  'Policy',
+  'Denial',
+  'Channel',
+  'Token',
+  'Access',
+  'ApiToken',
+  'View',
+  'Setting',
+  'Waiver',
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 const Name = z
@@ -34,6 +48,16 @@ const Given = z.discriminatedUnion('kind', [
   record({ kind: z.literal('Source'), name: Name, spec: SourceTerms.prefault({}) }),
   record({ kind: z.literal('Channel'), name: Name, spec: ChannelBody.omit({ name: true }) }),
   record({ kind: z.literal('Token'), name: TokenName, spec: TokenBody.prefault({}) }),
+  // What is denied is known by what it is, and not by its name: that is for people, and its reason.
+  record({ kind: z.literal('Denial'), name: Name, spec: DenyEntry.omit({ reason: true }) }),
+  record({
+    kind: z.literal('Access'),
+    name: Name.regex(/^[^\s]+$/, 'expected service:NAME, claim:NAME, or the id of an account'),
+    spec: record({ roles: z.array(RoleHeld).max(100) }),
+  }),
+  record({ kind: z.literal('ApiToken'), name: TokenName, spec: ApiTokenBody.omit({ name: true }) }),
+  record({ kind: z.literal('View'), name: Name.max(100), spec: ViewBody.omit({ name: true }) }),
+  record({ kind: z.literal('Setting'), name: z.literal('waivers'), spec: record({ singlePerson: z.boolean() }) }),
   record({ kind: z.literal('Waiver'), name: Name, spec: WaiverBody.omit({ title: true }) }),
 ]);
 type Given = z.infer<typeof Given>;
@@ -135,7 +159,7 @@ function documentOf(
   if (said === 'ClusterImagePolicy' || said === 'ImagePolicy')
     return at(
       yaml.placeOf(['kind']),
-      'image policies are read from files on the server (bootproof server --trust-policy), not over the API',
+      'image policies are read from files on the server (--image-policy), not over the API',
     );
   if (!head.success) return { problems: head.error.issues.map((issue) => problemOf(issue, yaml)) };
   const { kind } = head.data;

@@ -12,7 +12,7 @@ import { routingJson, routingOf, shownTarget, targetFrom } from '#server/notices
 
 export type Difference = { readonly at: string; readonly before: unknown; readonly after: unknown };
 export type Outcome = {
-  readonly outcome: 'created' | 'changed' | 'unchanged' | 'refused';
+  readonly outcome: 'created' | 'changed' | 'unchanged' | 'removed' | 'refused';
   /** In a few words: an id, what is still missing, or why not. */
   readonly detail: string;
   readonly code?: string;
@@ -30,16 +30,16 @@ export type How = {
   readonly keepsSecrets: boolean;
 };
 
-const refused = (code: string, detail: string, differences: readonly Difference[] = []): Outcome => ({
+export const refused = (code: string, detail: string, differences: readonly Difference[] = []): Outcome => ({
   outcome: 'refused',
   code,
   detail,
   differences,
 });
-const unchanged = (detail: string): Outcome => ({ outcome: 'unchanged', detail });
+export const unchanged = (detail: string): Outcome => ({ outcome: 'unchanged', detail });
 
 /** Member by member; what a side leaves out is null there. */
-function differencesOf(before: object, after: object): Difference[] {
+export function differencesOf(before: object, after: object): Difference[] {
   const [was, is] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
   return [...new Set([...was.keys(), ...is.keys()])].flatMap((at): Difference[] => {
     const [b, a]: unknown[] = [was.get(at) ?? null, is.get(at) ?? null];
@@ -139,7 +139,7 @@ export async function applyChannel({ name, spec }: DocumentOf<'Channel'>, how: H
 // ── enrolment tokens ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Tokens have no names: this label of the hosts that enrol with one says which document it is of. */
-const TOKEN_LABEL = 'token';
+export const TOKEN_LABEL = 'token';
 
 export async function applyToken({ name, spec }: DocumentOf<'Token'>, how: How): Promise<Outcome> {
   const { connection } = how;

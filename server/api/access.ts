@@ -118,7 +118,7 @@ export function userJson(
   };
 }
 
-const BindingJson = z
+export const BindingJson = z
   .object({
     id: z.string().nullable().openapi({ description: 'Null: of the server’s settings, and changed there.' }),
     holder: z.object({ kind: z.enum(['account', 'claim']), id: z.string() }),
@@ -143,7 +143,7 @@ const configuredJson = ({ claim, role, group }: Configured): z.infer<typeof Bind
   createdBy: 'configuration',
 });
 
-const TokenJson = z
+export const TokenJson = z
   .object({
     id: z.string(),
     name: z.string(),
@@ -191,6 +191,29 @@ const Line = z
   .regex(/^[^\x00-\x1f\x7f]*$/, 'expected one line of text');
 /** Of the trail and of command lines: no spaces. */
 const ServiceName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'expected lower-case letters, digits and . _ -');
+
+export const ApiTokenBody = z.strictObject({
+  name: Line,
+  owner: Id.nullable().default(null).openapi({ description: 'Null: oneself. A service, for admins.' }),
+  roles: z.array(RoleName).min(1).max(ROLES.length),
+  groups: z
+    .array(Word)
+    .min(1)
+    .max(100)
+    .nullable()
+    .default(null)
+    .openapi({ description: 'Null: wherever the owner holds the roles.' }),
+  lifeSeconds: z
+    .int()
+    .min(60)
+    .max(API_TOKEN_MS_MAX / 1000)
+    .default(API_TOKEN_MS / 1000),
+});
+/** What a holder has in one place. */
+export const RoleHeld = z.strictObject({
+  role: RoleName,
+  group: Word.nullable().default(null).openapi({ description: 'Null: every host.' }),
+});
 
 const route = <
   const Method extends 'get' | 'post' | 'patch' | 'delete',
@@ -270,8 +293,7 @@ const postBinding = route('post', '/api/v1/access/bindings', {
     body: body(
       z.strictObject({
         holder: z.strictObject({ kind: z.enum(['account', 'claim']).default('account'), id: Id }),
-        role: RoleName,
-        group: Word.nullable().default(null).openapi({ description: 'Null: every host.' }),
+        ...RoleHeld.shape,
       }),
     ),
   },
@@ -298,27 +320,7 @@ const tokens = route('get', '/api/v1/access/tokens', {
 });
 const postToken = route('post', '/api/v1/access/tokens', {
   operationId: 'createApiToken',
-  request: {
-    body: body(
-      z.strictObject({
-        name: Line,
-        owner: Id.nullable().default(null).openapi({ description: 'Null: oneself. A service, for admins.' }),
-        roles: z.array(RoleName).min(1).max(ROLES.length),
-        groups: z
-          .array(Word)
-          .min(1)
-          .max(100)
-          .nullable()
-          .default(null)
-          .openapi({ description: 'Null: wherever the owner holds the roles.' }),
-        lifeSeconds: z
-          .int()
-          .min(60)
-          .max(API_TOKEN_MS_MAX / 1000)
-          .default(API_TOKEN_MS / 1000),
-      }),
-    ),
-  },
+  request: { body: body(ApiTokenBody) },
   responses: {
     201: json(z.object({ token: z.string(), record: TokenJson }), 'The token; its text is told this once.'),
   },

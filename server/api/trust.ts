@@ -179,7 +179,7 @@ const Identity = z.strictObject({
   subject: z.string().max(2048).optional(),
   subjectRegExp: z.string().max(2048).optional(),
 });
-const DenyEntry = z
+export const DenyEntry = z
   .strictObject({
     image: z.string().max(80).optional(),
     key: z.string().max(80).optional(),
@@ -198,7 +198,7 @@ const DenyEntry = z
   })
   .openapi('DenyEntry', { description: 'Exactly one of image, key, identity, certificate, logEntry.' });
 
-const Denied = z.object({ id: z.string(), entry: DenyEntry, createdAt: Time, createdBy: z.string() });
+export const Denied = z.object({ id: z.string(), entry: DenyEntry, createdAt: Time, createdBy: z.string() });
 
 const listDenied = adminRoute({
   method: 'get',

@@ -8,7 +8,7 @@ import { adminRoute, body, json, type Api } from './route.ts';
 import { Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
-const ViewJson = z
+export const ViewJson = z
   .object({
     id: z.string(),
     name: z.string(),
@@ -28,7 +28,7 @@ const viewJson = (view: SavedView): z.infer<typeof ViewJson> => ({
   createdBy: view.createdBy,
 });
 
-const Body = z.strictObject({
+export const ViewBody = z.strictObject({
   name: z.string().min(1).max(100),
   q: z.string().max(2000),
   shared: z.boolean().default(false),
@@ -53,7 +53,7 @@ const create = adminRoute({
   path: '/api/v1/views',
   operationId: 'createView',
   tags: ['findings'],
-  request: { body: body(Body) },
+  request: { body: body(ViewBody) },
   responses: { 201: json(ViewJson, 'Saved.') },
 });
 const put = adminRoute({
@@ -61,7 +61,7 @@ const put = adminRoute({
   path: '/api/v1/views/{id}',
   operationId: 'changeView',
   tags: ['findings'],
-  request: { params: Param, body: body(Body) },
+  request: { params: Param, body: body(ViewBody) },
   responses: { 200: json(ViewJson, 'Changed.') },
 });
 const remove = adminRoute({

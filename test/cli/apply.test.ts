@@ -211,3 +211,105 @@ test('what is wrong names its line, and nothing is sent', async (t) => {
   assert.equal(mixed.exit, 1);
   assert.match(mixed.out, /^b\.yaml:1: refused .*\[SOURCE_SYNTAX\]\nb\.yaml:4: created/m);
 });
+
+const PEOPLE = `kind: Denial
+name: The key that leaked
+spec: {image: "sha256:${'a'.repeat(64)}"}
+---
+kind: Access
+name: service:ci
+spec: {roles: [{role: operator, group: lab}, {role: viewer}]}
+---
+kind: Access
+name: claim:sre
+spec: {roles: [{role: operator, group: prod}]}
+---
+kind: ApiToken
+name: nightly
+spec: {owner: "service:ci", roles: [operator], groups: [lab], lifeSeconds: 86400}
+---
+kind: View
+name: Urgent
+spec: {q: "sev:>=high", shared: true}
+---
+kind: Setting
+name: waivers
+spec: {singlePerson: true}
+`;
+
+test('access, API tokens, views, settings and denials come as files, and go only where --prune names their kind', async (t) => {
+  const { server, secrets, write, apply } = await at(t);
+  write('people.yaml', PEOPLE);
+  const before = await trail(server);
+  const dry = await apply('--dry-run', '--secrets', secrets);
+  assert.deepEqual([dry.exit, await trail(server)], [1, before], dry.out);
+  assert.equal(dry.out.match(/would be created /g)?.length, 5, dry.out);
+  const first = await apply('--secrets', secrets);
+  assert.equal(first.exit, 0, first.out);
+  assert.match(first.out, /created {2}Access service:ci: operator@lab, viewer/);
+  assert.match(first.out, /changed {2}Setting waivers: one person may ask and approve/);
+  const token = readFileSync(join(secrets, 'api-token-nightly'), 'utf8').trim();
+  const me = await fetch(`${server.server.url}/api/v1/access/me`, { headers: { authorization: `Bearer ${token}` } });
+  assert.deepEqual(((await me.json()) as any).grants, [{ role: 'operator', groups: ['lab'] }]);
+  const written = await trail(server);
+  const second = await apply();
+  assert.deepEqual([second.exit, second.out.match(/: unchanged /g)?.length], [0, 6], second.out);
+  assert.equal(await trail(server), written);
+
+  // A role more and one less; a token of other terms takes the place of the old one.
+  write('people.yaml', PEOPLE.replace('{role: viewer}', '{role: auditor}').replace('groups: [lab]', 'groups: [lab/a]'));
+  const changed = await apply('--secrets', secrets);
+  assert.match(changed.out, /changed {2}Access service:ci: auditor, operator@lab/);
+  assert.match(changed.out, /changed {2}ApiToken nightly: \S+; \S+ is revoked/);
+  const { items } = (await server.api('/api/v1/access/bindings')).body;
+  assert.deepEqual(items.map(({ holder, role, group }: any) => `${holder.kind} ${holder.id} ${role} ${group}`).sort(), [
+    'account service:ci auditor null',
+    'account service:ci operator lab',
+    'claim sre operator prod',
+  ]);
+
+  // Without --prune what no document names stays; with it only that of the kinds that it names.
+  await server.api('/api/v1/views', { method: 'POST', body: { name: 'Mine', q: '', shared: false } });
+  write('people.yaml', 'kind: Source\nname: docker://registry.example/team/other\n');
+  assert.equal((await apply()).exit, 0);
+  const would = await apply('--prune', 'View,Access,ApiToken,Denial', '--dry-run');
+  assert.equal(would.exit, 1);
+  assert.match(would.out, /^--prune: would be removed {2}View Urgent: /m);
+  assert.equal((await server.api('/api/v1/views')).body.items.length, 2);
+  const done = await apply('--prune', 'View,Access,ApiToken,Denial');
+  assert.equal(done.exit, 0, done.out);
+  assert.equal(done.out.match(/^--prune: removed /gm)?.length, 6, done.out);
+  assert.deepEqual(
+    (await server.api('/api/v1/views')).body.items.map(({ name }: any) => name),
+    ['Mine'],
+  );
+  assert.deepEqual((await server.api('/api/v1/access/bindings')).body.items, []);
+  assert.deepEqual((await server.api('/api/v1/deny')).body.items, []);
+  assert.equal((await server.api('/api/v1/access/users/service:ci')).status, 200, 'accounts are never removed');
+  assert.equal((await server.api('/api/v1/settings/waivers')).body.singlePerson, true);
+  const last = await fetch(`${server.server.url}/api/v1/access/me`, { headers: { authorization: `Bearer ${token}` } });
+  assert.equal(last.status, 401);
+
+  // Nothing goes while a document is refused; and a kind that there is not is named.
+  write('people.yaml', `${PEOPLE}---\nkind: Access\nname: nobody\nspec: {roles: []}\n`);
+  const refused = await apply('--secrets', secrets, '--prune', 'View');
+  assert.equal(refused.exit, 1);
+  assert.match(refused.out, /refused {2}Access nobody: .* \[USER_UNKNOWN\]/);
+  await rejectsCode(() => apply('--prune', 'Views'), UsageError, 'USAGE');
+});
+
+test('pruning channels, sources and waivers: what people made goes with a reason, the policy never', async (t) => {
+  const { server, write, apply } = await at(t);
+  const host = await hostAs(server, 'web-1');
+  await shows(host, odd());
+  write('all.yaml', waiver('2026-12-05T00:00:00Z'));
+  await server.api('/api/v1/settings/waivers', { method: 'PUT', body: { singlePerson: true } });
+  await apply();
+  write('all.yaml', 'kind: Source\nname: docker://registry.example/team/os\n');
+  const done = await apply('--prune', 'Waiver,Source,Channel', '--note', 'no longer in the repository');
+  assert.equal(done.exit, 0, done.out);
+  assert.match(done.out, /^--prune: removed {2}Waiver The odd tool: W-1, active$/m);
+  const { state, endReason } = (await server.api('/api/v1/waivers/W-1')).body;
+  assert.deepEqual([state, endReason], ['revoked', 'no longer in the repository']);
+  assert.equal((await server.api('/api/v1/sources')).body.items.length, 1);
+});
