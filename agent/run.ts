@@ -41,6 +41,8 @@ export type RunAbout = {
   readonly image?: string | undefined;
   /** How much waits at most; `SPOOL_LIMITS` unless a test has less patience. */
   readonly spool?: SpoolLimits;
+  /** Which program says so; read anew from its files unless a test runs thousands of cycles. */
+  readonly program?: Digest;
 };
 
 export type Cycle = {
@@ -83,7 +85,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     scan: compared.scan,
     startedAt,
     finishedAt: deps.clock(),
-    agent: { version: AGENT_VERSION, executable: programDigest(), config: config.digest },
+    agent: { version: AGENT_VERSION, executable: about.program ?? programDigest(), config: config.digest },
     manifest: 'none' in compared.with ? null : compared.with,
     secretPaths: config.secretPaths,
     contents: config.contents,

@@ -22,6 +22,7 @@ import { enrol } from '#agent/enrol.ts';
 import { readIdentity, readKey } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
 import { Server, type Request, type Response } from '#agent/post.ts';
+import { programDigest } from '#agent/program.ts';
 import { cycle, type Cycle } from '#agent/run.ts';
 import type { Scan, ScanOptions } from '#agent/scan.ts';
 import { SPOOL_LIMITS, type SpoolLimits } from '#agent/spool.ts';
@@ -30,6 +31,8 @@ import { file, HOUR, type TestImage } from '#test/server/fleet.ts';
 
 export const INTERVAL = HOUR;
 export const FOLDER = '/var/lib/bootproof';
+/** Once for all: a fleet would spend most of its time reading our own files. */
+const PROGRAM = programDigest();
 
 /** Something that was done to a machine's files, and whether policy forbids it. */
 export type Plant = {
@@ -198,6 +201,7 @@ export class Machine {
         identity: readIdentity(disk, FOLDER)!,
         signer: readKey(disk, FOLDER)!,
         spool: this.spoolLimits,
+        program: PROGRAM,
         ...(this.byFile ? { out: '/mnt/reports.jsonl' } : {}),
       },
     );
