@@ -14,6 +14,7 @@ import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
 import { logs } from './contract-log.ts';
+import { logCrashes } from './contract-logcrash.ts';
 import { origins } from './contract-origins.ts';
 import { texts } from './contract-texts.ts';
 import { plans } from './contract-plans.ts';
@@ -54,6 +55,7 @@ policies(suite);
 origins(suite);
 texts(suite);
 logs(suite);
+logCrashes(suite);
 kills(suite);
 
 async function query(url: string, text: string): Promise<void> {

@@ -15,6 +15,7 @@ import { intakes } from './contract-intake.ts';
 import { kills } from './contract-kill.ts';
 import { lists } from './contract-lists.ts';
 import { logs } from './contract-log.ts';
+import { logCrashes } from './contract-logcrash.ts';
 import { origins } from './contract-origins.ts';
 import { texts } from './contract-texts.ts';
 import { plans } from './contract-plans.ts';
@@ -41,6 +42,7 @@ policies(suite);
 origins(suite);
 texts(suite);
 logs(suite);
+logCrashes(suite);
 kills(suite);
 
 for (const url of ['', 'store.db', 'sqlite:', 'sqlite::memory:', 'sqlite://host/x', 'mysql://root:s3cret@db/x'])
