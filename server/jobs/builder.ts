@@ -9,6 +9,7 @@ import type { ImageBounds } from '#src/source/bounds.ts';
 import type { TreeName } from '#src/manifest/entry.ts';
 import type { Mirror } from '#server/mirrors.ts';
 import { threadEnv } from '#server/thread.ts';
+import type { KeptTexts } from './texts.ts';
 
 /** A source that may be asked, in its canonical spelling. */
 export type AllowedSource = { readonly pattern: string; readonly plainHttp: boolean };
@@ -60,6 +61,8 @@ export type BuildResult =
       /** Where its paths come from (`OriginsJson`, in zstd), and which contents it has; absent where the builder does not say. */
       readonly origins?: Uint8Array;
       readonly marks?: ContentMarks;
+      /** Its /etc text files; absent where the builder does not say. */
+      readonly texts?: KeptTexts;
     }
   /** No source had it; one reason a source. */
   | { readonly kind: 'failed'; readonly reasons: readonly BuildReason[] };

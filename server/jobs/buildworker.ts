@@ -16,6 +16,7 @@ import { openSource } from '#server/sources.ts';
 import type { BuildReason, BuildRequest, BuildResult, BuiltManifest, BuiltText } from './builder.ts';
 import { KeptFiles } from './kept.ts';
 import { PackageReader } from './packages.ts';
+import { bothKeep, TextGatherer, TextSpool } from './texts.ts';
 
 /** No image of a bootable host is older. */
 const CREATED_FIRST = Date.UTC(2015, 0);
@@ -50,7 +51,10 @@ async function buildFrom(
   });
   try {
     using kept = new KeptFiles();
-    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds, keep: kept });
+    using spool = new TextSpool();
+    const keep = bothKeep(kept, spool);
+    const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds, keep });
+    const texts = new TextGatherer(spool);
     const packages = new PackageReader(kept);
     const origins = new OriginsWriter(layersOf(image));
     const contents = new ContentGatherer();
@@ -66,6 +70,7 @@ async function buildFrom(
             refused.push({ code: deployed.code, text: `${backend}: ${deployed.message}` });
           continue;
         }
+        texts.add(deployed.entries);
         const made = manifestOf(image, rule, deployed, { builder });
         const { usr, etc } = made.header.trees;
         origins.add({ rule, deployed, texts: { usr: usr.main.full, etc: etc.main.full }, database: packages.found });
@@ -94,6 +99,7 @@ async function buildFrom(
       refused,
       origins: zstdCompressSync(JSON.stringify(origins.done([...packages.notes]))),
       marks: contents.marks(),
+      texts: texts.done(),
     };
   } finally {
     await opened.close();

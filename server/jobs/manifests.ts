@@ -106,15 +106,16 @@ async function readAgain(image: Image, deps: ManifestDeps, signal: AbortSignal):
   if (digest === undefined || sources.length === 0) return fail(notAllowed(image, []));
   const result = await deps.build({ ...deps.registry, bounds: deps.bounds, digest, sources }, signal);
   if (result.kind === 'failed') return fail(reasonsOf(image, sources, result.reasons)[0]!);
-  await keepOrigins(result, deps);
+  await keepBeside(result, deps);
   log('info', 'image read again', { image: result.digest, source: result.pattern });
   return { kind: 'done' };
 }
 
-async function keepOrigins(
-  { digest, origins, marks }: Extract<BuildResult, { kind: 'built' }>,
+async function keepBeside(
+  { digest, origins, marks, texts }: Extract<BuildResult, { kind: 'built' }>,
   { store, clock }: ManifestDeps,
 ): Promise<void> {
+  if (texts !== undefined) await store.imageTexts.put(digest, texts, clock());
   if (marks !== undefined) await store.imageOrigins.put(digest, { origins: origins ?? null, ...marks }, clock());
 }
 
@@ -180,7 +181,7 @@ async function keep(asked: string, result: Extract<BuildResult, { kind: 'built' 
       builtAt: at,
     });
   }
-  await keepOrigins(result, deps);
+  await keepBeside(result, deps);
   // Before the hosts are judged anew, which follows.
   await store.imageAges.note(result.digest, result.madeAt ?? null);
   await store.images.ready({

@@ -23,9 +23,10 @@ import { reportsOn } from './reports.ts';
 import { settingsOn } from './settings.ts';
 import { openSqlite, type Listing } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
+import { imageTextsOn } from './texts.ts';
 import { denialsOn, trustOn } from './trust.ts';
-import { viewsOn } from './views.ts';
 import { upkeepOn } from './upkeep.ts';
+import { viewsOn } from './views.ts';
 import { waiversOn } from './waivers.ts';
 
 /** The store on an engine. */
@@ -49,6 +50,7 @@ export function storeOn(engine: Engine): Store {
     imageAges: imageAgesOn(engine),
     imageTags: imageTagsOn(engine),
     imageOrigins: imageOriginsOn(engine),
+    imageTexts: imageTextsOn(engine),
     blobs: blobsOn(engine),
     jobs: jobsOn(engine),
     audit: auditOn(engine),

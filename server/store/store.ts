@@ -33,6 +33,7 @@ import type { Notices } from './noticerecords.ts';
 import type { ImageOrigins } from './originrecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
+import type { ImageTexts } from './textrecords.ts';
 import type * as t from './trustrecords.ts';
 
 export class StoreError extends BootproofError<
@@ -72,6 +73,7 @@ export interface Store {
   readonly imageAges: p.ImageAges;
   readonly imageTags: p.ImageTags;
   readonly imageOrigins: ImageOrigins;
+  readonly imageTexts: ImageTexts;
   readonly blobs: Blobs;
   readonly jobs: Jobs;
   readonly audit: Audit;
@@ -498,12 +500,12 @@ export interface Reads {
     groupId: string,
     page: PageRequest<{ readonly hostId: string }>,
     scope?: readonly string[] | null,
+    filter?: { readonly status?: r.FindingStatus | undefined; readonly line?: FilterLine; readonly now?: Instant },
   ): Promise<r.Page<r.FindingWithHost, { readonly hostId: string }>>;
   /** A host's findings: present ones by severity, or resolved ones by group id. */
   hostFindings(
     hostId: string,
     which: 'present' | 'resolved',
-    filter?: { readonly status?: r.FindingStatus | undefined; readonly line?: FilterLine; readonly now?: Instant },
     page: PageRequest<{ readonly severity: number; readonly groupId: string }>,
   ): Promise<r.Page<r.FindingWithGroup, { readonly severity: number; readonly groupId: string }>>;
   /** Kept reports of a host, newest number first, without envelopes. */

@@ -39,6 +39,8 @@ export type Tables = {
   host_lineage: HostLineageRow;
   image_made: ImageMadeRow;
   image_tag: ImageTagRow;
+  etc_text: EtcTextRow;
+  image_text: ImageTextRow;
   image_origin: ImageOriginRow;
   image_content: ImageContentRow;
   account: AccountRow;
@@ -426,6 +428,10 @@ export type ImageTagRow = {
   due_at: number;
   failure: string | null;
 };
+
+export type EtcTextRow = { sha256: string; bytes: Uint8Array };
+
+export type ImageTextRow = { image: string; kept: number; omitted: string; at: number };
 
 export type ImageOriginRow = {
   image: string;
