@@ -746,3 +746,16 @@ export const BUNDLE_LINE_BYTES_MAX = 16 * 2 ** 20;
 
 /** A part of a list in a bundle, bytes: far below the 4 GiB of a zip's member, and what an export that was interrupted writes again. */
 export const BUNDLE_PART_BYTES = 2 ** 28;
+
+/** Faults that one step of a verification names; the others are counted. */
+export const FAULTS_SHOWN = 8;
+
+/** Observations that one finding or risk of an OSCAL document names; all of them would be a list as long as the fleet, held in memory. */
+export const OSCAL_RELATED_MAX = 100;
+/** Groups of open findings that an OSCAL document has a risk for; a fleet has hundreds. */
+export const OSCAL_RISKS_MAX = 10_000;
+/** Rows of one table of the printed report: some thirty pages. What is beyond is counted there, and stands in the CSV files. */
+export const REPORT_ROWS_MAX = 600;
+
+/** How far times of log entries may run back, ms: transactions that overlap, a clock that was set; beyond, somebody wrote them. */
+export const LOG_DISORDER_MS = 10 * 60_000;
