@@ -8,6 +8,7 @@ import {
   authorizationCodeGrant,
   AuthorizationResponseError,
   buildAuthorizationUrl,
+  buildEndSessionUrl,
   calculatePKCECodeChallenge,
   ClientSecretBasic,
   ClientSecretPost,
@@ -127,7 +128,10 @@ export class Oidc {
    * Ends a sign-in: `search` is what the provider added to the address, `kept` what the browser kept.
    * @throws {OidcError}
    */
-  async finish(search: string, kept: string | undefined): Promise<{ readonly told: Told; readonly next: string }> {
+  async finish(
+    search: string,
+    kept: string | undefined,
+  ): Promise<{ readonly told: Told; readonly next: string; readonly idToken: string | undefined }> {
     const flow = this.#opened(kept);
     const config = await this.#configuration();
     const current = new URL(this.#redirect());
@@ -146,10 +150,32 @@ export class Oidc {
         config.serverMetadata().userinfo_endpoint === undefined
           ? {}
           : await fetchUserInfo(config, tokens.access_token, claims.sub);
-      return { told: this.#told({ ...more, ...claims }), next: flow.next };
+      return { told: this.#told({ ...more, ...claims }), next: flow.next, idToken: tokens.id_token };
     } catch (error) {
       throw this.#refusal(error);
     }
+  }
+
+  /**
+   * Where the browser signs out at the provider (OpenID Connect RP-Initiated Logout 1.0, section 2); undefined where the provider offers
+   * no such place, or does not answer. `idToken` says who it is about; without it the provider may ask.
+   */
+  async signOutAt(idToken: string | undefined): Promise<URL | undefined> {
+    let config: Configuration;
+    try {
+      config = await this.#configuration();
+    } catch (error) {
+      if (error instanceof OidcError) return undefined; // signed out here all the same; the log says why
+      throw error;
+    }
+    const { end_session_endpoint: place } = config.serverMetadata();
+    if (place === undefined || !URL.canParse(place)) return undefined;
+    const { protocol, hostname } = new URL(place);
+    if (protocol !== 'https:' && !(protocol === 'http:' && isLoopback(hostname))) return undefined;
+    return buildEndSessionUrl(config, {
+      post_logout_redirect_uri: new URL(SIGNED_OUT, this.#redirect()).href,
+      ...(idToken === undefined ? {} : { id_token_hint: idToken }),
+    });
   }
 
   #opened(kept: string | undefined): z.infer<typeof Flow> {
@@ -241,6 +267,9 @@ export class Oidc {
     );
   }
 }
+
+/** Where the provider sends people who signed out there. */
+export const SIGNED_OUT = '/login/out';
 
 /** A path with a filter line; longer ones lead to the front page after the cookie would not fit. */
 const NEXT_MAX = 1500;

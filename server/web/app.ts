@@ -35,6 +35,7 @@ const LATER: ReadonlySet<string> = new Set(['STORE_SLOW', 'STORE_UNAVAILABLE', '
 
 export function webApp(services: WebServices): Hono<Env> {
   const { clock, log } = services;
+  const issuer = services.access.oidc?.settings.issuer;
   const web = new Hono<Env>();
 
   web.use(
@@ -47,7 +48,8 @@ export function webApp(services: WebServices): Hono<Env> {
         connectSrc: ["'self'"],
         styleSrc: ["'self'"],
         imgSrc: ["'self'"],
-        formAction: ["'self'"],
+        // Signing out goes on at the provider, where its sign-out lies with itself.
+        formAction: ["'self'", ...(issuer === undefined ? [] : [new URL(issuer).origin])],
         baseUri: ["'none'"],
         frameAncestors: ["'none'"],
       },

@@ -2,9 +2,10 @@
 import type { Context, Hono, MiddlewareHandler } from 'hono';
 import { deleteCookie, getCookie, setCookie } from 'hono/cookie';
 import { BootproofError } from '#src/error.ts';
-import { hasRole, type Role } from '#server/access/principal.ts';
+import { hasRole } from '#server/access/principal.ts';
+import { WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { SESSION_MS, SIGN_IN_MS } from '#src/limits.ts';
-import type { Told } from '#server/access/oidc.ts';
+import { SIGNED_OUT, type Told } from '#server/access/oidc.ts';
 import type { Entered } from '#server/access/admin.ts';
 import { commandHtml, html, icon, type Html } from './html.ts';
 import { gatePage, messagePage, themeOf } from './layout.ts';
@@ -22,13 +23,22 @@ const cookieOf = ({ baseUrl }: Pick<Site, 'baseUrl'>, name: 'session' | 'signin'
   return { name: secure ? `__Host-bootproof-${name}` : `bootproof_${name}`, options };
 };
 
+const HINT_CHARS_MAX = 3500;
+/** Sent to the sign-out alone. */
+const hintCookie = ({ baseUrl }: Pick<Site, 'baseUrl'>) => {
+  const secure = baseUrl().startsWith('https:');
+  const options = { httpOnly: true, sameSite: 'Lax', path: '/logout', secure } as const;
+  return { name: secure ? '__Secure-bootproof-hint' : 'bootproof_hint', options };
+};
+
 /** Pages for whoever comes. They stand before `signedIn`. */
 export function signInPages(web: Hono<Env>, site: Site): void {
   const { access } = site;
   web.get('/login', async (c) => {
     const next = safeNext(c.req.query('next'));
     if ((await entered(c, site)) !== undefined) return c.redirect(next, 303);
-    return c.html(signIn(site, c, { next, out: c.req.query('out') !== undefined }));
+    const out = c.req.query('out');
+    return c.html(signIn(site, c, { next, ...(out === undefined ? {} : { out: out === 'all' ? 'all' : 'here' }) }));
   });
   web.post('/login', async (c) => {
     const form = await c.req.parseBody();
@@ -54,18 +64,41 @@ export function signInPages(web: Hono<Env>, site: Site): void {
     }
   });
   web.get('/login/callback', (c) => comeBack(c, site));
+  web.get(SIGNED_OUT, (c) => c.redirect('/login?out=all', 303));
+  // By a link: whose sign-out page lies elsewhere than the provider itself is not led to by a form (content security policy).
+  web.get('/login/elsewhere', async (c) =>
+    c.redirect((await access.oidc?.signOutAt(undefined))?.href ?? '/login', 303),
+  );
   web.post('/logout', async (c) => {
     const { name, options } = cookieOf(site, 'session');
     const secret = getCookie(c, name);
+    const who = secret === undefined ? undefined : await access.session(secret);
     if (secret !== undefined) {
-      const who = await access.session(secret);
       const form = await c.req.parseBody();
       if (who !== undefined && !access.isCsrfToken(who.session, form[CSRF])) return refuseForm(c, site);
       await access.signOut(secret);
     }
     deleteCookie(c, name, options);
-    return c.redirect('/login?out', 303);
+    const hint = hintCookie(site);
+    const idToken = getCookie(c, hint.name);
+    deleteCookie(c, hint.name, hint.options);
+    const elsewhere = who === undefined ? undefined : await signOutAt(who, idToken, site);
+    return c.redirect(elsewhere ?? '/login?out', 303);
   });
+}
+
+/** The sign-out of the provider that this person came from, where a form may lead to it. */
+async function signOutAt(
+  { session }: Entered,
+  idToken: string | undefined,
+  { access, store }: Site,
+): Promise<string | undefined> {
+  const { oidc } = access;
+  if (oidc === null) return undefined;
+  const held = await store.access.account(session.accountId);
+  if (held?.account.issuer !== oidc.settings.issuer) return undefined;
+  const place = await oidc.signOutAt(idToken);
+  return place?.origin === new URL(oidc.settings.issuer).origin ? place.href : undefined;
 }
 
 /** From the provider: who it is, whether they may be here, and a session. */
@@ -82,8 +115,9 @@ async function comeBack(c: Context<Env>, site: Site): Promise<Response> {
   if (wait > 0) return tooMany(c, site, wait);
   let told: Told;
   let next: string;
+  let idToken: string | undefined;
   try {
-    ({ told, next } = await oidc.finish(new URL(c.req.url).search, kept));
+    ({ told, next, idToken } = await oidc.finish(new URL(c.req.url).search, kept));
   } catch (error) {
     if (!(error instanceof BootproofError)) throw error;
     await access.refused(error.message, 'oidc', address, { code: error.code });
@@ -98,6 +132,11 @@ async function comeBack(c: Context<Env>, site: Site): Promise<Response> {
     const why = account.disabledAt === null ? 'no role' : 'the account is disabled';
     await access.refused(why, 'oidc', address, about);
     return c.html(noRole(site, c, told, account.id, account.disabledAt !== null), 403);
+  }
+  // For the provider, when it is asked to sign them out; larger ones do not fit into a cookie, and the provider asks instead.
+  if (idToken !== undefined && idToken.length <= HINT_CHARS_MAX) {
+    const hint = hintCookie(site);
+    setCookie(c, hint.name, idToken, { ...hint.options, maxAge: SESSION_MS / 1000 });
   }
   return enter(c, site, await access.begin(account.id, address), safeNext(next));
 }
@@ -116,9 +155,6 @@ async function entered(c: Context<Env>, site: Site): Promise<Entered | undefined
   const secret = getCookie(c, cookieOf(site, 'session').name);
   return secret === undefined ? undefined : site.access.session(secret);
 }
-
-/** As of the API's routes of waivers (server/api/roles.ts): viewers read none. */
-const WAIVER_READERS: readonly Role[] = ['auditor', 'operator', 'reviewer', 'policy_editor', 'admin'];
 
 /** The field of every form that changes something. */
 const CSRF = 'csrf';
@@ -181,9 +217,9 @@ export function safeNext(next: string | undefined): string {
 
 // ── what is shown ──
 
-type Shown = { readonly next: string; readonly wrong?: string; readonly out?: boolean };
+type Shown = { readonly next: string; readonly wrong?: string; readonly out?: 'here' | 'all' };
 
-function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out = false }: Shown): string {
+function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out }: Shown): string {
   const { oidc } = access;
   const note = (level: 'critical' | 'info', text: string) =>
     html`<p class="note ${level}" role="${level === 'critical' ? 'alert' : 'status'}">
@@ -211,7 +247,7 @@ function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out
     </div>
     <button class="btn ${oidc === null ? 'first ' : ''}wide" type="submit">Sign in with token</button>
   </form>`;
-  const gone = out && wrong === undefined;
+  const gone = out !== undefined && wrong === undefined;
   if (oidc === null)
     return gatePage(
       'Sign in',
@@ -219,11 +255,15 @@ function signIn({ access }: Pick<Site, 'access'>, c: Context, { next, wrong, out
         ${gone && note('info', 'You are signed out.')} ${token}`,
       themeOf(c),
     );
-  const still = `You are signed out here. ${oidc.name} may still know you: whoever sits down at this browser next can sign in as you.`;
+  const still =
+    out === 'all'
+      ? note('info', `You are signed out, here and at ${oidc.name}.`)
+      : html`${note('info', `You are signed out here. ${oidc.name} may still know you: whoever sits down at this browser next can sign in as you.`)}
+          <p><a class="btn wide" href="/login/elsewhere">Sign out at ${oidc.name}, too</a></p>`;
   return gatePage(
     'Sign in',
     html`<p>Use your company account. You come back to the page you asked for.</p>
-      ${gone && note('info', still)}
+      ${gone && still}
       <p>
         <a class="btn first wide" href="/login/oidc?next=${encodeURIComponent(next)}">Continue with ${oidc.name}</a>
       </p>

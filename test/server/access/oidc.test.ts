@@ -10,8 +10,9 @@ type World = TestServer & { readonly provider: TestProvider; readonly url: strin
 
 const CONFIGURED: readonly Configured[] = [{ claim: 'sre', role: 'operator', group: 'lab' }];
 
-async function world(t: TestContext): Promise<World> {
+async function world(t: TestContext, offersSignOut = true): Promise<World> {
   const provider = await TestProvider.open(t);
+  provider.offersSignOut = offersSignOut;
   provider.people.set('alice', { name: 'Alice Ames', email: 'alice@example.org', groups: ['sre', 'all'] });
   provider.people.set('bob', { name: 'Bob <b>Burns</b>', email: 'bob@example.org', groups: ['all'] });
   const server = await serverFor(t, { access: { oidc: provider.settings, configured: CONFIGURED } });
@@ -55,7 +56,7 @@ test('a person signs in, comes back to the page that was asked for, and is who t
 });
 
 test('whoever signs out is out at once, with the same cookie too', async (t) => {
-  const server = await world(t);
+  const server = await world(t, false);
   const alice = new Visitor();
   const page = await text(await alice.signIn(server.url, 'alice'));
   const kept = new Map(alice.cookies);
@@ -69,6 +70,50 @@ test('whoever signs out is out at once, with the same cookie too', async (t) => 
   for (const [name, value] of kept) thief.cookies.set(name, value);
   assert.equal(await isIn(thief, server.url), false);
   assert.equal((await trail(server, 'session.end')).length, 1);
+});
+
+test('signing out goes on at the provider that offers it, and comes back signed out there as well', async (t) => {
+  const server = await world(t);
+  const alice = new Visitor();
+  const page = await alice.signIn(server.url, 'alice');
+  assert.match(
+    page.headers.get('content-security-policy')!,
+    new RegExp(`form-action 'self' ${server.provider.issuer}`),
+  );
+  const csrf = /name="csrf" value="([^"]+)"/.exec(await page.text())![1]!;
+  const out = await alice.ask(`${server.url}/logout`, { csrf });
+  assert.equal(out.status, 303);
+  const place = new URL(out.headers.get('location')!);
+  assert.equal(`${place.origin}${place.pathname}`, `${server.provider.issuer}/session/end`);
+  assert.equal(place.searchParams.get('client_id'), 'bootproof');
+  assert.equal(place.searchParams.get('post_logout_redirect_uri'), `${server.url}/login/out`);
+  assert.match(place.searchParams.get('id_token_hint')!, /^[\w-]+\.[\w-]+\.[\w-]+$/);
+  assert.equal(await isIn(alice, server.url), false, 'out here before anything is asked there');
+  // There the person says yes; it knows them no more, and the way in begins with who they are.
+  const asked = await (await alice.ask(place.href)).text();
+  const xsrf = /name="xsrf" value="([^"]+)"/.exec(asked)![1]!;
+  const back = await alice.ask(`${server.provider.issuer}/session/end/confirm`, { xsrf, logout: 'yes' });
+  assert.match(await text(await alice.follow(back)), /You are signed out, here and at 127\.0\.0\.1/);
+  await alice.follow(await alice.ask(`${server.url}/login/oidc`));
+  assert.match(alice.at, /\/who\//);
+  // Whoever came with the admin token has nothing to do with it.
+  const admin = new Visitor();
+  await admin.ask(`${server.url}/login`, { token: server.admin, next: '/keys' });
+  const keys = await (await admin.ask(`${server.url}/keys`)).text();
+  const own = /name="csrf" value="([^"]+)"/.exec(keys)![1]!;
+  assert.equal((await admin.ask(`${server.url}/logout`, { csrf: own })).headers.get('location'), '/login?out');
+  const link = await admin.ask(`${server.url}/login/elsewhere`);
+  assert.match(link.headers.get('location')!, /\/session\/end\?(?!.*id_token_hint)/);
+});
+
+test('a provider that is gone keeps nobody from signing out', async (t) => {
+  const server = await world(t);
+  const alice = new Visitor();
+  const csrf = /name="csrf" value="([^"]+)"/.exec(await (await alice.signIn(server.url, 'alice')).text())![1]!;
+  await server.provider.close();
+  const out = await alice.ask(`${server.url}/logout`, { csrf });
+  assert.equal(out.status, 303);
+  assert.equal(await isIn(alice, server.url), false);
 });
 
 test('whoever has no role is told what to ask for, has no session, and is let in once it is bound', async (t) => {

@@ -31,6 +31,8 @@ export class TestProvider {
   tamper: Tamper | null = null;
   /** Instead of asking who it is. */
   denies = false;
+  /** Before `serve`: whether it has a place to sign out at. */
+  offersSignOut = true;
   /** Requests that came, as `METHOD path`. */
   readonly asked: string[] = [];
 
@@ -68,7 +70,14 @@ export class TestProvider {
     const jwk = { ...keys.privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: 'k' };
     const provider = new Provider(this.issuer, {
       jwks: { keys: [jwk] },
-      clients: [{ client_id: 'bootproof', client_secret: 'a secret', redirect_uris: [redirect] }],
+      clients: [
+        {
+          client_id: 'bootproof',
+          client_secret: 'a secret',
+          redirect_uris: [redirect],
+          post_logout_redirect_uris: [new URL('/login/out', redirect).href],
+        },
+      ],
       cookies: { keys: ['cookies of a test'] },
       scopes: ['openid', 'profile', 'email', 'groups'],
       claims: {
@@ -78,7 +87,7 @@ export class TestProvider {
         groups: ['groups'],
       },
       pkce: { required: () => true },
-      features: { devInteractions: { enabled: false } },
+      features: { devInteractions: { enabled: false }, rpInitiatedLogout: { enabled: this.offersSignOut } },
       interactions: { url: (_: unknown, { uid }: { uid: string }) => `/who/${uid}` },
       findAccount: (_: unknown, id: string) => ({ accountId: id, claims: () => this.#claims(id) }),
       loadExistingGrant: async (ctx: any) => {
