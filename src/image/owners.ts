@@ -106,7 +106,8 @@ export class Owners {
   /** Directories belong to whichever packages have files in them with dpkg: that says nothing. */
   readonly #directories: boolean;
   readonly #sets: OwnerSet[] = [];
-  readonly #larger = new Map<string, number>();
+  /** By set, package and whether it is altered, in one number: there is one step for each file of the image. */
+  readonly #larger = new Map<number, number>();
 
   constructor(packages: readonly PackageFiles[], { directories }: { readonly directories: boolean }) {
     this.packages = packages;
@@ -122,11 +123,12 @@ export class Owners {
   over(root: Dir): (node: Node, parent: Dir, name: ByteString) => number {
     const finder = new Finder(root);
     const owned = new Map<Dir, Map<ByteString, number>>();
-    for (const [index, { dirs, dirOf, names, isOwned, marks }] of this.packages.entries())
+    for (const [index, { dirs, dirOf, names, isOwned, marks }] of this.packages.entries()) {
+      const folders = dirs.map((dir) => finder.folder(dir));
       for (let file = 0; file < names.length; file++) {
         if (!isOwned(file)) continue;
         const name = names[file]!;
-        const dir = finder.folder(dirs[dirOf[file]!]!);
+        const dir = folders[dirOf[file]!];
         const node = dir?.children.get(name);
         if (dir === undefined || node === undefined || (node instanceof Dir && !this.#directories)) continue;
         let inside = owned.get(dir);
@@ -134,13 +136,14 @@ export class Owners {
         const isAltered = marks !== undefined && isOther(node, marks[file]!);
         inside.set(name, this.#with(inside.get(name) ?? 0, index, isAltered));
       }
+    }
     return (_, parent, name) => owned.get(parent)?.get(name) ?? 0;
   }
 
   #with(set: number, index: number, isAltered: boolean): number {
     const known = this.#sets[set - 1];
     if (known !== undefined && (known.packages.length >= PATH_OWNERS_MAX || known.packages.includes(index))) return set;
-    const key = `${set} ${index} ${isAltered}`;
+    const key = 2 * (set * this.packages.length + index) + Number(isAltered);
     let larger = this.#larger.get(key);
     if (larger === undefined) {
       const packages = [...(known?.packages ?? []), index];
