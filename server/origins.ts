@@ -1,6 +1,6 @@
 /**
- * Where a file comes from: which layer and package of an image brought a path, and which images have a content (docs/provenance.md, "Layer and
- * package"). Read of what the build kept; one image's is kept at hand while it is asked for.
+ * Where a file comes from: which layer and package of an image brought a path, and which images have a content (docs/origin.md).
+ * Read of what the build kept; one image's is kept at hand while it is asked for.
  */
 import { promisify } from 'node:util';
 import { zstdDecompress } from 'node:zlib';

@@ -84,6 +84,9 @@ async function buildFrom(
         if (rule === rulesOf(backend)[0]) warnings.push(...made.header.warnings);
       }
     if (manifests.length === 0) return { kind: 'failed', reasons: refused };
+    // Told beside the manifests' own, and in no header: it says nothing of what a host must show.
+    for (const { code, text: message } of packages.notes)
+      if (code !== 'PACKAGES_NONE') warnings.push({ code, layer: null, message });
     const version = image.facts.labels.get('org.opencontainers.image.version') ?? null;
     const config = image.manifest.config.digest;
     return {

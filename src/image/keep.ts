@@ -18,7 +18,7 @@ export interface Keep {
 }
 
 const RPM = /(?:^|\/)(?:usr\/lib\/sysimage|usr\/share|var\/lib)\/rpm\/rpmdb\.sqlite(?:-wal)?$/;
-// Debian's own place, and where images move it so that it comes with /usr (docs/provenance.md, "Layer and package").
+// Debian's own place, and where images move it so that it comes with /usr (docs/origin.md).
 const DPKG = /(?:^|\/)(?:usr\/lib\/sysimage|usr\/lib|usr\/share|var\/lib)\/dpkg\/(?:status|info\/[^/]+\.list)$/;
 
 /**

@@ -1,7 +1,6 @@
 /**
  * Where each path of an image comes from, small enough to be kept beside its manifests: of every rule and tree, by line of the main text, the
- * layer that wrote the path last and the packages that own it, as runs. Nothing of it is in a canonical text or a header (docs/provenance.md,
- * "Layer and package").
+ * layer that wrote the path last and the packages that own it, as runs. Nothing of it is in a canonical text or a header (docs/origin.md).
  */
 import { z } from 'zod';
 import { fromBase64, toBase64 } from '#src/bytes.ts';
