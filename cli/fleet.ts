@@ -1,6 +1,8 @@
 /** `bootproof hosts|host|findings`: the fleet on the command line, as tables or JSON. */
 import { writeFile } from 'node:fs/promises';
 import type { z } from 'zod';
+import { fromUtf8 } from '#src/bytes.ts';
+import { vis } from '#src/manifest/vis.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { VERDICTS } from '#src/finding/verdict.ts';
 import { EXIT, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
@@ -8,6 +10,7 @@ import type * as schemas from '#server/api/schemas.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { readOperand, ServerError, type Connection } from './connection.ts';
 import { decisions } from './decide.ts';
+import { tellDifference, type Difference } from './difference.ts';
 import { printLineage, type HostLineage } from './origin.ts';
 import { writeJson } from './output.ts';
 import { printFacts, word } from './table.ts';
@@ -44,6 +47,8 @@ export function hosts(args: readonly string[], io: Io): Promise<Exit> {
       .option('--group <name>', 'only this host group')
       .option('--label <key=value>', 'only with this label')
       .option('--image <digest>', 'only hosts that booted this image')
+      .option('--staged <digest>', 'only hosts on which this image waits for a restart')
+      .option('--rollback <digest>', 'only hosts that could go back to this image')
       .option('--state <words>', 'active, pending, retired (default: active and pending)')
       .option('--sort <order>', 'attention or name', 'attention')
       .addHelpText('after', HOSTS_HELP);
@@ -84,19 +89,21 @@ type HostsOptions = {
   readonly group?: string;
   readonly label?: string;
   readonly image?: string;
+  readonly staged?: string;
+  readonly rollback?: string;
   readonly state?: string;
   readonly sort?: string;
 };
 
 const listHosts: Action<HostsOptions> = async (connection, options, _operands, io) => {
-  const { verdict, name, group, label, image, state, sort } = options;
+  const { verdict, name, group, label, image, staged, rollback, state, sort } = options;
   wordsOption('--verdict', verdict, VERDICTS);
   wordsOption('--state', state, ['active', 'pending', 'retired']);
   wordsOption('--sort', sort, ['attention', 'name'], false);
   if (label !== undefined && label.indexOf('=') < 1) throw new UsageError(`--label ${label}: expected key=value`);
   const listed = await connection.list<Host>(
     '/api/v1/hosts',
-    { verdict, name, group, label, image, state, sort },
+    { verdict, name, group, label, image, staged, rollback, state, sort },
     limitOf(options),
   );
   await tellList(listed, HOSTS, options, io);
@@ -190,15 +197,29 @@ function labelsOf(words: readonly string[]): Record<string, string | null> {
 /** `bootproof host ID|NAME`. */
 export function host(args: readonly string[], io: Io): Promise<Exit> {
   return client('host', 'One host: its answers, and why.', args, io, (command, add) => {
-    limitOption(add(command.argument('<id-or-name>'), showHost)).addHelpText(
+    limitOption(add(command.argument('<id-or-name>'), showHost))
+      .option('--diff <path>', 'how it changed this text file of /etc (exit 1), or why that is not shown (exit 2)')
+      .addHelpText(
       'after',
       HOSTS_HELP.replace('all that was listed is', 'it is'),
     );
   });
 }
 
-const showHost: Action<{ readonly limit?: string }> = async (connection, options, [target = ''], io) => {
+const showHost: Action<{ readonly limit?: string; readonly diff?: string }> = async (
+  connection,
+  options,
+  [target = ''],
+  io,
+) => {
   const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
+  if (options.diff !== undefined) {
+    const query = new URLSearchParams({ path: vis(fromUtf8(options.diff)) });
+    const difference = await connection.ask<Difference>('GET', `/api/v1/hosts/${id}/difference?${query}`);
+    if (options.json !== true) return tellDifference(difference, io);
+    await writeJson({ difference }, io);
+    return difference.hidden === null ? EXIT.different : EXIT.unknown;
+  }
   const [found, findings, lineage] = await Promise.all([
     connection.ask<HostDetail>('GET', `/api/v1/hosts/${id}`),
     connection.list<Finding>(`/api/v1/hosts/${id}/findings`, {}, limitOf(options)),

@@ -7,6 +7,7 @@ import { HOST_LABELS_MAX } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
 import { EnrolBody } from '#src/wire/enrol.ts';
 import { acceptFork, admitHost, changeHost } from '#server/decisions/hosts.ts';
+import { mayTake } from '#server/contents.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
 import { toldOf, viewOf } from '#server/standing.ts';
 import type { Host as HostRecord } from '#server/store/records.ts';
@@ -83,6 +84,8 @@ const HostQuery = z.strictObject({
     .regex(/^[^=]{1,100}=.{0,200}$/, 'expected key=value')
     .optional(),
   image: z.string().max(200).optional().openapi({ description: 'Booted image: digest or any of its aliases.' }),
+  staged: z.string().max(200).optional().openapi({ description: 'Image that waits for a restart, likewise.' }),
+  rollback: z.string().max(200).optional().openapi({ description: 'Image to go back to, likewise.' }),
   name: z.string().max(255).optional().openapi({ description: 'Beginning of the name.' }),
   sort: z.enum(['attention', 'name']).optional(),
   limit: LIMIT,
@@ -100,7 +103,7 @@ async function filterOf(
   now: Instant,
   { store }: Pick<ApiServices, 'store'>,
 ): Promise<HostFilter> {
-  const { verdict, freshness, integrity, provenance, state, group, label, image, name } = query;
+  const { verdict, freshness, integrity, provenance, state, group, label, image, staged, rollback, name } = query;
   const at = label?.indexOf('=') ?? -1;
   return {
     now,
@@ -112,6 +115,8 @@ async function filterOf(
     ...(group === undefined ? {} : { group }),
     ...(label === undefined ? {} : { label: { key: label.slice(0, at), value: label.slice(at + 1) } }),
     ...(image === undefined ? {} : { booted: await namesOf(image, store) }),
+    ...(staged === undefined ? {} : { staged: await namesOf(staged, store) }),
+    ...(rollback === undefined ? {} : { rollback: await namesOf(rollback, store) }),
     ...(name === undefined ? {} : { namePrefix: name }),
   };
 }
@@ -397,6 +402,8 @@ export function hostRoutes(api: Api, services: ApiServices): void {
     await known(id, c);
     const report = await store.reports.get(id, Number(seq));
     if (report === undefined) throw new ApiError('REPORT_UNKNOWN', 'this report is not kept, or never came');
+    if (!mayTake(report.envelope, whoOf(c), services.policies.current))
+      throw new ApiError('FORBIDDEN', 'it holds a text that the policy denies: it is for auditors and admins');
     return c.body(new Uint8Array(report.envelope), 200, {
       'Content-Type': 'application/octet-stream',
       ETag: `"${report.digest}"`,

@@ -416,6 +416,9 @@ export type HostFilter = {
   readonly label?: { readonly key: string; readonly value: string };
   /** Booted image, as hosts spell it: give the digest with all its aliases. */
   readonly booted?: readonly string[];
+  /** Likewise of the image that waits for a restart, and of the one to go back to. */
+  readonly staged?: readonly string[];
+  readonly rollback?: readonly string[];
   /** Beginning of the name; case does not matter. */
   readonly namePrefix?: string;
 };

@@ -26,6 +26,8 @@ const Words = {
   group: Text(200),
   label: Text(301).regex(LABEL),
   image: Text(200),
+  staged: Text(200),
+  rollback: Text(200),
   name: Text(255),
   sort: z.enum(SORTS),
 };
@@ -56,7 +58,7 @@ export type Seen = { readonly now: Instant; readonly scope: Scope };
 
 /** What the store is asked; an image by each of its names. */
 export async function filterOf(
-  { verdict, freshness, state, group, label, image, name }: Words,
+  { verdict, freshness, state, group, label, image, staged, rollback, name }: Words,
   { now, scope }: Seen,
   store: Pick<Store, 'images' | 'read'>,
 ): Promise<HostFilter> {
@@ -70,6 +72,8 @@ export async function filterOf(
     ...(group === undefined ? {} : { group }),
     ...(key === undefined ? {} : { label: { key, value: value ?? '' } }),
     ...(image === undefined ? {} : { booted: await namesOf(image, store) }),
+    ...(staged === undefined ? {} : { staged: await namesOf(staged, store) }),
+    ...(rollback === undefined ? {} : { rollback: await namesOf(rollback, store) }),
     ...(name === undefined ? {} : { namePrefix: name }),
   };
 }

@@ -168,7 +168,17 @@ function keepSort(query: URLSearchParams): URLSearchParams {
 
 /** Which one word is in the way, with what there would be without it. */
 async function nothing(asked: Asked, query: URLSearchParams, { store }: WebServices, of: Seen): Promise<Html> {
-  for (const name of ['name', 'label', 'group', 'freshness', 'image', 'verdict', 'state'] as const) {
+  for (const name of [
+    'name',
+    'label',
+    'group',
+    'freshness',
+    'image',
+    'staged',
+    'rollback',
+    'verdict',
+    'state',
+  ] as const) {
     if (asked.words[name] === undefined) continue;
     const { [name]: _, ...rest } = asked.words;
     const without = await store.read.countHosts(await filterOf(rest, of, store), COUNTED_MAX);

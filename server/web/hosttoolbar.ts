@@ -31,13 +31,22 @@ export async function toolbar(
   const labels = [
     ...new Set(shown.flatMap((host) => Object.entries(host.labels).map(([key, value]) => `${key}=${value}`))),
   ].sort();
-  const image = words.image === undefined ? undefined : (await imagesNamed([words.image], store)).get(words.image);
+  const slots = (['image', 'staged', 'rollback'] as const).flatMap((slot) => {
+    const name = words[slot];
+    return name === undefined ? [] : [[slot, name] as const];
+  });
+  const known = await imagesNamed(
+    slots.map(([, name]) => name),
+    store,
+  );
   const menu = (name: keyof typeof asked.words, word: string, choices: readonly Choice[], typed?: Html) =>
     menuHtml({ name, word, choices, typed }, { asked, query, services, of });
   const chosen: readonly (readonly [name: string, word: string])[] = [
-    ...(words.image === undefined
-      ? []
-      : [['image', image === undefined ? words.image : `${image.place} ${image.version ?? ''}`] as const]),
+    ...slots.map(([slot, name]) => {
+      const image = known.get(name);
+      const told = image === undefined ? name : `${image.place} ${image.version ?? ''}`;
+      return [slot, slot === 'image' ? told : `${slot === 'staged' ? 'staged' : 'back to'} ${told}`] as const;
+    }),
     ...(words.group === undefined ? [] : [['group', `group ${words.group}`] as const]),
     ...(words.freshness === undefined ? [] : [['freshness', FRESH_WORDS[words.freshness]] as const]),
     ...(words.label === undefined ? [] : [['label', words.label] as const]),
@@ -138,7 +147,7 @@ export async function toolbar(
   </div>`;
 }
 
-const FILTERS = ['verdict', 'freshness', 'state', 'group', 'label', 'image', 'name', 'sort'];
+const FILTERS = ['verdict', 'freshness', 'state', 'group', 'label', 'image', 'staged', 'rollback', 'name', 'sort'];
 
 function apiCall(query: URLSearchParams, baseUrl: string): string {
   const words = new URLSearchParams([...query].filter(([name]) => FILTERS.includes(name)));

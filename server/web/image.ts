@@ -206,17 +206,16 @@ function rolloutSheet(
           <span class="grow">of them drifted</span
           >${drifted.count === 0 ? html`<span class="quiet">0</span>` : html`<a href="/hosts?image=${href}&verdict=drifted">${bounded(drifted)}</a>`}
         </li>
-        <li>
-          <span class="grow">Staged, waits for a restart</span
-          ><span>${listed === undefined ? '–' : count(listed.hosts.staged)}</span>
-        </li>
-        <li>
-          <span class="grow">Kept to go back to</span
-          ><span>${listed === undefined ? '–' : count(listed.hosts.rollback)}</span>
-        </li>
+        <li><span class="grow">Staged, waits for a restart</span>${slotHtml('staged', href, listed?.hosts.staged)}</li>
+        <li><span class="grow">Kept to go back to</span>${slotHtml('rollback', href, listed?.hosts.rollback)}</li>
       </ul>
     </div>
   </section>`;
+}
+
+function slotHtml(slot: 'staged' | 'rollback', href: string, hosts: number | undefined): Html {
+  if (hosts === undefined) return html`<span>–</span>`;
+  return hosts === 0 ? html`<span class="quiet">0</span>` : html`<a href="/hosts?${slot}=${href}">${count(hosts)}</a>`;
 }
 
 function compareSheet(image: Image, others: readonly ImageInList[]): Html {

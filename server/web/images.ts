@@ -135,8 +135,17 @@ function table(
           <td class="num">
             ${image.hosts.booted === 0 ? html`<span class="quiet">0</span>` : html`<a class="over" href="/hosts?image=${encodeURIComponent(image.digest)}">${count(image.hosts.booted)}</a>`}
           </td>
-          <td class="p2 num soft">${count(image.hosts.staged)}</td>
-          <td class="p3 num soft">${count(image.hosts.rollback)}</td>
+          ${(
+            [
+              ['p2', 'staged'],
+              ['p3', 'rollback'],
+            ] as const
+          ).map(
+            ([width, slot]) =>
+              html`<td class="${width} num soft">
+                ${image.hosts[slot] === 0 ? html`<span class="quiet">0</span>` : html`<a class="over" href="/hosts?${slot}=${encodeURIComponent(image.digest)}">${count(image.hosts[slot])}</a>`}
+              </td>`,
+          )}
           <td class="p4 num soft nowrap">${agoHtml(image.firstSeen, now)}</td>
         </tr>`;
       })}

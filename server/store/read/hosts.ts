@@ -84,6 +84,17 @@ function selection(
     const name = byName('host.name_fold');
     query = query.where(sql<boolean>`${name} >= ${prefix}`).where(sql<boolean>`${name} < ${after(prefix)}`);
   }
+  for (const slot of ['staged', 'rollback'] as const) {
+    const names = filter[slot];
+    if (names === undefined) continue;
+    // A set by the index of the slot: the list keeps its own order.
+    const column = sql.ref(`other.image_${slot}`);
+    query = query.where(
+      names.length === 0
+        ? sql<boolean>`(1 = 0)`
+        : sql<boolean>`${walked('host.id', engine)} in (select other.id from host as other where ${column} in (${sql.join([...names])}))`,
+    );
+  }
   const { label } = filter;
   if (label !== undefined) query = query.where(labelled(aside('host.id'), label.key, label.value, engine));
   return query;

@@ -24,6 +24,8 @@ async function hostsBySlot(
     .selectFrom('host')
     .select((eb) => [column, eb.fn.countAll<number>().as('count')])
     .where(column, 'in', [...digests])
+    // As lists of hosts: retired ones appear only where asked for.
+    .where('state', 'in', ['active', 'pending'])
     .$if(scope !== null, (query) => query.where(within(sql.ref('host_group'), scope ?? [])))
     .groupBy(column)
     .execute();

@@ -76,6 +76,8 @@ export function hostFilters(of: Named): readonly (readonly [string, Omit<HostFil
     scope: [[of.hostGroup], [of.hostGroup, 'elsewhere']],
     label: [{ key: of.label.split('=')[0]!, value: of.label.split('=')[1]! }],
     booted: [[of.image], [of.image, 'sha256:8']],
+    staged: [[of.image]],
+    rollback: [[of.image, 'sha256:8']],
     namePrefix: ['host-77'],
   };
   const each = Object.entries(by).flatMap(([key, values]) =>

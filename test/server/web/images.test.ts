@@ -91,3 +91,34 @@ test('an image tells where it runs, what is open there, and by which names it is
     assert.equal([...html.matchAll(/class="go"/g)].length, n, state);
   }
 });
+
+test('how many hosts have an image staged, or could go back to it, leads to just these', async (t) => {
+  const server = await serverFor(t, { images: [OLD, NEW] });
+  const reader = await visitor(server);
+  for (const [name, slot] of [
+    ['web-1', 'staged'],
+    ['web-2', 'staged'],
+    ['web-3', 'rollback'],
+    ['gone', 'staged'],
+  ] as const) {
+    const host = await enrol(server, OLD, { name });
+    const booted = host.deployment().booted!;
+    host.state = { [slot]: { ...booted, image: { ...booted.image!, digest: NEW.digest } } };
+    await host.sendFull();
+    if (name === 'gone') await server.api(`/api/v1/hosts/${host.id}/retire`, { method: 'POST' });
+  }
+  await server.settle();
+  const digest = encodeURIComponent(NEW.digest);
+  for (const [slot, names] of [
+    ['staged', ['web-1', 'web-2']],
+    ['rollback', ['web-3']],
+  ] as const) {
+    const link = new RegExp(`href="/hosts\\?${slot}=${digest}"[^>]*>${names.length}<`);
+    for (const path of ['/images', `/images/${digest}`]) assert.match((await reader.page(path)).html, link, path);
+    const { items } = (await server.api(`/api/v1/hosts?${slot}=${digest}`)).body;
+    assert.deepEqual(items.map(({ name }: any) => name).sort(), names);
+    const { text } = await reader.page(`/hosts?${slot}=${digest}`);
+    for (const name of ['web-1', 'web-2', 'web-3', 'gone'])
+      assert.equal(text.includes(name), (names as readonly string[]).includes(name), `${slot} ${name}`);
+  }
+});
