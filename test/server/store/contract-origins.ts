@@ -24,10 +24,12 @@ export function origins(suite: Suite): void {
     const shard = async (of: number, limit = 10) =>
       (await imageOrigins.shard(of, limit)).map(({ image, marks }) => [image, [...marks]]);
     assert.deepEqual(await kept(a), { origins: [1, 2], contents: 1, failure: null });
-    const both = [
-      [a, [1, 2, 3]],
-      [b, [9]],
-    ].sort() as unknown[];
+    const both = (
+      [
+        [a, [1, 2, 3]],
+        [b, [9]],
+      ] as const
+    ).toSorted(([one], [other]) => (one < other ? -1 : 1));
     assert.deepEqual(await shard(7), both);
     assert.deepEqual(await shard(7, 1), both.slice(0, 1));
     assert.deepEqual(
