@@ -2,6 +2,7 @@
  * What would be, without anything being written: the fleet's last reports under another policy (docs/policy.md, section 12.4). In bounded
  * memory and time: an answer covers a part of the fleet, in the order of names, and says where the next one begins; parts add up.
  */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Instant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
 import { groupOf } from '#src/finding/group.ts';
@@ -96,7 +97,11 @@ export async function eachHost(
     const waiting = [...page.items];
     await Promise.all(
       Array.from({ length: AT_ONCE }, async () => {
-        for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) await act(host);
+        for (let host = waiting.shift(); host !== undefined; host = waiting.shift()) {
+          await act(host);
+          // Judging takes the processor, and SQLite answers without letting go of it: reports and pages go in between.
+          await turn();
+        }
       }),
     );
     cursor = page.next;
