@@ -7,6 +7,7 @@ import type { GroupDetail } from '#server/api/findings.ts';
 import type * as schemas from '#server/api/schemas.ts';
 import { timeText, type Action, type Add } from './client.ts';
 import type { Connection } from './connection.ts';
+import { isTold, tellDifference, type Difference } from './difference.ts';
 import { writeJson } from './output.ts';
 import { originFacts, type FindingOrigin } from './origin.ts';
 import { printFacts, printTable, word } from './table.ts';
@@ -80,13 +81,14 @@ const path = (group: string): string => `/api/v1/groups/${encodeURIComponent(gro
 
 const show: Action<unknown> = async (connection, options, [id = ''], io) => {
   const group = await connection.ask<Group>('GET', path(id));
-  const [hosts, timeline, origin] = await Promise.all([
+  const [hosts, timeline, origin, difference] = await Promise.all([
     connection.list<Finding>(`${path(id)}/hosts`, {}, 100),
     connection.ask<Timeline>('GET', `${path(id)}/timeline`),
     connection.ask<FindingOrigin>('GET', `${path(id)}/origin`),
+    connection.ask<Difference>('GET', `${path(id)}/difference`),
   ]);
   if (options.json === true)
-    await writeJson({ group, origin, hosts: hosts.items, more: hosts.more, timeline: timeline.items }, io);
+    await writeJson({ group, origin, difference, hosts: hosts.items, more: hosts.more, timeline: timeline.items }, io);
   else {
     const { open, acknowledged, waived } = group.hosts;
     await printFacts(
@@ -109,6 +111,10 @@ const show: Action<unknown> = async (connection, options, [id = ''], io) => {
       io,
     );
     await io.stdout.write('\n');
+    if (isTold(difference)) {
+      await tellDifference(difference, io);
+      await io.stdout.write('\n');
+    }
     await printTable(
       ['HOST', 'STATUS', 'SINCE', 'UNTIL', 'WAIVER', 'ID'],
       hosts.items.map(({ host, status, openedAt, until, waiver }) => [

@@ -199,10 +199,7 @@ export function host(args: readonly string[], io: Io): Promise<Exit> {
   return client('host', 'One host: its answers, and why.', args, io, (command, add) => {
     limitOption(add(command.argument('<id-or-name>'), showHost))
       .option('--diff <path>', 'how it changed this text file of /etc (exit 1), or why that is not shown (exit 2)')
-      .addHelpText(
-      'after',
-      HOSTS_HELP.replace('all that was listed is', 'it is'),
-    );
+      .addHelpText('after', HOSTS_HELP.replace('all that was listed is', 'it is'));
   });
 }
 
@@ -215,7 +212,7 @@ const showHost: Action<{ readonly limit?: string; readonly diff?: string }> = as
   const id = HOST_ID.test(target) ? target : await hostNamed(connection, target);
   if (options.diff !== undefined) {
     const query = new URLSearchParams({ path: vis(fromUtf8(options.diff)) });
-    const difference = await connection.ask<Difference>('GET', `/api/v1/hosts/${id}/difference?${query}`);
+    const difference = await connection.ask<Difference>('GET', `/api/v1/hosts/${id}/difference?${query.toString()}`);
     if (options.json !== true) return tellDifference(difference, io);
     await writeJson({ difference }, io);
     return difference.hidden === null ? EXIT.different : EXIT.unknown;

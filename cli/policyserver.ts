@@ -1,6 +1,6 @@
 /** `bootproof policy diff|apply|versions|show`: policies held against each other, and those of a server. */
 import type { z } from 'zod';
-import { comparePolicies, type RuleDifference } from '#src/policy/compare.ts';
+import { comparePolicies, type PolicyDifference } from '#src/policy/compare.ts';
 import type { PolicyDocumentText } from '#src/policy/documents.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
@@ -173,7 +173,7 @@ async function diff(args: readonly string[], io: Io): Promise<Exit> {
       const fleet = connection === undefined ? undefined : await fleetDiff(connection, sides.after, sides.before);
       if (options.json === true) await writeJson({ ...rules, ...(fleet === undefined ? {} : { fleet }) }, io);
       else {
-        await tellRules(rules.rules, rules.freshness, io);
+        await tellRules(rules, io);
         if (fleet !== undefined) await tellFleet(fleet, io);
       }
       const isSame = sides.before.policy.digest === sides.after.policy.digest;
@@ -257,11 +257,13 @@ function added(a: Diff, b: Diff): Diff {
 const exitOf = ({ hosts }: Diff): Exit =>
   hosts.changed > 0 ? EXIT.different : hosts.unjudged > 0 ? EXIT.unknown : EXIT.ok;
 
-async function tellRules(rules: readonly RuleDifference[], freshness: readonly string[], io: Io): Promise<void> {
+async function tellRules({ rules, freshness, contents }: PolicyDifference, io: Io): Promise<void> {
   for (const { section, id, change, keys } of rules)
     await io.stdout.write(`${change.padEnd(8)} ${section} ${id}${keys.length === 0 ? '' : `: ${keys.join(', ')}`}\n`);
   if (freshness.length > 0) await io.stdout.write(`changed  freshness: ${freshness.join(', ')}\n`);
-  if (rules.length + freshness.length === 0) await io.stdout.write('the rules are the same\n');
+  if (contents === true) await io.stdout.write('changed  contents: deny\n');
+  if (rules.length + freshness.length === 0 && contents === undefined)
+    await io.stdout.write('the rules are the same\n');
 }
 
 async function tellFleet({ hosts, findings, rules, verdicts }: Diff, io: Io): Promise<void> {

@@ -39,6 +39,8 @@ const ETC =
     ' ',
   );
 
+const CONTENTS = ['/etc/ssh/sshd_config', '/etc/ssh/sshd_config.d/*.conf', '/etc/sudoers.d/*', '/etc/locale.conf'];
+
 export type Layer = { readonly about: string; readonly items: readonly TarItem[] };
 
 /** The layers of one image, lowest first. */
@@ -76,6 +78,7 @@ export function demoLayers(who: Privileges): Layer[] {
     'usr/share/demo/old',
     'etc/conf.d',
     'etc/ssh',
+    'usr/lib/bootproof',
     'usr/lib',
     'usr/bin',
     'usr',
@@ -91,6 +94,8 @@ export function demoLayers(who: Privileges): Layer[] {
         item.link === undefined ? file(item.path, item.content, item.mode) : link(item.path, item.link),
       ),
       file('usr/lib/libdemo.so.1', `\x7fELF stand-in library ${'.'.repeat(400)}\n`, 0o755),
+      // Whose content the hosts of this image may tell of where it differs.
+      file('usr/lib/bootproof/agent.json', `${JSON.stringify({ contents: CONTENTS })}\n`),
       file('usr/lib/libobsolete.so.0', 'removed by the next layer\n'),
       file('usr/share/demo/old/a', 'hidden by an opaque folder\n'),
       file('etc/conf.d/10-site.conf', 'color = blue\n'),

@@ -14,6 +14,7 @@ import { logFileRoutes } from './logfiles.ts';
 import { noSuchRoute, takenMethods } from './methods.ts';
 import { noticeRoutes } from './notices.ts';
 import { openApiDocument } from './openapi.ts';
+import { differenceRoutes } from './differences.ts';
 import { originRoutes } from './origins.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { problemRoutes } from './problems.ts';
@@ -68,6 +69,7 @@ export function apiApp(services: ApiServices): Api {
   findingRoutes(api, services);
   imageRoutes(api, services);
   originRoutes(api, services);
+  differenceRoutes(api, services);
   tokenRoutes(api, services);
   trustRoutes(api, services);
   policyRoutes(api, services);

@@ -295,7 +295,7 @@ export function originRoutes(api: Api, services: ApiServices): void {
 }
 
 /** A path as a person or a text spells it: what needs no escape may stand unescaped. */
-function bytesOf(path: string): string {
+export function bytesOf(path: string): string {
   try {
     return unvis(path);
   } catch (error) {

@@ -28,12 +28,17 @@ export async function lastFull(
   host: Host,
   { store, images }: { readonly store: Pick<Store, 'reports'>; readonly images: KnownImages },
 ): Promise<Examined | undefined> {
+  const report = await lastReport(host, store);
+  const examined = report && (await examine(report, images));
+  return examined?.kind === 'examined' ? examined : undefined;
+}
+
+/** The host's last accepted full report as it was taken; undefined where it has none. */
+export async function lastReport(host: Host, store: Pick<Store, 'reports'>): Promise<FullReport | undefined> {
   const envelope = await lastEnvelope(host, store);
   const opened = envelope && openReport(envelope, sha256);
-  if (opened === undefined || opened.kind === 'refused') return undefined;
   // It was checked when it was taken, and versions are kept readable: schema and signature need no second look.
-  const examined = await examine(opened.value as FullReport, images);
-  return examined.kind === 'refused' ? undefined : examined;
+  return opened?.kind === 'opened' ? (opened.value as FullReport) : undefined;
 }
 
 /** The same to be judged, wherever the examiner does that. `patient`: however many wait. */

@@ -8,6 +8,7 @@ import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { originOf } from '#server/findingorigin.ts';
+import { differenceIn } from '#server/contents.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import { viewOf } from '#server/standing.ts';
 import type { FindingGroup, FindingStatus, FindingWithHost, Host } from '#server/store/records.ts';
@@ -15,6 +16,7 @@ import { decidePages, decidedNotice, decideSheets, type Decide } from './decide.
 import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
 import { changeHtml, compareHtml } from './parts/compare.ts';
+import { differenceSheet } from './parts/difference.ts';
 import { sentenceOf, textOf } from './parts/finding.ts';
 import { originSheet } from './parts/origin.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
@@ -57,6 +59,7 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   const [first] = list.items;
   const origin =
     first && (await originOf(first, group, hosts.get(first.hostId), services, { groups: who.groups, now }));
+  const difference = await differenceIn(group, list.items, services);
   const spread = changes.length < CHANGES || present > 0 ? spreadOf(changes, present, now) : undefined;
   const acts = hasRole(who, 'operator', 'reviewer', 'admin');
   const body = html`${decidedNotice(c.req.query('done'), story, who, group)}
@@ -69,6 +72,7 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
     <div class="cols aside">
       <div class="stack">
         ${evidenceSheet(group, detail, first)}
+        ${difference !== undefined && differenceSheet(difference.difference, { ...difference.host, image: difference.host.images.booted })}
         ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed' })}
         ${spread !== undefined && spreadSheet(spread)}
         ${hostsSheet(group, list.items, hosts, { next: list.next?.hostId ?? null, later: isKey, narrowed, now })}

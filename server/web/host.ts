@@ -3,6 +3,7 @@ import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { isTheirs } from '#server/decisions/may.ts';
 import { hasRole } from '#server/access/principal.ts';
+import { mayTake } from '#server/contents.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
 import type { Examined } from '#server/ingest/judge.ts';
 import { viewOf, type View } from '#server/standing.ts';
@@ -117,7 +118,8 @@ async function envelope(c: Context<Env>, services: WebServices): Promise<Respons
   const host = await hostOf(c, services);
   const seq = Number(c.req.param('seq'));
   const report = host && (await services.store.reports.get(host.id, seq));
-  if (report === undefined) return missingPage(c, services);
+  if (report === undefined || !mayTake(report.envelope, c.get('principal'), services.policies.current))
+    return missingPage(c, services);
   return c.body(new Uint8Array(report.envelope), 200, {
     'Content-Type': 'application/octet-stream',
     'Content-Disposition': `attachment; filename="${report.hostId}-${seq}.dsse.json"`,

@@ -5,11 +5,13 @@ import { TREES, type Facts } from '#src/manifest/entry.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { printable } from '#src/terminal.ts';
 import { rebuildCommand, toldText } from '#server/findingorigin.ts';
+import { differenceOf, isAboutContent } from '#server/contents.ts';
 import type { Told } from '#server/origins.ts';
 import type { FindingWithGroup } from '#server/store/records.ts';
 import type { About } from './hostabout.ts';
 import { statusHtml } from './hostfindings.ts';
 import { commandHtml, digestHtml, html, icon, pathHtml, type Html } from './html.ts';
+import { differenceHtml } from './parts/difference.ts';
 import { emptyHtml } from './parts/page.ts';
 import type { WebServices } from './services.ts';
 import { capital, count, plural, severityHtml } from './words.ts';
@@ -30,10 +32,13 @@ type Leaf = {
   readonly finding: FindingWithGroup | undefined;
   /** Where the path comes from in the booted image. */
   told?: Told | undefined;
+  /** Of a text file of /etc: how its content differs. */
+  content?: Html;
 };
 type Folder = { readonly name: string; readonly folders: Map<string, Folder>; readonly leaves: Leaf[] };
 
-export async function treeTab({ examined, findings, host }: About, { origins }: WebServices): Promise<Html> {
+export async function treeTab({ examined, findings, host }: About, services: WebServices): Promise<Html> {
+  const { origins } = services;
   if (examined === undefined)
     return html`<section class="sheet">
       <header><h2>Tree of changes</h2></header>
@@ -70,6 +75,10 @@ export async function treeTab({ examined, findings, host }: About, { origins }: 
   const shown = [...drawn, ...expected.slice(0, QUIET_MAX * TREES.length)].map(({ path }) => path);
   const told = await origins.of(host.images.booted, host.rule, shown);
   for (const leaf of leaves) leaf.told = told.get(leaf.path);
+  const inSight = new Set(shown);
+  for (const leaf of leaves)
+    if (leaf.drift !== undefined && inSight.has(leaf.path) && isAboutContent(leaf.drift))
+      leaf.content = differenceHtml(await differenceOf(report, leaf.drift, services), host.images.booted);
   return html`<section class="sheet">
     <header>
       <h2>Tree of changes</h2>
@@ -221,7 +230,7 @@ function leafHtml(leaf: Leaf, depth: number): Html {
       ${finding !== undefined && finding.status !== 'open' ? statusHtml(finding) : finding !== undefined && severityHtml(SEVERITIES[finding.severity])}
     </summary>
     <div class="inset">
-      ${drift === undefined ? html`<p class="pad">${note}</p>` : compareHtml(drift)}
+      ${drift === undefined ? html`<p class="pad">${note}</p>` : compareHtml(drift)} ${leaf.content}
       ${leaf.told !== undefined && leaf.told.kind !== 'untold' && html`<p class="beneath">${capital(toldText(leaf.told, null) ?? '')}.</p>`}
       <p class="beneath">
         <code class="digest full">${printable(leaf.path)}</code>

@@ -46,9 +46,9 @@ const SECRETS = [
   /\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]/,
 ] as const;
 
-/** `password = …`, `"apiKey": …`; a word that only says yes or no is none. */
+/** `password = …`, `"apiKey": …`; a word that only says yes or no is none. After `passwd`, a colon is nsswitch's and sudo's. */
 const NAMED =
-  /(?:pass(?:word|wd|phrase|code)|pwd|psk|secret|credential|token|(?:api|access|auth|private|secret|encryption|shared|preshared)[ _-]?key)s?["']?[ \t]{0,20}(?:=>|:=|=|:)[ \t]{0,20}["']?([^\s"']{1,64})/gi;
+  /(?:pass(?:wd(?=["']?[ \t]{0,20}=)|word|phrase|code)|pwd(?=["']?[ \t]{0,20}=)|psk|secret|credential|token|(?:api|access|auth|private|secret|encryption|shared|preshared)[ _-]?key)s?["']?[ \t]{0,20}(?:=>|:=|=|:)[ \t]{0,20}["']?([^\s"']{1,64})/gi;
 const NO_VALUE =
   /^(?:yes|no|true|false|on|off|none|null|nil|required|requisite|optional|sufficient|files|sss|compat|db|nis|ldap|systemd|[;,#)}\]].*)$/i;
 

@@ -21,6 +21,7 @@ export function canonicalText(policy: Omit<Policy, 'digest'>): string {
     description,
     freshness: [f.reportEvery, f.lateAfter, f.silentAfter, f.behindTagAfter, f.imageAgeMax],
     ...(policy.freshnessFor.length === 0 ? {} : { freshnessFor: plainRule(policy.freshnessFor) }),
+    ...(policy.contentsDenied.length === 0 ? {} : { contentsDenied: plainRule(policy.contentsDenied) }),
     ...(policy.accounts.length === 0
       ? {}
       : { accounts: policy.accounts.map((rule) => ({ ...said(rule), when: plainRule(rule.when) })) }),

@@ -15,6 +15,8 @@ export type PolicyDifference = {
   readonly rules: readonly RuleDifference[];
   /** Keys of `freshness` that differ; `freshnessFor` where the terms for some hosts do. */
   readonly freshness: readonly string[];
+  /** Other files are kept from being shown. */
+  readonly contents?: true;
 };
 
 export function comparePolicies(before: Policy, after: Policy): PolicyDifference {
@@ -23,7 +25,8 @@ export function comparePolicies(before: Policy, after: Policy): PolicyDifference
   const freshness = terms.filter((key) => before.freshness[key] !== after.freshness[key]) as string[];
   if (JSON.stringify(plainRule(before.freshnessFor)) !== JSON.stringify(plainRule(after.freshnessFor)))
     freshness.push('freshnessFor');
-  return { rules, freshness };
+  const denied = ({ contentsDenied }: Policy): string => JSON.stringify(plainRule(contentsDenied));
+  return { rules, freshness, ...(denied(before) === denied(after) ? {} : { contents: true }) };
 }
 
 function compareSection(section: Section, before: readonly RuleBase[], after: readonly RuleBase[]): RuleDifference[] {

@@ -66,6 +66,8 @@ export type Policy = {
   readonly freshness: Freshness;
   /** Other terms for some hosts, key by key; the first whose selector matches. */
   readonly freshnessFor: readonly { readonly hosts: HostSelector; readonly terms: Partial<Freshness> }[];
+  /** Files whose content is never shown, whatever agents tell of it (docs/policy.md, section 14). */
+  readonly contentsDenied: readonly Glob[];
   /** In order, as the others: the first that matches decides. */
   readonly files: readonly FileRule[];
   readonly state: readonly StateRule[];
@@ -172,6 +174,8 @@ export function parsePolicy(
     description: document.description ?? '',
     freshness,
     freshnessFor,
+    // A policy that extends another narrows it further; nothing takes a denial back.
+    contentsDenied: [...(document.contents?.deny ?? []), ...(base?.contentsDenied ?? [])],
     files: joined(files, base?.files ?? []),
     state: joined(state, base?.state ?? []),
     accounts: joined(accounts, base?.accounts ?? []),

@@ -339,6 +339,8 @@ const FreshnessForDocument = record({
   ...Terms,
 });
 
+const ContentsDocument = record({ deny: list(glob('path')) });
+
 export const PolicyDocument = record({
   format: z.literal(POLICY_FORMAT, `expected ${POLICY_FORMAT}`),
   name: Id,
@@ -346,6 +348,7 @@ export const PolicyDocument = record({
   extends: Id.optional(),
   freshness: FreshnessDocument.optional(),
   freshnessFor: z.array(FreshnessForDocument, 'expected a list').max(POLICY_RULES_MAX).optional(),
+  contents: ContentsDocument.optional(),
   accounts: z.array(AccountRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
   files: z.array(FileRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),
   state: z.array(StateRuleDocument, 'expected a list of rules').max(POLICY_RULES_MAX).optional(),

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { shippedPolicy } from '#server/policyfiles.ts';
-import { linesOf } from '#server/web/parts/linediff.ts';
 import { file, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { groupAt, hostAs, odd, OS, shows } from '../decisions/people.ts';
 import { visitor } from './visitor.ts';
@@ -149,16 +148,4 @@ test('roles, services and API tokens are given and taken on the page', async (t)
   assert.deepEqual(await server.server.store.access.bindings(), []);
   await reader.send('/settings/access/disable', { id: 'service:ci' });
   assert.match((await reader.page('/settings/access')).text, /disabled/);
-});
-
-test('lines of two texts: what went and what came, with their numbers', () => {
-  const told = (a: string, b: string) =>
-    linesOf(a, b).map(({ kind, text }) => `${{ same: ' ', del: '-', add: '+' }[kind]}${text}`);
-  assert.deepEqual(told('a\nb\nc\n', 'a\nx\nc\n'), [' a', '-b', '+x', ' c']);
-  assert.deepEqual(told('', 'a\n'), ['+a']);
-  assert.deepEqual(told('a\n', ''), ['-a']);
-  assert.deepEqual(told('a\nb\n', 'a\nb\n'), [' a', ' b']);
-  assert.deepEqual(told('a\na\nb', 'a\nb\nb'), [' a', '-a', '+b', ' b']);
-  const long = (word: string) => Array.from({ length: 3000 }, (_, n) => `${word}${n}`).join('\n');
-  assert.equal(linesOf(long('a'), long('b')).length, 6000, 'what is too long to be matched goes and comes');
 });
