@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import type { Page } from 'playwright-core';
-import { decideWaiver } from '../../../server/decisions/waivers.ts';
-import { BOB, DAY, deciding, hostAs, NEXT, odd, OS, shows } from '../../server/decisions/people.ts';
+import { personAs } from '../../server/access/signedin.ts';
+import { DAY, hostAs, NEXT, odd, OS, shows } from '../../server/decisions/people.ts';
 import { serverFor, type TestServer } from '../../server/fleet.ts';
 import { axe, closeBrowser, open, PHONE, signIn, type How } from './browser.ts';
 
@@ -66,8 +66,24 @@ for (const script of [true, false])
       assert.equal(await page.getByRole('button', { name: /^Approve/ }).count(), 0);
       await axe(page);
 
-      // The second person.
-      await decideWaiver('W-1', 1, { kind: 'approve', note: null }, BOB, deciding(served.server));
+      // The second person, in a browser of their own: what waits is on their front page.
+      const second = await open(t, { script });
+      const bob = await personAs(served.server, 'bob', [{ role: 'reviewer', groups: null }]);
+      await second
+        .context()
+        .addCookies([...bob.visitor.cookies].map(([name, value]) => ({ name, value, url: served.url })));
+      await second.goto(`${served.url}/`);
+      await second.getByRole('main').getByRole('link', { name: 'To decide' }).click();
+      await says(second, /1 waiver waits for a decision/);
+      await axe(second);
+      await second.getByRole('main').getByRole('link', { name: /^W-1/ }).click();
+      await says(second, /admin asks to waive .*odd/);
+      await says(second, /The vendor needs it until the next image brings it/);
+      await says(second, /5 findings on 5 hosts are waived/);
+      await axe(second);
+      await second.getByRole('button', { name: 'Approve W-1' }).click();
+      await says(second, /You approved W-1\. It covers findings on 5 hosts/);
+      await axe(second);
       await page.goto(`${served.url}/`);
       await says(page, /All 6 hosts match the image they booted/);
       await page.goto(`${served.url}/waivers?tab=active`);

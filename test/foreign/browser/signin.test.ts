@@ -57,7 +57,9 @@ for (const [name, how] of [
 
     await page.locator('summary.me').click();
     await page.getByRole('button', { name: 'Sign out' }).click();
-    await page.getByText(/You are signed out here/).waitFor();
+    // The sign-out goes on at the provider, which asks, and leads back.
+    await page.getByRole('button', { name: /^Yes/ }).click();
+    await page.getByText(/You are signed out, here and at/).waitFor();
     await axe(page);
     await page.goto(`${server.url}/hosts`);
     assert.match(page.url(), /\/login\?next=/);

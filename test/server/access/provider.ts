@@ -16,6 +16,13 @@ const keys = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const OTHER = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const json64 = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
+/** The provider's page that asks whether to sign out; its own one asks a foreign place for a font. */
+async function asks(ctx: { body: unknown }, form: string): Promise<void> {
+  ctx.body = `<!doctype html><html lang="en"><title>Sign out?</title>${form}
+    <button type="submit" form="op.logoutForm" name="logout" value="yes">Yes, sign me out</button></html>`;
+  await Promise.resolve();
+}
+
 /** What becomes of the ID token on its way. */
 export type Tamper = (claims: Record<string, unknown>) => {
   readonly claims?: object;
@@ -87,7 +94,10 @@ export class TestProvider {
         groups: ['groups'],
       },
       pkce: { required: () => true },
-      features: { devInteractions: { enabled: false }, rpInitiatedLogout: { enabled: this.offersSignOut } },
+      features: {
+        devInteractions: { enabled: false },
+        rpInitiatedLogout: { enabled: this.offersSignOut, logoutSource: asks },
+      },
       interactions: { url: (_: unknown, { uid }: { uid: string }) => `/who/${uid}` },
       findAccount: (_: unknown, id: string) => ({ accountId: id, claims: () => this.#claims(id) }),
       loadExistingGrant: async (ctx: any) => {
