@@ -39,7 +39,7 @@ export const HostFact = z.discriminatedUnion('inScope', [
     /** The time between reports that policy asked for, at the end of the period. */
     intervalSeconds: Count.min(1),
     checkIns: z.strictObject({
-      /** By the interval, over the part of the period in which the host was enrolled. */
+      /** Whole intervals (`intervalSeconds`) in the part of the period in which the host was enrolled, up to the export. */
       expected: Count,
       received: Count,
       /** The longest time without one, seconds; from the period's begin or enrolment to its end or retirement. */

@@ -1,0 +1,40 @@
+/**
+ * Checkpoints that somebody kept (docs/evidence.md 4.6): a note as `/log/checkpoint` serves it, or what `bootproof agent checkpoint` prints: the same
+ * in an envelope signed by the host. Only name, size and root are taken from it: whoever brings it says that it is what was seen.
+ */
+import { BootproofError } from '#src/error.ts';
+import { readCheckpoint } from '#src/log/checkpoint.ts';
+import { parseEnvelope } from '#src/signing/dsse.ts';
+
+export class KnownError extends BootproofError<'KNOWN_CHECKPOINT'> {}
+
+export const KEPT_PAYLOAD_TYPE = 'application/vnd.bootproof.checkpoint+json';
+const PAYLOAD_BYTES_MAX = 64 * 1024;
+
+export type KeptCheckpoint = { readonly name: string; readonly size: number; readonly root: Uint8Array };
+
+/** @throws {BootproofError} for what is none, and for a checkpoint of another log */
+export function openKept(name: string, text: string, origin: string): KeptCheckpoint {
+  const { size, root, origin: of } = readCheckpoint(noteIn(text));
+  if (of !== origin)
+    throw new KnownError(
+      'KNOWN_CHECKPOINT',
+      `a checkpoint of the log ${JSON.stringify(of.slice(0, 200))}; the bundle's is ${origin}`,
+    );
+  return { name, size, root };
+}
+
+function noteIn(text: string): string {
+  if (!text.startsWith('{')) return text;
+  const { payload } = parseEnvelope(text.trimEnd(), KEPT_PAYLOAD_TYPE, PAYLOAD_BYTES_MAX);
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+  } catch {
+    // told below
+  }
+  const { checkpoint } = (typeof value === 'object' && value !== null ? value : {}) as { checkpoint?: unknown };
+  if (typeof checkpoint !== 'string')
+    throw new KnownError('KNOWN_CHECKPOINT', 'what the host signed holds no checkpoint');
+  return checkpoint;
+}
