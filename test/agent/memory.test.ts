@@ -4,14 +4,16 @@ import { linkSync, mkdirSync, openSync, closeSync, writeFileSync, writeSync } fr
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { mainLine, MTREE_HEAD } from '#src/manifest/mtree.ts';
+import { deep } from '#test/depth.ts';
 import { launchAgent } from './console.ts';
 import { emptyRoot, sha256, temporary } from './roots.ts';
 
-const FOLDERS = 1_300;
+/** In depth; else a fifth, under the same limit (test/depth.ts). */
+const FOLDERS = deep(1_300, 260);
 const FILES = 99;
 const LIMIT = 120 * 2 ** 20;
 
-test('a scan of 130,000 paths stays below 120 MiB', async (t) => {
+test(`a scan of ${FOLDERS * 100} paths stays below 120 MiB`, async (t) => {
   process.umask(0o022);
   const root = emptyRoot(t);
   const folder = temporary(t);

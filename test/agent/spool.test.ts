@@ -9,6 +9,7 @@ import { problem } from '#src/wire/problem.ts';
 import { NEW_CHAIN, refused } from '#agent/chain.ts';
 import { Outbox, type Posted } from '#agent/outbox.ts';
 import { Spool } from '#agent/spool.ts';
+import { deep } from '#test/depth.ts';
 import { FOLDER, full, HOST, MINUTE, ModelServer, reportAt, seeded, sha256, signer, T0 } from './fixture.ts';
 import { diskWith, PowerCut, type MemoryDisk } from './memorydisk.ts';
 
@@ -492,6 +493,6 @@ test('the same for any order of losses', async () => {
     fc.asyncProperty(fc.nat(), fc.integer({ min: 1, max: 250 }), fc.boolean(), async (seed, cutAt, cutAfter) => {
       checkLife(await live(seed, cutAt, cutAfter));
     }),
-    { numRuns: 60 },
+    { numRuns: deep(60, 25) },
   );
 });

@@ -1,4 +1,4 @@
-/** Real processes that are killed in the middle of their work: what was acknowledged stands, and what was sealed is delivered. */
+/** Real processes that are killed in the middle of their work: what was acknowledged stands, and what was sealed is delivered; more often in depth (test/depth.ts). */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,6 +15,7 @@ import { postReport, Server } from '#agent/post.ts';
 import { openEngine, storeOn } from '#server/store/open.ts';
 import { HOST, ModelServer, seeded, signer } from '#test/agent/fixture.ts';
 import { json, serve } from '#test/agent/httpserver.ts';
+import { deep } from '#test/depth.ts';
 import { enrol, folder, type TestHost, type TestServer } from '#test/server/fleet.ts';
 import { checkCounters } from '#test/server/store/contract-intake.ts';
 
@@ -101,7 +102,7 @@ test(
     const acknowledged: Acknowledged[] = [];
     let isOver = false;
     const working = Promise.all(hosts.map((host) => report(host, acknowledged, () => isOver)));
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < deep(5, 3); round++) {
       const before = acknowledged.length;
       while (acknowledged.length < before + 40) await sleep(5);
       await sleep(random() * 40);
@@ -133,7 +134,7 @@ test(
     server.process.kill('SIGTERM');
     assert.equal((await gone)[0], 0, 'an orderly end');
 
-    assert.ok(acknowledged.length >= 200);
+    assert.ok(acknowledged.length >= deep(200, 120));
     const engine = await openEngine(`sqlite:${join(data, 'bootproof.db')}`);
     t.after(() => engine.close());
     const store = storeOn(engine);
@@ -193,7 +194,7 @@ test(
       if (random() < 0.2) return void response.destroy();
       return json(posted.answer);
     });
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < deep(10, 4); round++) {
       const agent = start(t, 'test/system/agentloop.ts', home, http.url);
       const before = model.posts;
       await agent.said(/ready/);

@@ -16,6 +16,7 @@ import { viewMounts } from '#src/deployment/overlay.ts';
 import { layeredOf, parseRpmOstreeStatus } from '#src/deployment/rpmostree.ts';
 import { parseComposefsStaged, parseOstreeBooted, parseOstreeStaged } from '#src/deployment/runstate.ts';
 import { DeploymentState } from '#src/deployment/state.ts';
+import { deep } from '#test/depth.ts';
 import { UNTOLD, vector } from './vectors.ts';
 
 const readers: Readonly<Record<string, (text: string) => unknown>> = {
@@ -60,7 +61,7 @@ for (const [name, read] of Object.entries(readers))
           if (!(error instanceof DeploymentError)) throw error;
         }
       }),
-      { numRuns: 500 },
+      { numRuns: deep(500, 150) },
     );
   });
 
@@ -94,7 +95,7 @@ test('after any mounts, one after another, those are seen that walking their pat
         told.sort(),
       );
     }),
-    { numRuns: 1000 },
+    { numRuns: deep(1000, 300) },
   );
 });
 

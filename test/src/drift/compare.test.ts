@@ -7,6 +7,7 @@ import { comparisonEntry, comparisonText, isSecret } from '#src/drift/redact.ts'
 import { comparePaths, type Entry, type Facts, type TreeName } from '#src/manifest/entry.ts';
 import { extraText, mainText, MtreeError } from '#src/manifest/mtree.ts';
 import { throwsCode } from '#test/throws.ts';
+import { deep } from '#test/depth.ts';
 import { pair, sha256 } from './trees.ts';
 
 const TREES: TreeName[] = ['usr', 'etc'];
@@ -32,7 +33,7 @@ for (const tree of TREES)
         for (let i = 1; i < drift.length; i++) assert.ok(comparePaths(drift[i - 1]!.path, drift[i]!.path) < 0);
         for (const d of drift) if (d.change === 'modified') assert.notEqual(attributesOf(d).length, 0);
       }),
-      { numRuns: 400 },
+      { numRuns: deep(400, 100) },
     );
   });
 
@@ -151,7 +152,7 @@ test('of a path that could not be read a glimpse is compared, and of its content
         });
         assert.deepEqual(found, expected);
       }),
-      { numRuns: 300 },
+      { numRuns: deep(300, 100) },
     );
 });
 

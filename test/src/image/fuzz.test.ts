@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import { BackendError, deploy, RULES } from '#src/image/backend.ts';
 import { ImageError, type Layer } from '#src/image/layer.ts';
 import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
+import { deep } from '#test/depth.ts';
 import { dir, END, file, hardlink, member, PLAIN, digestOf, read, record, symlink, tar } from './archive.ts';
 
 const pax = (...records: Buffer[]): Buffer => member({ name: 'pax', type: 'x', data: Buffer.concat(records) });
@@ -123,9 +124,9 @@ test('any change of an archive ends in a tree or a code, however the bytes come'
         told.add(found.split(' ')[0]!);
       },
     ),
-    { numRuns: 600 },
+    { numRuns: deep(600, 200) },
   );
-  assert.ok(told.size > 8, [...told].join());
+  assert.ok(told.size > deep(8, 4), [...told].join());
 });
 
 for (const [name, compress] of [
@@ -141,6 +142,6 @@ for (const [name, compress] of [
         await outcome(bytes, `${PLAIN}+${name}`, 65_536);
         await outcome(bytes.subarray(0, cut), `${PLAIN}+${name}`, 100);
       }),
-      { numRuns: 120 },
+      { numRuns: deep(120, 40) },
     );
   });

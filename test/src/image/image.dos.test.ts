@@ -5,10 +5,11 @@ import { BackendError, deploy, type Rule } from '#src/image/backend.ts';
 import type { Layer } from '#src/image/layer.ts';
 import { TarReader } from '#src/image/tar.ts';
 import { IMAGE_LIMITS } from '#src/limits.ts';
+import { deep } from '#test/depth.ts';
 import { exponent } from '#test/exponent.ts';
 import { dir, digestOf, file, hardlink, member, record, symlink, tar, type Member } from './archive.ts';
 
-const SIZES = [500, 1000, 2000, 4000];
+const SIZES = deep([500, 1000, 2000, 4000], [500, 1000, 2000]);
 const LIMIT = 1.6;
 /** No matter of noise any more. */
 const CLEAR = 1.25;

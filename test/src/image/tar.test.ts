@@ -7,6 +7,7 @@ import { ImageError } from '#src/image/layer.ts';
 import { FLAG, type TarEntry } from '#src/image/tarentry.ts';
 import { IMAGE_LIMITS, type ImageLimits } from '#src/limits.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { deep } from '#test/depth.ts';
 import { dir, END, file, hardlink, member, read, record, sha256, symlink, tar, type Member } from './archive.ts';
 
 type Shown = Partial<TarEntry>;
@@ -281,7 +282,7 @@ test('what is written is what is read', async () => {
         })),
       );
     }),
-    { numRuns: 60 },
+    { numRuns: deep(60, 30) },
   );
 });
 
@@ -298,7 +299,7 @@ test('random bytes are refused or read, never more', async () => {
           await entries(bytes).catch((error: unknown) => assert.ok(error instanceof ImageError, String(error)));
       },
     ),
-    { numRuns: 200 },
+    { numRuns: deep(200, 60) },
   );
 });
 

@@ -10,6 +10,7 @@ import { entryLine, factsFromJson, FactsJson, nameFromJson } from '#src/manifest
 import { extraText, mainText, MTREE_HEAD, MtreeError, parseTexts } from '#src/manifest/mtree.ts';
 import { vis, unvis, VisError } from '#src/manifest/vis.ts';
 import { throwsCode } from '#test/throws.ts';
+import { deep } from '#test/depth.ts';
 
 const vectors = join(import.meta.dirname, '../../vectors');
 const texts = globSync('*.mtree', { cwd: join(vectors, 'texts') }).map((file) => basename(file, '.mtree'));
@@ -109,7 +110,7 @@ test('a text is read in its one spelling or refused', () => {
       }
       assert.equal(again, changed);
     }),
-    { numRuns: 500 },
+    { numRuns: deep(500, 150) },
   );
 });
 

@@ -39,6 +39,7 @@ import {
   symlink,
 } from './evidence.ts';
 import { UNTOLD } from '#test/src/deployment/vectors.ts';
+import { deep } from '#test/depth.ts';
 
 type Part = { drift: DriftJson[]; secrets: Secret[]; accounts?: Accounts; findings: [rule: string, path: string][] };
 const vectors = JSON.parse(
@@ -236,7 +237,7 @@ test('it covers /usr and /etc whole: a rule of its own speaks to every change of
       assert.ok(rule !== undefined, 'no rule names it');
       assert.ok(!line.path.startsWith('/usr') || rule.effect === 'forbidden', 'a difference in /usr was let pass');
     }),
-    { numRuns: 5000 },
+    { numRuns: deep(5000, 800) },
   );
   for (const state of ['differs', 'added', 'removed'] as const)
     assert.ok(fileRuleFor(DEFAULT, { path: '/etc/any/thing', drift: undefined, secret: state }));

@@ -16,6 +16,7 @@ import type { KeylessAuthority, Requirement } from '#src/trust/requirement.ts';
 import { fileTarget } from '#src/trust/target.ts';
 import { readTrustRoot } from '#src/trust/trustroot.ts';
 import { verifySignature, type Circumstances, type Verified } from '#src/trust/verify.ts';
+import { deep } from '#test/depth.ts';
 import { blobsOf, caseOf, circumstances, layoutOf, requirementOf } from './cases.ts';
 import { jsonPlaces, type JsonPlace } from './jsonplace.ts';
 import { memoryLayout } from './places.ts';
@@ -38,11 +39,15 @@ function provesNoMore(after: Verified, before: Verified): void {
 }
 
 /** Judging a certificate takes thirty times as long as a key: then of each value its ends, and one of so many bytes between. */
-const BETWEEN = 37;
+const BETWEEN = deep(37, 149);
+/** Not in depth: by a key, too, one of so many between the ends. */
+const BETWEEN_BY_KEY = deep(1, 7);
+/** How many bytes at each end of a name or value are tried. */
+const EDGE = deep(3, 1);
 
 /**
  * Flips the bytes of a JSON text one by one. Every byte, or with `sample` the first and last three of each name and value and every
- * 37th between: a short field is tried whole, and no field is passed over.
+ * 37th between: a short field is tried whole, and no field is passed over. All of that in depth (test/depth.ts); else fewer, still none passed over.
  */
 async function flipAll(bytes: Uint8Array, judge: Judge, free: readonly Free[], sample: boolean): Promise<number> {
   const before = await judge(bytes);
@@ -52,8 +57,8 @@ async function flipAll(bytes: Uint8Array, judge: Judge, free: readonly Free[], s
   let tried = 0;
   for (let at = 0; at < bytes.length; at++) {
     const place = places[at]!;
-    const atEdge = [at - 3, at + 3].some((other) => places[other] !== place);
-    if (sample && !atEdge && at % BETWEEN !== 0) continue;
+    const atEdge = [at - EDGE, at + EDGE].some((other) => places[other] !== place);
+    if (!atEdge && at % (sample ? BETWEEN : BETWEEN_BY_KEY) !== 0) continue;
     tried++;
     const outcome = await judge(flipped(bytes, at));
     if (outcome?.kind !== 'verified') continue;
@@ -149,7 +154,7 @@ for (const [name, load] of BUNDLES)
     const { bytes, requirement, around } = await load();
     const judge: Judge = (changed) => verifySignature(bundleFile(changed, name), requirement, around);
     const tried = await flipAll(bytes, judge, IN_BUNDLES, requirement.authority.kind === 'keyless');
-    assert.ok(tried > 400, String(tried));
+    assert.ok(tried > deep(400, 100), String(tried));
   });
 
 /** In the manifest that carries signatures nothing is signed: what counts of it is the digest and the annotations of its layers. */
@@ -227,7 +232,7 @@ test('an image of which any byte is another is another image: no signature is fo
   const { found } = await findSignatures({ image: vector.digest, repositories: [layoutOf(vector)] });
   const { blobs } = blobsOf(vector);
   const manifest = blobs.get(vector.digest)!;
-  for (let at = 0; at < manifest.length; at++) {
+  for (let at = 0; at < manifest.length; at += deep(1, 3)) {
     const changed = flipped(manifest, at);
     // The host tells the digest of what it has, or tells the old one: then these bytes are not the image's.
     const digest = digestOf(changed, nodeSha256);
@@ -259,6 +264,6 @@ test('an index of which any byte is another lists nothing for a signature: its d
     return outcomes.map((each) => (each.kind === 'failed' ? each.code : each.kind));
   };
   assert.ok(outcome(index).includes('verified'));
-  for (let at = 0; at < index.length; at++)
+  for (let at = 0; at < index.length; at += deep(1, 3))
     assert.deepEqual(new Set(outcome(flipped(index, at))), new Set(['WRONG_DIGEST']), String(at));
 });

@@ -13,6 +13,7 @@ import {
 } from '#src/trust/imageglob.ts';
 import { exponent } from '#test/exponent.ts';
 import { throwsCode } from '#test/throws.ts';
+import { deep } from '#test/depth.ts';
 
 const D = parseDigest(`sha256:${'5504f2a9'.repeat(8)}`);
 const matches = (glob: string, reference: string | undefined) =>
@@ -95,7 +96,7 @@ test('globs mean what their translation into a regular expression means', () => 
         .replaceAll('#', '.*');
       assert.equal(matchesImage(parseImageGlob(source), text), new RegExp(`^${translated}$`, 's').test(text));
     }),
-    { numRuns: 3000 },
+    { numRuns: deep(3000, 600) },
   );
 });
 
@@ -115,7 +116,7 @@ test('a glob that matches some image is never said to match none', () => {
       const parsed = parseImageGlob(text);
       if (matchesImage(parsed, name)) assert.equal(canMatch(parsed), true);
     }),
-    { numRuns: 1000 },
+    { numRuns: deep(1000, 300) },
   );
 });
 

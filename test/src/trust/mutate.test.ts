@@ -11,11 +11,12 @@ import { bundleFile } from '#src/trust/bundle.ts';
 import { readAttestationLayer, readSignatureLayer } from '#src/trust/cosign.ts';
 import { orFailed, type SignedEntity } from '#src/trust/material.ts';
 import { verifySignature, type Verified } from '#src/trust/verify.ts';
+import { deep } from '#test/depth.ts';
 import { blobsOf, caseOf, circumstances, layoutOf, requirementOf, type Case } from './cases.ts';
 import { memoryLayout } from './places.ts';
 
-/** A judgement with certificates takes milliseconds: of those every fifth byte, of the others each. */
-const stepOf = ({ check }: Case): number => (check.key === undefined ? 5 : 1);
+/** A judgement with certificates takes milliseconds: of those every fifth byte, of the others each; fewer unless in depth (test/depth.ts). */
+const stepOf = ({ check }: Case): number => (check.key === undefined ? deep(5, 23) : deep(1, 5));
 
 const BUNDLES = ['v-bundle-keyless-tsa', 'v-bundle-keyless-rekor2', 'v-bundle-key-rekor', 'v-bundle-ed25519-pure'];
 const LAYERS = ['v-legacy3-keyless', 'v-legacy2-key-rekor', 'v-legacy2-attest-rekor', 'v-legacy2-key-rsa2048'];
@@ -73,7 +74,7 @@ for (const name of BUNDLES)
         changed++;
       }
     }
-    assert.ok(changed > 100);
+    assert.ok(changed > deep(100, 25), String(changed));
   });
 
 /** Nothing is claimed that was not before. A promise or stamp can be taken away by whoever holds the bundle; then less is proven. */
@@ -89,7 +90,7 @@ for (const name of BUNDLES)
   test(`${name}: a bundle that is cut anywhere is refused`, async () => {
     const vector = caseOf(name);
     const { raw } = await entityOf(vector);
-    for (let i = 0; i < raw.blob.length; i += 3)
+    for (let i = 0; i < raw.blob.length; i += deep(3, 17))
       assert.equal(judgeWith(vector, bundleFile(raw.blob.subarray(0, i), name)).kind, 'failed');
   });
 
@@ -106,7 +107,7 @@ for (const name of LAYERS)
       judgeWith(vector, { ...entity, content: orFailed('test', () => read(blob, notes)) });
     const before = outcomeOf(entity.raw.blob, annotations);
     assert.ok(before.kind === 'verified');
-    for (let i = 0; i < entity.raw.blob.length; i++) {
+    for (let i = 0; i < entity.raw.blob.length; i += deep(1, 3)) {
       const outcome = outcomeOf(flipped(entity.raw.blob, i), annotations);
       if (outcome.kind === 'verified') {
         assert.equal(entity.format, 'cosign-attestation', `byte ${i}`); // an envelope's keyid is nobody's
