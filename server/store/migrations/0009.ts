@@ -13,6 +13,7 @@ export function schema0009({ text, bytes, clustered, position }: Dialect): reado
       shard bigint not null, image ${text} not null, marks ${bytes} not null, primary key (shard, image))${clustered}`,
 
     // The same bytes under another path or mode are another group: by what a signature says of the content (src/finding/group.ts).
-    `create index finding_group_content on finding_group (substr(signature, ${position}(signature, 'sha256=') + 7, 64))`,
+    `create index finding_group_content on finding_group
+      (substr(signature, ${position}(signature, 'sha256=') + 7, 64), is_open, id)`,
   ];
 }

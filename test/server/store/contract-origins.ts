@@ -1,9 +1,11 @@
 /** The contract of server/store/store.ts as tests: where files of images come from, and which images have a content. */
 import assert from 'node:assert/strict';
-import { sql } from 'kysely';
+import { sql, type CompiledQuery } from 'kysely';
 import { CONTENT_SHARDS } from '#src/manifest/contents.ts';
+import { storeOn } from '#server/store/open.ts';
 import { openedEngine, type Suite } from './contract.ts';
 import { admit, backTo, commit, digest, groupId, hostId, present, report, T0 } from './make.ts';
+import { planOf, recording } from './offered.ts';
 
 const shardsWith = (at: number, ...marks: number[]): Uint8Array[] =>
   Array.from({ length: CONTENT_SHARDS }, (_, shard) => Uint8Array.from(shard === at ? marks : []));
@@ -81,10 +83,22 @@ export function origins(suite: Suite): void {
         of(4, 'silent'),
       ],
     }));
-    for (const held of [store, (await backTo(engine, 8), (await openedEngine(t, url)).store)]) {
+    await backTo(engine, 8);
+    const later = await openedEngine(t, url);
+    for (const held of [store, later.store]) {
       assert.deepEqual(await held.imageOrigins.groups(content, 10), [groupId(1), groupId(2)].sort());
       assert.equal((await held.imageOrigins.groups(content, 1)).length, 1);
       assert.deepEqual(await held.imageOrigins.groups('ef'.repeat(32), 10), []);
     }
+    const asked: CompiledQuery[] = [];
+    const heard = storeOn(recording(later.engine, asked)).imageOrigins;
+    await heard.groups(content, 10);
+    await heard.shard(7, 10);
+    // So few rows are read whole at best: made dear, a plan shows whether an index serves.
+    const settings = engine.kind === 'sqlite' ? [] : ['enable_seqscan = off', 'enable_bitmapscan = off'];
+    for (const query of asked)
+      for (const step of await planOf(later.engine, query, settings))
+        assert.equal(step.kind, 'search', JSON.stringify(step));
+    assert.equal(asked.length, 2);
   });
 }
