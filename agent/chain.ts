@@ -13,6 +13,9 @@ const Count = z.int().min(0);
 const Range = z.strictObject({ from: Count, to: Count });
 export type Range = z.infer<typeof Range>;
 
+/** What is told of the log lies in its own file (keptlog.ts); here it would keep an older agent from reading what a newer one wrote. */
+const KeptAnswer = Answer.omit({ consistency: true, logKey: true });
+
 export const AgentChain = z.strictObject({
   version: z.literal(1),
   /** Number of the last sealed report. */
@@ -25,7 +28,7 @@ export const AgentChain = z.strictObject({
   unanswered: z.array(z.strictObject({ seq: Count, envelope: DigestJson, content: DigestJson })),
   /** Numbers that were given up, until a report that says so was taken. */
   dropped: z.array(Range),
-  answer: z.strictObject({ ...Answer.shape, receivedAt: Time }).nullable(),
+  answer: z.strictObject({ ...KeptAnswer.shape, receivedAt: Time }).nullable(),
   /** The server asked for quiet until then (Retry-After). */
   notBefore: Time.nullable(),
   /** The rule that fitted an image's /usr last time, newest last. */
@@ -71,6 +74,7 @@ export function answered(chain: AgentChain, report: Report, answer: Answer, now:
   const full = chain.unanswered.find(({ seq }) => seq === report.seq);
   // One that was only put into the history is not what a `same` may lean on.
   const leans = full !== undefined && answer.effect !== 'history';
+  const { consistency: _consistency, logKey: _logKey, ...kept } = answer;
   const told = (range: Range) => report.dropped.some(({ from, to }) => from <= range.from && range.to <= to);
   return {
     ...chain,
@@ -81,7 +85,7 @@ export function answered(chain: AgentChain, report: Report, answer: Answer, now:
     answer:
       answer.challenge === null && chain.answer !== null
         ? { ...chain.answer, next: answer.next, want: answer.want }
-        : { ...answer, receivedAt: formatInstant(now) },
+        : { ...kept, receivedAt: formatInstant(now) },
     notBefore: null,
   };
 }

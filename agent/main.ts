@@ -29,6 +29,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'take in what the server wrote to files: the answer to an enrolment, manifests',
     load: async () => (await import('./importcommand.ts')).importCommand,
   },
+  checkpoint: {
+    about: "what this host keeps of the server's evidence log, signed",
+    load: async () => (await import('./checkpointcommand.ts')).checkpointCommand,
+  },
   status: {
     about: 'who this host is to its server, and what waits',
     load: async () => (await import('./statuscommand.ts')).statusCommand,
@@ -38,7 +42,7 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
 const HELP = `bootproof agent: the part of Bootproof that runs on each host
 
 ${Object.entries(COMMANDS)
-  .map(([name, { about }]) => `  bootproof agent ${name.padEnd(8)} ${about}`)
+  .map(([name, { about }]) => `  bootproof agent ${name.padEnd(10)} ${about}`)
   .join('\n')}
 
 Each takes --help; --version tells the version.

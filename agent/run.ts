@@ -15,6 +15,7 @@ import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
 import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
+import { LogKeeper } from './keptlog.ts';
 import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
 import { programDigest } from './program.ts';
@@ -71,7 +72,14 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     signer,
     ...(about.spool === undefined ? {} : { limits: about.spool }),
   });
-  const post = (envelope: Uint8Array) => postReport(deps.server!, envelope, deps.clock);
+  const serverKey = identity.serverKey === null ? null : parsePublicKey(identity.serverKey);
+  const keeper = await LogKeeper.open(deps, config.stateFolder, serverKey);
+  const post = async (envelope: Uint8Array) => {
+    const posted = await postReport(deps.server!, envelope, deps.clock);
+    // Before the report counts as answered: stopped in between, the same answer comes once more.
+    if (posted.kind === 'accepted') await keeper.take(posted.answer);
+    return posted;
+  };
   const online = deps.server !== null && about.out === undefined;
   // Whatever waits goes before the scan: its answer brings a challenge of today.
   if (online && outbox.waiting > 0) await outbox.flush(post);
@@ -95,7 +103,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     seq: outbox.chain.seq + 1,
     previous: outbox.chain.lastFull,
     challenge: challenge.text,
-    checkpoint: outbox.chain.answer?.checkpoint ?? null,
+    checkpoint: keeper.echo(outbox.chain.seq + 1),
     dropped: outbox.chain.dropped,
   });
   const draft = fitReport(fullReport(place(), made));
@@ -106,7 +114,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
   const delivery = online ? await outbox.flush(post) : null;
   if (about.out !== undefined) await handOver(deps, outbox, about.out);
   return {
-    exit: exitOf(compared, delivery),
+    exit: exitOf(compared, delivery, keeper.kept.refused !== null),
     report,
     scan: compared.scan,
     comparedWith: compared.with,
@@ -239,7 +247,9 @@ async function findManifest(
  * As PROTOCOL 7, save that a report which did not arrive is *could not tell* whatever it says: nearly every host differs somewhere, and
  * whoever watches the unit must see that the server was not told.
  */
-function exitOf({ scan, with: compared }: Compared, delivery: FlushResult | null): Exit {
+function exitOf({ scan, with: compared }: Compared, delivery: FlushResult | null, refusesLog: boolean): Exit {
+  // Whatever else there is: the server showed this host another past than before.
+  if (refusesLog) return EXIT.different;
   if (delivery !== null && (delivery.waiting > 0 || delivery.refused.length > 0)) return EXIT.unknown;
   if ('none' in compared) return EXIT.unknown;
   if (scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same'))

@@ -51,6 +51,7 @@ import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
 import { EvidenceLog, type EvidenceDeps } from '#server/log/evidencelog.ts';
+import { LogForHosts } from '#server/log/told.ts';
 import type { Mirror, SignatureRepository } from '#server/mirrors.ts';
 import { Targets, type NoticeTarget } from '#server/notices/target.ts';
 import { openStore } from '#server/store/open.ts';
@@ -197,7 +198,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const waivers = new KnownWaivers({ store, clock });
     const refusals = new Refusals(store, log);
     const policies = await openPolicies(options.policy, deps);
-    const answers = new Answers(deps, (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery);
+    const answers = new Answers(
+      { ...deps, evidence: new LogForHosts(evidence, keys.signer, log) },
+      (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery,
+    );
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
     const bytes = new Shares({ burst: HOST_BYTES_BURST, perSecond: HOST_BYTES_PER_SECOND });
     const lookups: Lookups = {

@@ -12,16 +12,31 @@ import type { Host } from '#server/store/records.ts';
 
 export type Want = Answer['want'];
 
+/** What an answer tells of the evidence log. */
+export type LogTold = Required<Pick<Answer, 'checkpoint' | 'consistency' | 'logKey'>>;
+/** The log as far as answers need it. */
+export type EvidenceTold = { tell(echo: string | null): Promise<LogTold> };
+
+const NOTHING_TOLD: LogTold = { checkpoint: null, consistency: null, logKey: null };
+
 export type AnsweredHost = Pick<Host, 'id' | 'group' | 'labels'>;
 
 export class Answers {
-  readonly #deps: Pick<Deps, 'clock' | 'keys'>;
+  readonly #deps: Pick<Deps, 'clock' | 'keys'> & { readonly evidence: EvidenceTold };
   readonly #interval: (host: AnsweredHost) => number;
 
   /** `interval`: how often a host is asked to report, ms. */
-  constructor(deps: Pick<Deps, 'clock' | 'keys'>, interval: (host: AnsweredHost) => number) {
+  constructor(
+    deps: Pick<Deps, 'clock' | 'keys'> & { readonly evidence: EvidenceTold },
+    interval: (host: AnsweredHost) => number,
+  ) {
     this.#deps = deps;
     this.#interval = interval;
+  }
+
+  /** What is told of the log to who echoed this. */
+  log(echo: string | null): Promise<LogTold> {
+    return this.#deps.evidence.tell(echo);
   }
 
   /**
@@ -31,6 +46,7 @@ export class Answers {
   text(
     host: AnsweredHost,
     about: { readonly seq: number; readonly effect: Answer['effect']; readonly want: Want },
+    log: LogTold,
   ): string {
     const now = this.#deps.clock();
     const { tickets } = this.#deps.keys;
@@ -41,7 +57,7 @@ export class Answers {
       next: formatInstant(this.next(host, now, about.want === 'full')),
       want: about.want,
       challenge: proven ? makeChallenge(host.id, now, tickets) : null,
-      checkpoint: null,
+      ...(proven ? log : NOTHING_TOLD),
       manifestBearer: proven ? makeBearer(host.id, now, tickets) : null,
       accepts: [...REPORT_VERSIONS],
     };

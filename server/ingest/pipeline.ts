@@ -143,12 +143,17 @@ export class Pipeline {
     if (outcome.effect === 'replay') {
       if (known?.digest === checked.digest) return { kind: 'answered', text: known.answer };
       const want = await this.#want(host, 'same');
-      return { kind: 'answered', text: this.#deps.answers.text(host, { seq: report.seq, effect: 'replay', want }) };
+      const log = await this.#deps.answers.log(report.checkpoint);
+      return {
+        kind: 'answered',
+        text: this.#deps.answers.text(host, { seq: report.seq, effect: 'replay', want }, log),
+      };
     }
     const flags = doubtsAfter(doubts, outcome, checked);
     if (outcome.effect === 'history') {
       const want = await this.#want(host, outcome.want);
-      const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'history', want });
+      const log = await this.#deps.answers.log(report.checkpoint);
+      const answer = this.#deps.answers.text(host, { seq: report.seq, effect: 'history', want }, log);
       return this.#commit(taken, host, 'history', answer, { chain: { ...outcome.chain, flags } });
     }
     return report.kind === 'same'
@@ -179,7 +184,11 @@ export class Pipeline {
     const news = heard || doubted || aged || isSkewed(outcome.skewMs) !== isSkewed(told?.skewMs ?? null);
     const judged = news || stale ? await this.#rejudge(host, outcome, { flags, at, news }) : {};
     const want = await this.#want(host, outcome.want === 'full' || flags.gap !== undefined ? 'full' : 'same');
-    const answer = answers.text(host, { seq: report.seq, effect: 'advance', want });
+    const answer = answers.text(
+      host,
+      { seq: report.seq, effect: 'advance', want },
+      await answers.log(report.checkpoint),
+    );
     return this.#commit(taken, host, 'same', answer, { ...write, ...judged, at });
   }
 
@@ -235,7 +244,8 @@ export class Pipeline {
     });
     const want: Want =
       outcome.gap !== null ? 'full' : wantOf(report.manifest !== null, manifest === 'ready', manifest === 'pending');
-    const answer = answers.text(host, { seq: report.seq, effect: 'advance', want });
+    const log = await answers.log(report.checkpoint);
+    const answer = answers.text(host, { seq: report.seq, effect: 'advance', want }, log);
     // Judged without its manifest, which may be ready by the time this is committed: looked at once more after that.
     const jobs = manifest === 'pending' ? [rejudgeJob(images.booted!, at)] : [];
     jobs.push(...(await this.#trustJobs(seenIn(report), at)));

@@ -7,10 +7,11 @@ import type { Instant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { LOG_BATCH_MAX } from '#src/limits.ts';
 import { toBase64 } from '#src/bytes.ts';
-import { readCheckpoint, signCheckpoint, type Checkpoint } from '#src/log/checkpoint.ts';
+import { openCheckpoint, readCheckpoint, signCheckpoint, type Checkpoint } from '#src/log/checkpoint.ts';
 import type { NamedHead } from '#src/log/entry.ts';
 import { sameBytes } from '#src/log/proof.ts';
 import type { Signer } from '#src/signing/ed25519.ts';
+import { verifyInPool } from '#src/signing/node.ts';
 import { noteKey, printVkey, type NoteKey } from '#src/signing/note.ts';
 import type { Log } from '#server/deps.ts';
 import type { LogHead, StoredCheckpoint } from '#server/store/logrecords.ts';
@@ -56,6 +57,9 @@ export class EvidenceLog {
   readonly #settings: EvidenceSettings;
   #published: Published | undefined;
   #refusal: LogError | undefined;
+  #heard: string | undefined;
+  /** Of those that this log's key signed, the one that is furthest ahead. */
+  #ahead: Checkpoint | undefined;
   #turning: Promise<void> | undefined;
   readonly reads: TreeReads;
 
@@ -97,6 +101,11 @@ export class EvidenceLog {
 
   vkey(origin: string): string {
     return printVkey(this.key(origin));
+  }
+
+  /** A checkpoint that somebody was told, and that is beyond what this process published. Looked into with the next turn. */
+  heard(note: string): void {
+    this.#heard = note;
   }
 
   /** Gives everything that waits its place, signs and publishes. Calls at once share one run, and the next begins after it. */
@@ -152,11 +161,14 @@ export class EvidenceLog {
     const { store, signer, clock } = this.#deps;
     const { file, origin, defaultOrigin } = this.#settings;
     const last = file && lastOf(file);
+    await this.#hear();
     let head = await store.log.head();
     if (head === undefined) {
       if (last !== null) throw rewound('it has no log', last, file!.path);
       head = await store.log.begin({ origin: origin ?? defaultOrigin, publicKey: signer.publicKey }, clock());
     }
+    if (this.#ahead?.origin === head.origin && this.#ahead.size > head.size)
+      throw rewound(`its log has ${head.size} entries`, this.#ahead, 'a host');
     if (last === null || file === null) return head;
     if (last.origin !== head.origin) {
       // After a restart the file is of the old log, until the new one is published here.
@@ -173,6 +185,21 @@ export class EvidenceLog {
     if (root === undefined || !sameBytes(root, last.root))
       throw rewound(`its first ${last.size} entries are not those that were published`, last, file.path);
     return head;
+  }
+
+  /** What hosts bring counts if this log's own key signed it. */
+  async #hear(): Promise<void> {
+    const note = this.#heard;
+    this.#heard = undefined;
+    if (note === undefined) return;
+    try {
+      const { origin } = readCheckpoint(note);
+      const { size, root } = await openCheckpoint(note, this.key(origin), verifyInPool);
+      if (this.#ahead?.origin !== origin || this.#ahead.size < size) this.#ahead = { origin, size, root };
+    } catch (error) {
+      // Nobody's checkpoint: a host may say what it likes.
+      if (!(error instanceof BootproofError)) throw error;
+    }
   }
 
   /** @throws {LogError} LOG_FORKED, LOG_REWOUND. */
@@ -256,7 +283,7 @@ function lastOf(file: CheckpointFile): Checkpoint | null {
 function rewound(found: string, last: Checkpoint, path: string): LogError {
   return new LogError(
     'LOG_REWOUND',
-    `the database is behind what was published: ${found}, and ${path} says that ${last.origin} had ${last.size}. Was it restored from a backup? Signing on would be a fork. Put the newer database back, or begin a new log that names the old one: 'bootproof log restart --new-origin NAME'`,
+    `the database is behind what was published: ${found}, and ${path} has a checkpoint by which ${last.origin} had ${last.size}. Was it restored from a backup? Signing on would be a fork. Put the newer database back, or begin a new log that names the old one: 'bootproof log restart --new-origin NAME'`,
   );
 }
 

@@ -1,6 +1,7 @@
 /** What the server says to an accepted report (docs/report.md 4). The agent takes from it these members and nothing else. */
 import { z } from 'zod';
 import { parseInstant } from '#src/clock.ts';
+import { EnvelopeJson } from '#src/signing/dsse.ts';
 import { TICKET_LENGTH_MAX } from './ticket.ts';
 
 /** RFC 3339 in UTC with milliseconds. */
@@ -24,6 +25,13 @@ export const Answer = z.object({
   challenge: z.string().max(TICKET_LENGTH_MAX).nullable(),
   /** The newest checkpoint of the evidence log; null until there is one. */
   checkpoint: z.string().max(8192).nullable(),
+  /** From the size that the report echoed to that of `checkpoint` (docs/report.md 9.3); absent before there was a log. */
+  consistency: z
+    .object({ from: z.int().min(0), proof: z.array(z.string().max(44)).max(63) })
+    .nullable()
+    .optional(),
+  /** The log's key, signed by the server's; only where the report shows that the host does not know it yet. */
+  logKey: EnvelopeJson.nullable().optional(),
   /** Fetches manifests until the next answer; null where `challenge` is. */
   manifestBearer: z.string().max(TICKET_LENGTH_MAX).nullable(),
   /** Report versions that the server takes, highest first. */

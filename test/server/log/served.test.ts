@@ -10,7 +10,10 @@ import { parseEntry } from '#src/log/entry.ts';
 import { PORTABLE, verifyConsistency, verifyInclusion } from '#src/log/proof.ts';
 import { parseConsistencyFile, parseInclusionFile } from '#src/log/prooffile.ts';
 import { parseEntryBundle } from '#src/log/tile.ts';
-import { verifyInPool } from '#src/signing/node.ts';
+import { fromBase64 } from '#src/bytes.ts';
+import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
+import { printEcho } from '#src/wire/logecho.ts';
+import { openLogKey } from '#src/wire/logkey.ts';
 import { parseVkey } from '#src/signing/note.ts';
 import { enrol, folder, image, serverFor, type TestServer } from '../fleet.ts';
 
@@ -181,4 +184,66 @@ test('a database that was restored from a backup is not signed on, until a new l
   await third.server.close();
   const fourth = await serverFor(t, { storeUrl, admin });
   assert.equal((await fourth.api('/api/v1/log')).body.state, 'signing');
+});
+
+test('answers carry the newest checkpoint: with the key to who knows none, with a proof from what was echoed', async (t) => {
+  const server = await serverFor(t, { images: [OS] });
+  const host = await enrol(server, OS);
+  const told = (await host.sendFull()).body;
+  const seed = await server.server.store.settings.get('server-key-seed');
+  const key = await openLogKey(told.logKey!, nodeSigner(pkcs8OfSeed(seed!)).publicKey, verifyInPool);
+  const first = await openCheckpoint(told.checkpoint!, key, verifyInPool);
+  assert.equal(told.consistency, null);
+  await server.server.evidence.turn();
+  const { body } = await host.sendSame({ checkpoint: told.checkpoint! });
+  const second = await openCheckpoint(body.checkpoint!, key, verifyInPool);
+  assert.ok(second.size > first.size);
+  assert.equal(body.logKey, null);
+  assert.equal(body.consistency!.from, first.size);
+  verifyConsistency(first, second, body.consistency!.proof.map(fromBase64));
+  // What a host makes up is nobody's checkpoint.
+  for (const made of [
+    'nonsense',
+    'a\nb\n\nc\n',
+    `${first.origin}\n999999\n${'A'.repeat(43)}=\n\n\u2014 x AAAAAAAA\n`,
+  ]) {
+    assert.equal((await host.sendSame({ checkpoint: made })).status, 200);
+    await server.server.evidence.turn();
+    assert.equal(server.server.evidence.refusal, undefined, made);
+  }
+  // A refusal is heard.
+  const refusing = printEcho({ kept: told.checkpoint!, refused: { code: 'PROOF_ROOT', checkpoint: 'x' } });
+  assert.equal((await host.sendSame({ checkpoint: refusing })).body.consistency!.from, first.size);
+  assert.ok(server.events.some(({ event }) => event === 'a host refuses the evidence log'));
+});
+
+test('a host that was told more than the database has shows that it was rewound, without any file', async (t) => {
+  const at = folder(t);
+  const options = { images: [OS], storeUrl: `sqlite:${join(at, 'store.db')}`, evidence: { checkpointFile: null } };
+  const first = await serverFor(t, options);
+  const host = await enrol(first, OS);
+  await host.sendFull();
+  const { admin } = first;
+  await first.server.close();
+  copyFileSync(join(at, 'store.db'), join(at, 'backup.db'));
+  const second = await serverFor(t, { ...options, admin });
+  for (let n = 0; n < 3; n++)
+    await second.server.store.audit.append(
+      { actor: 'test', at: second.time.now },
+      { action: 'test.act', object: `n:${n}`, before: null, after: null },
+    );
+  await second.server.evidence.turn();
+  const { bytes } = await text(second, '/log/checkpoint');
+  await second.server.close();
+  copyFileSync(join(at, 'backup.db'), join(at, 'store.db'));
+  const third = await serverFor(t, { ...options, admin });
+  assert.ok(third.server.evidence.published !== undefined);
+  const { seq } = host;
+  const report = host.fullReport({ checkpoint: bytes.toString() });
+  const sealed = await host.seal(report);
+  const answer = await third.server.app.request('/api/v1/reports', { method: 'POST', body: sealed.text });
+  assert.deepEqual([answer.status, ((await answer.json()) as { checkpoint: null }).checkpoint], [200, null]);
+  await third.server.evidence.turn();
+  assert.equal(third.server.evidence.refusal?.code, 'LOG_REWOUND');
+  assert.equal(host.seq, seq + 1);
 });

@@ -30,7 +30,7 @@ const open = (store: Store, file: CheckpointFile) =>
     { origin: undefined, defaultOrigin: 'log.example/crash', file },
   );
 const act = (store: Store, n: number) =>
-  store.audit.append({ ...ADMIN, note: null }, { action: 'test.act', object: `n:${n}`, before: null, after: null });
+  store.audit.append(ADMIN, { action: 'test.act', object: `n:${n}`, before: null, after: null });
 
 /** Whatever was told is durable, signed, and what the tree has at its size. */
 async function check(store: Store, file: CheckpointFile, log: EvidenceLog): Promise<void> {
