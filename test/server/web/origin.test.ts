@@ -9,15 +9,19 @@ import { readImage } from '#src/source/build.ts';
 import { layoutSource } from '#src/source/layout.ts';
 import { findings, host as hostCommand } from '#cli/fleet.ts';
 import { images as imagesCommand } from '#cli/supply.ts';
+import type { Build } from '#server/jobs/builder.ts';
+import { contentsChore } from '#server/jobs/contents.ts';
 import { folder as folderOf } from '#server/sources.ts';
 import { dir, digestOf, file, PLAIN, symlink, tar, type Member } from '#test/src/image/archive.ts';
 import { ran } from '#test/ran.ts';
 import {
+  builderOf,
   enrol,
   file as entryOf,
   folder,
   image,
   serverFor,
+  SOURCE,
   type TestHost,
   type TestImage,
   type TestServer,
@@ -212,13 +216,27 @@ test('who brought a file, whose file a host shows and since when is told by page
 
   // As if an older build had made it: another server on a store without what is kept.
   const plain = image('bare', old.rules.get('ostree/1'));
-  const bare = await serverFor(t, { images: [plain] });
+  const build: Build = async (...asked) => {
+    const result = await builderOf([plain])(...asked);
+    if (result.kind === 'failed') return result;
+    const { marks: _, ...older } = result;
+    return older;
+  };
+  const bare = await serverFor(t, { build, sources: [{ reference: SOURCE }] });
   const other = await enrol(bare, plain);
   await report(bare, other, plain, []);
   await report(bare, other, plain, [entryOf('/usr/bin/tool', 'changed\n', 0o755)]);
   const untold = (await bare.api(`/api/v1/groups/${await groupOf(bare, '/usr/bin/tool')}/origin`)).body;
   assert.equal(untold.origin.state, 'not_kept');
   assert.equal(untold.origin.text, `built before layers were kept: bootproof images rebuild ${other.booted}`);
+  // Which contents it has is learnt from its texts, without a network.
+  assert.equal(untold.elsewhere.looked, 0);
+  await contentsChore({ store: bare.server.store, clock: () => bare.time.now }, 1).run();
+  await contentsChore({ store: bare.server.store, clock: () => bare.time.now }, 1).run();
+  const copied = entryOf('/usr/lib/copied', 'tool\n');
+  await report(bare, other, plain, [entryOf('/usr/bin/tool', 'changed\n', 0o755), copied]);
+  const known = (await bare.api(`/api/v1/groups/${await groupOf(bare, copied.path)}/origin`)).body.elsewhere;
+  assert.deepEqual([known.looked, known.places[0].path, known.places[0].slot], [1, '/usr/bin/tool', 'booted']);
   const page = await (await visitor(bare)).page(`/findings/${await groupOf(bare, '/usr/bin/tool')}`);
   assert.match(page.text, /not known: the image was built before layers were kept/);
   assert.match(page.text, /bootproof images rebuild sha256:/);
