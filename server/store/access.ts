@@ -5,6 +5,7 @@ import type { AccessStore, Account, ApiToken, Binding, Held, Session } from './a
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { pageOf } from './read/page.ts';
+import { revokeIn } from './revoke.ts';
 import type { AccountRow, ApiTokenRow, RoleBindingRow, SessionRow, Tables } from './tables.ts';
 
 type Db = ReadonlyKysely<Tables> | Kysely<Tables>;
@@ -359,21 +360,7 @@ export function accessOn(engine: Engine): AccessStore {
         if (page.cursor !== null) query = query.where('id', '>', page.cursor.id);
         return pageOf(await query.limit(page.limit + 1).execute(), page.limit, tokenOf, ({ id }) => ({ id }));
       }),
-    revokeToken: (id, by) =>
-      engine.write(async (tx) => {
-        const row = await tx.db
-          .updateTable('api_token')
-          .set({ revoked_at: by.at })
-          .where('id', '=', id)
-          .where('revoked_at', 'is', null)
-          .returningAll()
-          .executeTakeFirst();
-        if (row === undefined) return false;
-        const after = shownToken(tokenOf(row));
-        const before = { ...after, revokedAt: null };
-        await writeAudit(tx, by, { action: 'api-token.revoke', object: `api-token:${id}`, before, after });
-        return true;
-      }),
+    revokeToken: (id, by) => engine.write((tx) => revokeIn(tx, 'api_token', id, by, (row) => shownToken(tokenOf(row)))),
     usedToken: (id, at) =>
       engine.write(async ({ db }) => {
         await db.updateTable('api_token').set({ used_at: at }).where('id', '=', id).execute();

@@ -3,6 +3,7 @@ import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { chainRow, EMPTY_CHAIN, freshnessRow, hostByKeyIn, hostOf, standingRow } from './hostrow.ts';
 import type * as r from './records.ts';
+import { revokeIn } from './revoke.ts';
 import type { Tokens } from './store.ts';
 import type { HostRow, PulseRow, TokenRow } from './tables.ts';
 
@@ -188,21 +189,7 @@ export function tokensOn(engine: Engine): Tokens {
         const row = await db.selectFrom('token').selectAll().where('id', '=', id).executeTakeFirst();
         return row === undefined ? undefined : tokenOf(row);
       }),
-    revoke: (id, by) =>
-      engine.write(async (tx) => {
-        const row = await tx.db
-          .updateTable('token')
-          .set({ revoked_at: by.at })
-          .where('id', '=', id)
-          .where('revoked_at', 'is', null)
-          .returningAll()
-          .executeTakeFirst();
-        if (row === undefined) return false;
-        const after = shown(tokenOf(row));
-        const before = { ...after, revokedAt: null };
-        await writeAudit(tx, by, { action: 'token.revoke', object: `token:${id}`, before, after });
-        return true;
-      }),
+    revoke: (id, by) => engine.write((tx) => revokeIn(tx, 'token', id, by, (row) => shown(tokenOf(row)))),
     enrol: (tokenId, enrolment, at) => engine.write((tx) => enrolIn(tx, tokenId, enrolment, at)),
   };
 }

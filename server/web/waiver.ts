@@ -1,36 +1,28 @@
 /** `/waivers/:id`: one exception: what it covers and why, what it would do or does, and the decisions that are open about it. */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
-import { maxLife, stateOf, WaiverError, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
+import { stateOf, WaiverError, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
-import { hasRole, type Principal } from '#server/access/principal.ts';
+import type { Principal } from '#server/access/principal.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
 import { readWaiver, useOf, waiverStory, type ShownWaiver } from '#server/decisions/waiverreads.ts';
 import { decideWaiver, isSinglePerson, type Act, type Acted } from '#server/decisions/waivers.ts';
 import type { AuditEntry, FindingInList } from '#server/store/records.ts';
-import { KIND_WORDS, previewHtml } from './decide.ts';
+import { decideSheet, VERBS, type Refused, type Verb } from './waiverdecide.ts';
+import { KIND_WORDS, previewHtml } from './waiverform.ts';
 import { copyHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
-import { first, inputHtml, sentIn, textareaHtml, wrongHtml, type Sent, type Wrongs } from './parts/form.ts';
+import { first, sentIn, type Sent, type Wrongs } from './parts/form.ts';
 import { whatHtml } from './parts/finding.ts';
 import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
-import { dateInput, endOf } from './parts/time.ts';
+import { endOf } from './parts/time.ts';
 import { stateHtml, subjectHtml, whereText } from './parts/waiver.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, capital, count, dayHtml, dayOf, momentHtml, plural, severityGlyph, severityHtml } from './words.ts';
 
 const SHOWN = 25;
 const STORY = 50;
-/** Half again what it was given, and never more than the severity allows. */
-const MORE_MS = 14 * 86_400_000;
-
-type Verb = Act['kind'];
-const VERBS: readonly Verb[] = ['approve', 'reject', 'withdraw', 'revoke', 'extend'];
-const LABELS = { note: 'Note', expires: 'New end' };
-
-type Refused = { readonly verb: Verb; readonly sent: Sent; readonly wrong: Wrongs };
-
 export function waiverActs(web: Hono<Env>, services: WebServices): void {
   web.post('/waivers/:id/:verb', async (c) => {
     const verb = VERBS.find((one) => one === c.req.param('verb'));
@@ -280,95 +272,6 @@ function coveredSheet(waiver: Waiver, items: readonly FindingInList[], total: nu
     }
     ${total > items.length && items.length > 0 && html`<footer><span>${count(items.length)} of ${plural(total, 'finding')}</span></footer>`}
   </section>`;
-}
-
-type Deciding = {
-  readonly state: WaiverState;
-  readonly who: Principal;
-  readonly alone: boolean;
-  readonly now: Instant;
-  readonly preview: Html | undefined;
-  readonly refused: Refused | undefined;
-};
-
-function decideSheet(waiver: Waiver, { state, who, alone, now, preview, refused }: Deciding): Html | undefined {
-  const { extension } = waiver;
-  const decides = hasRole(who, 'reviewer', 'admin');
-  const asks = hasRole(who, 'operator', 'reviewer', 'admin');
-  const asker = extension?.requestedBy ?? (state === 'requested' ? waiver.requestedBy : undefined);
-  const isOwn = asker === who.id;
-  const open = asker !== undefined;
-  const inForce = state === 'active' || state === 'approved';
-  if (!open && !inForce) return undefined;
-  const form = (verb: Verb, word: string, fields: Html, look = 'btn wide'): Html => {
-    const wrong = refused?.verb === verb ? refused.wrong : undefined;
-    return html`<form class="form" method="post" action="/waivers/${waiver.id}/${verb}">
-      <input type="hidden" name="revision" value="${waiver.revision}" />
-      ${wrong !== undefined && wrongHtml(wrong, LABELS)} ${fields}
-      <button class="${look}" type="submit">${word}</button>
-    </form>`;
-  };
-  const note = (verb: Verb, label: string, help: string, required: boolean): Html => {
-    const mine = refused?.verb === verb ? refused : undefined;
-    return textareaHtml(
-      { name: 'note', id: `${verb}-note`, label, help, ...(mine === undefined ? {} : { wrong: mine.wrong }) },
-      { value: mine === undefined ? '' : first(mine.sent, 'note'), rows: 2, required },
-    );
-  };
-  const what = extension === null ? waiver.id : `more time for ${waiver.id}`;
-  const until = extension === null ? waiver.expiresAt : extension.expiresAt;
-  return html`<section class="sheet">
-    <header>
-      <h2>${open ? 'Decide' : 'Change'}</h2>
-      <span class="quiet">until ${dayOf(until - 1)}</span>
-    </header>
-    <div class="pad form">
-      ${preview}
-      ${open && isOwn && !alone && html`<p class="note">${icon('user')}<span>You asked for it, so another person decides.</span></p>`}
-      ${open && !decides && html`<p class="note">${icon('user')}<span>Reviewers decide.</span></p>`}
-      ${open && decides && (!isOwn || alone) && form('approve', `Approve ${what}`, note('approve', 'Note', 'May stay empty.', false), 'btn first wide')}
-      ${open && decides && !isOwn && more('Reject it', refused?.verb === 'reject', form('reject', `Reject ${what}`, note('reject', 'Why not?', 'Who asked reads it.', true)))}
-      ${open && isOwn && asks && more('Withdraw it', refused?.verb === 'withdraw', form('withdraw', `Withdraw ${what}`, note('withdraw', 'Why?', 'May stay empty.', false)))}
-      ${
-        inForce &&
-        !open &&
-        asks &&
-        more(
-          'Ask for more time',
-          refused?.verb === 'extend',
-          form(
-            'extend',
-            `Ask for more time for ${waiver.id}`,
-            html`${inputHtml(
-              {
-                name: 'expires',
-                label: LABELS.expires,
-                help: `Another person approves. ${capital(waiver.ceiling)}: until ${dayOf(now + maxLife(waiver.ceiling) - 1)} at most.`,
-                ...(refused?.verb === 'extend' ? { wrong: refused.wrong } : {}),
-              },
-              {
-                type: 'date',
-                value:
-                  refused?.verb === 'extend'
-                    ? first(refused.sent, 'expires')
-                    : dateInput(Math.min(waiver.expiresAt + MORE_MS, now + maxLife(waiver.ceiling))),
-                required: true,
-              },
-            )}
-            ${note('extend', 'Why longer?', 'The date is asked for as it stands here.', true)}`,
-          ),
-        )
-      }
-      ${inForce && decides && more('Revoke it', refused?.verb === 'revoke', form('revoke', `Revoke ${waiver.id}`, note('revoke', 'Why?', 'What it covers is open again at once.', true)))}
-    </div>
-  </section>`;
-}
-
-function more(word: string, open: boolean, content: Html): Html {
-  return html`<details class="more" ${open && html` open`}>
-    <summary>${icon('right')}${word}</summary>
-    ${content}
-  </details>`;
 }
 
 const DID: Readonly<Record<string, readonly [icon: string, text: string]>> = {

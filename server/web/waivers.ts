@@ -5,7 +5,7 @@ import { stateOf, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import type { Principal } from '#server/access/principal.ts';
 import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
 import { countWaivers, listWaivers, useOf } from '#server/decisions/waiverreads.ts';
-import { KIND_WORDS } from './decide.ts';
+import { KIND_WORDS } from './waiverform.ts';
 import { html, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { extensions } from './parts/counts.ts';
