@@ -1,10 +1,15 @@
 /** What an image says of its layers, and how paths' origins are kept: runs that say the same as the numbers they are made of. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { deploy, type Rule } from '#src/image/backend.ts';
 import { componentsOf, historyOf } from '#src/image/history.ts';
 import { layerText, printRuns, Runs } from '#src/image/origins.ts';
 import { ContentGatherer, hasMark, pathsWith, shardOf } from '#src/manifest/contents.ts';
+import { readImage } from '#src/source/build.ts';
+import { layoutSource } from '#src/source/layout.ts';
+import { folder } from '#server/sources.ts';
 import { sha256 } from './archive.ts';
 
 test('runs say the same as the numbers they are made of, and nothing behind them', () => {
@@ -84,4 +89,32 @@ test('a content is found in the marks of the trees that have it, and an empty fi
   assert.equal(hasMark(shards[shardOf(sha256(''))]!, sha256('')), false);
   assert.deepEqual(pathsWith(names[7]!, all, 5), ['/usr/f7']);
   assert.deepEqual(pathsWith(names[450]!, all, 5), []);
+});
+
+test('of images that real builders made, each path is of the layer that says so of itself', async () => {
+  const made = async (name: string, rule: Rule) => {
+    const layout = join(import.meta.dirname, '../../vectors/merge', name, 'image');
+    const { layers, facts, config } = await readImage(layoutSource(folder(layout), name), undefined);
+    const { entries, layers: from } = deploy(layers, facts, rule);
+    return new Map(entries.map(({ path }, at) => [path, config.history[from[at]!]?.createdBy]));
+  };
+  for (const rule of ['ostree/1', 'composefs/1'] as const) {
+    // ostree-ext names a chunk for its component; files are links to objects.
+    const chunked = await made('02-base-chunked', rule);
+    for (const [path, component] of [
+      ['/usr/bin/tool', 'bin'],
+      ['/usr/lib/liba.so', 'lib'],
+      ['/etc/passwd', 'conf'],
+      ['/usr/share/d/one', 'unpackaged'],
+    ] as const)
+      assert.equal(chunked.get(path), component, `${rule} ${path}`);
+    const mixed = await made('48-mix-encapsulated', rule);
+    for (const [path, layer] of [
+      ['/usr/bin/sgid', 'bin'],
+      ['/usr/bin/tool', 'layer 1'],
+      ['/usr/bin/eq', 'layer 2'],
+      ['/etc/conf.d/10-a.conf', 'layer 3'],
+    ] as const)
+      assert.ok(mixed.get(path)?.startsWith(layer), `${rule} ${path}: ${mixed.get(path)}`);
+  }
 });
