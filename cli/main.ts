@@ -65,6 +65,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'say what no longer counts, whoever signed it',
     load: async () => ({ main: (await import('./trust.ts')).deny }),
   },
+  evidence: {
+    about: 'check an evidence bundle, offline',
+    load: () => import('./evidence.ts'),
+  },
   log: {
     about: 'the evidence log: how it stands, verify it, write it as files',
     load: () => import('./log.ts'),

@@ -759,3 +759,6 @@ export const REPORT_ROWS_MAX = 600;
 
 /** How far times of log entries may run back, ms: transactions that overlap, a clock that was set; beyond, somebody wrote them. */
 export const LOG_DISORDER_MS = 10 * 60_000;
+
+/** A checkpoint, proof or trusted root that an auditor brings, bytes. */
+export const BUNDLE_BROUGHT_BYTES_MAX = 2 ** 20;

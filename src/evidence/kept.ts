@@ -1,10 +1,12 @@
 /**
  * Checkpoints that somebody kept (docs/evidence.md 4.6): a note as `/log/checkpoint` serves it, or what `bootproof agent checkpoint` prints: the same
- * in an envelope signed by the host. Only name, size and root are taken from it: whoever brings it says that it is what was seen.
+ * in an envelope signed by the host. It counts only if the log's own key signed it; who kept it, the auditor knows who brings it.
  */
 import { BootproofError } from '#src/error.ts';
-import { readCheckpoint } from '#src/log/checkpoint.ts';
+import { openCheckpoint } from '#src/log/checkpoint.ts';
 import { parseEnvelope } from '#src/signing/dsse.ts';
+import type { Verify } from '#src/signing/ed25519.ts';
+import type { NoteKey } from '#src/signing/note.ts';
 
 export class KnownError extends BootproofError<'KNOWN_CHECKPOINT'> {}
 
@@ -13,14 +15,9 @@ const PAYLOAD_BYTES_MAX = 64 * 1024;
 
 export type KeptCheckpoint = { readonly name: string; readonly size: number; readonly root: Uint8Array };
 
-/** @throws {BootproofError} for what is none, and for a checkpoint of another log */
-export function openKept(name: string, text: string, origin: string): KeptCheckpoint {
-  const { size, root, origin: of } = readCheckpoint(noteIn(text));
-  if (of !== origin)
-    throw new KnownError(
-      'KNOWN_CHECKPOINT',
-      `a checkpoint of the log ${JSON.stringify(of.slice(0, 200))}; the bundle's is ${origin}`,
-    );
+/** @throws {BootproofError} for what is none, and for a checkpoint that this log did not sign */
+export async function openKept(name: string, text: string, log: NoteKey, verify: Verify): Promise<KeptCheckpoint> {
+  const { size, root } = await openCheckpoint(noteIn(text), log, verify);
   return { name, size, root };
 }
 

@@ -41,6 +41,7 @@ import { HostCheck } from './hostcheck.ts';
 import { openKept, type KeptCheckpoint } from './kept.ts';
 import { valueOf } from './lines.ts';
 import { checkManifests } from './manifestcheck.ts';
+import { Purges } from './purges.ts';
 import { BundleReader } from './reader.ts';
 import { Faults, type Step } from './steps.ts';
 import { edgesOf, walkLog, type Walk } from './walk.ts';
@@ -110,13 +111,12 @@ class Verifier {
   async run(source: ZipSource): Promise<Verification> {
     await this.#all(source);
     const ok = this.#steps.every((step) => step.ok) && this.#brought.keys.length > 0;
-    const { length } = this.#brought.keys;
     return {
       ok,
       steps: this.#steps,
       notChecked: this.#notChecked,
       level: this.#level,
-      incomplete: this.#incomplete || length === 0,
+      incomplete: this.#incomplete || this.#brought.keys.length === 0,
     };
   }
 
@@ -324,7 +324,7 @@ class Verifier {
       decisions: new Faults(),
       policies: new Faults(),
     };
-    const kept = this.#known(checkpoint);
+    const kept = await this.#known(parseVkey(head.log.key));
     const walk: Walk = {
       size: checkpoint.size,
       root: checkpoint.root,
@@ -360,6 +360,7 @@ class Verifier {
       for await (const fact of reader.list('facts/policies', PolicyFact)) facts.policy(fact);
       for await (const fact of reader.list('facts/reconciliations', ReconciliationFact)) facts.reconciliation(fact);
     });
+    const purges = new Purges();
     let lastAt: Instant | undefined;
     await this.#guarded(faults.log, async () => {
       const edges = edgesOf(walk, valueOf(await reader.text('log/edge.json'), 'log/edge.json', LogEdge));
@@ -376,6 +377,7 @@ class Verifier {
         if (index === walk.size - 1) lastAt = at;
         hosts.seen(entry, at);
         const within = at >= period.from && at < period.to;
+        purges.seen(walked, at);
         if (record === undefined) {
           if (within && this.#needed(entry, hosts, whole))
             faults.records.add(
@@ -393,6 +395,7 @@ class Verifier {
     });
     await hosts.finish(exportedAt);
     facts.finish();
+    purges.finish(faults.records);
     if (lastAt === undefined ? checkpoint.size > 0 : lastAt < period.to)
       faults.log.add(
         `its last entry is of ${lastAt === undefined ? 'no time that is shown' : iso(lastAt)}, the period ends at ${head.period.to}: an older log, passed off for a newer period`,
@@ -468,11 +471,11 @@ class Verifier {
   }
 
   /** Checkpoints that were brought, as far as they can be read; each other one is a failed step. */
-  #known(own: Checkpoint): KeptCheckpoint[] {
+  async #known(log: NoteKey): Promise<KeptCheckpoint[]> {
     const out: KeptCheckpoint[] = [];
     for (const { name, text } of this.#brought.known) {
       try {
-        out.push(openKept(name, text, own.origin));
+        out.push(await openKept(name, text, log, this.#deps.verify));
       } catch (error) {
         if (!(error instanceof BootproofError)) throw error;
         this.#tell({ check: 'known-checkpoint', ok: false, detail: `${name}: ${error.message} [${error.code}]` });
@@ -556,7 +559,9 @@ class Verifier {
         for await (const _ of images) count++;
         return { good: `${count} images`, value: count };
       });
-      this.#notChecked.push('signatures of images: the command judges them again, this page does not');
+      this.#notChecked.push(
+        'signatures of images: that they verify was judged by the server, and not again here; the proofs lie in signatures/ (cosign checks them)',
+      );
       return;
     }
     try {

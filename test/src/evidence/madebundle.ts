@@ -266,10 +266,14 @@ const readerOf =
   ({ height, index }) =>
     rootOfWhole(leaves.slice(index * 2 ** height, (index + 1) * 2 ** height));
 
-/** The good parts, before they are bent. */
-export async function goodParts(cut: Cut = 'period'): Promise<Bent> {
+/** The good parts, before they are bent; the log tells that so many reports were purged. */
+export async function goodParts(cut: Cut = 'period', purged = 0): Promise<Bent> {
   const log = new LogMaker();
   const facts = await story(log);
+  if (purged > 0) {
+    const said = { of: 'report', count: purged, before: formatInstant(TO) };
+    log.add({ kind: 'purge', host: null, facts: said }, TO + HOUR, '[]');
+  }
   const bytes = log.logged.map(({ entry }) => encodeEntry(entry));
   const size = bytes.length;
   const read = readerOf(bytes.map((entry) => PORTABLE.leaf(entry)));

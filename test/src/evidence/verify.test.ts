@@ -5,7 +5,9 @@ import { toBase64 } from '#src/bytes.ts';
 import { formatInstant } from '#src/clock.ts';
 import { openZip, writeZip } from '#src/evidence/zip.ts';
 import { verifyBundle, type Brought, type Verification } from '#src/evidence/verify.ts';
+import { KEPT_PAYLOAD_TYPE } from '#src/evidence/kept.ts';
 import { PORTABLE } from '#src/log/proof.ts';
+import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
 import { fingerprintOf } from '#src/signing/ed25519.ts';
 import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
 import {
@@ -192,35 +194,25 @@ const bends: readonly Bend[] = [
     /left out of a bundle of every host/,
     ({ hosts }) => (hosts[0] = { host: hosts[0]!.host, inScope: false }),
   ],
-  [
-    'another key for a host',
-    'population',
-    /with another key/,
-    ({ hosts }) => set(hosts, 0, { key: server.publicKey } as never),
-  ],
-  [
-    'no enrolment',
-    'population',
-    /with another key or place/,
-    ({ hosts }) => set(hosts, 0, { enrolment: 4000 } as never),
-  ],
+  ['another key for a host', 'population', /with another key/, ({ hosts }) => set(hosts, 0, { key: server.publicKey })],
+  ['no enrolment', 'population', /with another key or place/, ({ hosts }) => set(hosts, 0, { enrolment: 4000 })],
   [
     'an image that is not said',
     'reports',
     /not among the host's deployments/,
-    ({ hosts }) => set(hosts, 0, { deployments: [] } as never),
+    ({ hosts }) => set(hosts, 0, { deployments: [] }),
   ],
   [
     'more check-ins than numbers',
     'completeness',
     /80 check-ins are claimed/,
-    ({ hosts }) => set(hosts, 0, { checkIns: { expected: 72, received: 80, longestSeconds: 1 } } as never),
+    ({ hosts }) => set(hosts, 0, { checkIns: { expected: 72, received: 80, longestSeconds: 1 } }),
   ],
   [
     'fewer check-ins expected',
     'completeness',
     /by its interval it is 72/,
-    ({ hosts }) => set(hosts, 0, { checkIns: { expected: 60, received: 60, longestSeconds: 1 } } as never),
+    ({ hosts }) => set(hosts, 0, { checkIns: { expected: 60, received: 60, longestSeconds: 1 } }),
   ],
   ['a finding left out', 'findings', /left out of the findings/, ({ findings }) => findings.pop()],
   [
@@ -374,8 +366,12 @@ test('a checkpoint that somebody kept raises the level, and one of a fork is ref
   assert.deepEqual([failed(forked), forked.ok], [['known-checkpoint'], false]);
   const newer = await verify(bytes, { known: [{ name: 'newer', text: await forkAt(whole.head.log.size + 5) }] });
   assert.deepEqual([failed(newer), newer.incomplete, newer.level], [[], true, 0]);
-  const none = await verify(bytes, { known: [{ name: 'none', text: 'no checkpoint' }] });
-  assert.deepEqual(failed(none), ['known-checkpoint']);
+  const unsigned = kept.replace('\n9\n', '\n8\n');
+  for (const text of ['no checkpoint', unsigned])
+    assert.deepEqual(failed(await verify(bytes, { known: [{ name: 'none', text }] })), ['known-checkpoint']);
+  const wrapped = await signEnvelope(KEPT_PAYLOAD_TYPE, JSON.stringify({ checkpoint: kept }), server);
+  const byHost = await verify(bytes, { known: [{ name: 'host', text: `${printEnvelope(wrapped)}\n` }] });
+  assert.deepEqual([byHost.ok, byHost.level], [true, 1]);
 });
 
 test('the period that was asked for is held against the bundle', async () => {
@@ -384,13 +380,15 @@ test('the period that was asked for is held against the bundle', async () => {
   assert.deepEqual(failed(await verify(goodBytes, { from: FROM - 1 })), ['period']);
 });
 
-test('a purged report is told, and its place in the log holds', async () => {
-  const parts: Bent = structuredClone({ ...good, signer: null }) as never;
-  parts.signer = server;
+test('a purged report is told where the log tells of it, and else it was left out', async () => {
+  const parts = await goodParts('period', 1);
   set(parts.records.reports, 4, { salt: null, payload: null });
   const result = await verify(await bundleOf(parts));
   assert.equal(result.ok, true, JSON.stringify(result.steps, null, 1));
   assert.match(result.notChecked.join('\n'), /1 reports that were purged/);
+  set(parts.records.reports, 5, { salt: null, payload: null });
+  const more = await verify(await bundleOf(parts));
+  assert.match(detail(more, 'records'), /2 reports are said to be purged; the log tells of 1/);
 });
 
 test('what is no zip, and what is cut off, is refused in the first step', async () => {
