@@ -258,6 +258,11 @@ export function originRoutes(api: Api, services: ApiServices): void {
     const found = await store.images.find(c.req.valid('param').digest);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const bytes = bytesOf(path);
+    const known = await services.images.resolve(found.image.digest);
+    if (rule !== null && known.kind === 'ready' && !known.image.manifests.some(({ header }) => header.rule === rule))
+      throw new ApiError('QUERY_INVALID', `rule: this image has no manifest of ${rule}`, [
+        { parameter: 'rule', detail: known.image.manifests.map(({ header }) => header.rule).join(', ') },
+      ]);
     const told = (await origins.of(found.image.digest, rule, [bytes])).get(bytes)!;
     return c.json(originJson(told, found.image.digest), 200);
   });

@@ -35,8 +35,9 @@ export function imageOriginsOn(engine: Engine): ImageOrigins {
           .onConflict((conflict) => conflict.column('image').doUpdateSet({ failure, at }))
           .execute();
       }),
+    // Some KB an image, of thousands of images: beside the event loop.
     shard: (shard, limit) =>
-      engine.reading((db) =>
+      engine.listing((db) =>
         db
           .selectFrom('image_content')
           .select(['image', 'marks'])

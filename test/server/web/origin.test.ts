@@ -188,6 +188,18 @@ test('who brought a file, whose file a host shows and since when is told by page
   const path = await ran(imagesCommand, ['origin', old.digest, '/etc/tool.conf', ...address], { env });
   assert.match(path.out, /package tool-1:2\.5-3\.noarch/);
 
+  const asked = (query: string) => server.api(`/api/v1/images/${old.digest}/origin?${query}`);
+  for (const [query, status, of] of [
+    ['path=/usr/bin/tool&rule=composefs/1', 200, 'told'],
+    ['path=/usr/bin/nothing', 200, 'absent'],
+    ['path=/usr/bin/tool&rule=ostree/9', 400, 'QUERY_INVALID'],
+    ['path=/var/x', 400, 'QUERY_INVALID'],
+    [`path=${encodeURIComponent('/usr/a b')}`, 400, 'QUERY_INVALID'],
+  ] as const) {
+    const { status: answered, body } = await asked(query);
+    assert.deepEqual([answered, body.state ?? body.code], [status, of], query);
+  }
+
   // The update: another time, with what it changed one click away.
   host.state = {};
   await report(server, host, newer, []);
@@ -242,8 +254,8 @@ test('who brought a file, whose file a host shows and since when is told by page
   assert.match(page.text, /bootproof images rebuild sha256:/);
 
   // Read again, it is as before; from nowhere, it says why, and what was known stands.
-  const asked = await server.api(`/api/v1/images/${old.digest}/rebuild`, { method: 'POST' });
-  assert.deepEqual([asked.status, asked.body], [202, { image: old.digest, state: 'ready' }]);
+  const again = await server.api(`/api/v1/images/${old.digest}/rebuild`, { method: 'POST' });
+  assert.deepEqual([again.status, again.body], [202, { image: old.digest, state: 'ready' }]);
   await server.settle();
   assert.match((await person.page(`/findings/${id}`)).text, /tool-1:2\.5-3\.noarch/);
   assert.equal((await server.api('/api/v1/images/sha256:00/rebuild', { method: 'POST' })).status, 404);
