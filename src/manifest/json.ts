@@ -3,7 +3,7 @@
  * `link_b64`, rdev, xattrs. One spelling for `manifest build --format jsonl`, scan output and reports.
  */
 import { z } from 'zod';
-import { fromBase64, fromUtf8, toBase64, toBytes, toUtf8, type ByteString } from '#src/bytes.ts';
+import { BytesError, fromBase64, fromBytes, fromUtf8, toBase64, toBytes, toUtf8, type ByteString } from '#src/bytes.ts';
 import { isDigest } from '#src/digest.ts';
 import type { Entry, Facts } from './entry.ts';
 import { PATH_BYTES_MAX } from '#src/limits.ts';
@@ -47,13 +47,20 @@ export function nameJson(key: 'path' | 'link', name: ByteString): { [key: string
   return text === undefined ? { [`${key}_b64`]: toBase64(toBytes(name)) } : { [key]: text };
 }
 
-/** The inverse of `nameJson`; undefined if neither spelling is there, or the base64 one where text would do. */
+/** The inverse of `nameJson`; undefined if neither spelling is there, the base64 one where text would do, or it is no base64. */
 export function nameFromJson(text: string | undefined, base64: string | undefined): ByteString | undefined {
   if ((text === undefined) === (base64 === undefined)) return undefined;
   // A lone surrogate has no bytes of its own: encoding would fold it into U+FFFD.
   if (text !== undefined) return text.isWellFormed() ? fromUtf8(text) : undefined;
-  let out = '';
-  for (const byte of fromBase64(base64!)) out += String.fromCharCode(byte);
+  let bytes: Uint8Array;
+  try {
+    bytes = fromBase64(base64!);
+  } catch (error) {
+    // What a host wrote is refused, and no fault of ours.
+    if (error instanceof BytesError) return undefined;
+    throw error;
+  }
+  const out = fromBytes(bytes);
   return toUtf8(out) === undefined ? out : undefined;
 }
 
@@ -73,10 +80,11 @@ export function factsJson(facts: Facts): FactsJson {
 
 /** Facts of a document that passed `FactsJson`; undefined where its fields do not belong to its type. */
 export function factsFromJson(json: FactsJson): Facts | undefined {
-  const link =
-    json.link === undefined && json.link_b64 === undefined ? undefined : nameFromJson(json.link, json.link_b64);
   const symlink = json.type === 'symlink';
-  if ((link !== undefined) !== symlink || (json.mode === undefined) !== symlink) return undefined;
+  const isLinkTold = json.link !== undefined || json.link_b64 !== undefined;
+  if (isLinkTold !== symlink || (json.mode === undefined) !== symlink) return undefined;
+  const link = symlink ? nameFromJson(json.link, json.link_b64) : undefined;
+  if (symlink && link === undefined) return undefined;
   if (json.type !== 'file' && (json.size !== undefined || json.sha256 !== undefined)) return undefined;
   // A size alone is a file whose content could not be read (docs/report.md 1.10); where that may stand, its reader knows.
   if (json.size === undefined && json.sha256 !== undefined) return undefined;

@@ -157,7 +157,7 @@ test('what is not shown says why: of the host, of the image, of the policy', asy
   );
   const everything = JSON.stringify([pages.map(({ html }) => html), api.map(({ body }) => body)]);
   assert.ok(!everything.includes('CANARY') && !everything.includes('named.conf of the host'));
-  assert.match(pages[1]!.text, /is not shown[^]*The host policy denies that it is shown/);
+  assert.match(pages[1]!.text, /What changed in it Not shown: the host policy denies that it is shown/);
 
   // The envelope is evidence as it came: it holds what was denied, so it is not for everybody.
   const seq = host.seq;

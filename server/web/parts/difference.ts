@@ -3,7 +3,7 @@ import { printable } from '#src/terminal.ts';
 import { HIDDEN_TEXTS, type Difference } from '#server/contents.ts';
 import { rebuildCommand } from '#server/findingorigin.ts';
 import { commandHtml, html, icon, type Html } from '../html.ts';
-import { capital, count } from '../words.ts';
+import { count } from '../words.ts';
 import { changesText, hunksHtml } from './linediff.ts';
 
 /** A sheet on a finding's page; `host` is the one whose report it is told from. */
@@ -14,7 +14,7 @@ export function differenceSheet(
   const shown = difference.kind === 'shown';
   return html`<section class="sheet" aria-labelledby="difference">
     <header>
-      <h2 id="difference">${shown ? 'What changed in it' : 'What changed in it is not shown'}</h2>
+      <h2 id="difference">What changed in it</h2>
       ${shown && html`<span class="quiet">${changesText(difference.hunks)}</span>`}
     </header>
     ${shown ? differenceHtml(difference, host.image) : html`<div class="pad">${differenceHtml(difference, host.image)}</div>`}
@@ -33,7 +33,7 @@ export function differenceSheet(
 /** The lines, or the reason why there are none. */
 export function differenceHtml(difference: Difference, image: string | null): Html {
   if (difference.kind === 'hidden')
-    return html`<p class="note">${icon('stop')}<span>${capital(HIDDEN_TEXTS[difference.why])}.</span></p>
+    return html`<p class="note">${icon('stop')}<span>Not shown: ${HIDDEN_TEXTS[difference.why]}.</span></p>
       ${difference.why === 'image-unread' && commandHtml(rebuildCommand(image))}`;
   const { hunks, path, change } = difference;
   const name = printable(path);

@@ -22,6 +22,7 @@ function problemsOf(text: string): string[] {
   return [];
 }
 
+const DENY = 'contents:\n  deny: ["/etc/x"]\n';
 const RULE = '{id: a, paths: [/etc/x], effect: allowed, reason: x}';
 const refused: [name: string, body: string, problems: RegExp[]][] = [
   ['an unknown section', 'fils: []', [/^3:1 unknown key "fils", did you mean files\?$/]],
@@ -29,7 +30,7 @@ const refused: [name: string, body: string, problems: RegExp[]][] = [
     'an unknown key that resembles none',
     'flavour: x',
     [
-      /^3:1 unknown key "flavour"; here may stand format, name, description, extends, freshness, freshnessFor, accounts, files, state$/,
+      /^3:1 unknown key "flavour"; here may stand format, name, description, extends, freshness, freshnessFor, contents, accounts, files, state$/,
     ],
   ],
   [
@@ -41,6 +42,12 @@ const refused: [name: string, body: string, problems: RegExp[]][] = [
       /^6:5 unknown key "efect", did you mean effect\?; unknown key "reasn", did you mean reason\?$/,
     ],
   ],
+  [
+    'contents that a policy would let out: it can only deny',
+    'contents:\n  allow: ["/etc/x"]',
+    [/^4:3 deny is missing/, /^4:3 unknown key "allow"; here may stand deny$/],
+  ],
+  ['a denial that is no glob', 'contents: {deny: ["etc/x"]}', [/^3:19 "etc\/x": a path glob begins with/]],
   [
     'a misspelt effect',
     'files:\n  - {id: a, paths: [/etc/x], effect: alowed, reason: x}',
@@ -189,6 +196,7 @@ test('the digest follows the meaning, not the writing', () => {
   ] as const)
     assert.notEqual(policyOf(text).digest, policyOf(text.replace(from, to)).digest, to);
   assert.notEqual(policyOf(text).digest, policyOf(`${text}freshness: {silentAfter: 2d}\n`).digest);
+  assert.notEqual(policyOf(text).digest, policyOf(`${text}${DENY}`).digest);
 });
 
 test('the canonical text is what docs/policy.md says', () => {
@@ -220,6 +228,15 @@ test("a policy that extends another puts its rules first, and takes the place of
   assert.notEqual(own.digest, DEFAULT.digest);
   assert.deepEqual(own.files[0]!.place, { file: 'p.yaml', line: 6 });
   assert.equal(own.files[1]!.place!.file, 'policies/default.yaml');
+});
+
+test('what a policy denies to show, one that extends it denies, too', () => {
+  const base = policyOf(DENY);
+  const text = `format: ${POLICY_FORMAT}\nname: y\nextends: test\n`;
+  const denied = (own: string) =>
+    parsePolicy(text + own, { file: 'y.yaml', base: () => base }).contentsDenied.map(({ source }) => source);
+  assert.deepEqual(denied(''), ['/etc/x']);
+  assert.deepEqual(denied('contents: {deny: ["/etc/y/**"]}\n'), ['/etc/y/**', '/etc/x']);
 });
 
 const yaml: [name: string, text: string, problem: RegExp][] = [

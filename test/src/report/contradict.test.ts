@@ -139,6 +139,17 @@ const refused: [string, Partial<FullReport>, string][] = [
     },
     'DRIFT_CONTRADICTS',
   ],
+  ...['!', 'QR=='].map((path_b64): [string, Partial<FullReport>, string] => [
+    `a path in ${path_b64}, which is no base64`,
+    { drift: [hosts, withoutUndefined({ ...evil, path: undefined as never, path_b64 }), changed] },
+    'DRIFT_CONTRADICTS',
+  ]),
+  [
+    'a link target of a file',
+    { drift: [hosts, { ...evil, actual: { ...evil.actual!, link_b64: 'QR==' } }, changed] },
+    'DRIFT_CONTRADICTS',
+  ],
+  ['a content of no proper name', { contents: [{ path_b64: '!', text: '' }] }, 'CONTENTS_CONTRADICT'],
   [
     'the size and digest of a secret',
     {
