@@ -35,17 +35,22 @@ export type Preview = {
 const MANY = 0.1;
 const AT_ONCE = 200;
 
+/** How far a preview looks before it says "at least". */
+export type Most = { readonly hosts: number; readonly findings: number; readonly groups: number };
+const MOST: Most = { hosts: WAIVER_PREVIEW_HOSTS, findings: WAIVER_PREVIEW_FINDINGS, groups: FORECAST_GROUPS };
+
 export async function previewWaiver(
   terms: WaiverTerms,
   who: Pick<Principal, 'groups'>,
   deps: WaiverDeps,
+  most = MOST,
 ): Promise<Preview> {
   const { store } = deps;
   const now = deps.clock();
   const begun: Waiver = asApproved(terms, who, now);
-  const { critical, first, ...counts } = await countReach(begun, now, deps);
-  const compliant = await becomeCompliant(first.slice(0, WAIVER_PREVIEW_HOSTS), ready(begun), deps);
-  const judged = counts.complete && first.length <= WAIVER_PREVIEW_HOSTS;
+  const { critical, first, ...counts } = await countReach(begun, now, most, deps);
+  const compliant = await becomeCompliant(first.slice(0, most.hosts), ready(begun), deps);
+  const judged = counts.complete && first.length <= most.hosts;
   const fleet = await store.read.countHosts({ now, scope: who.groups }, 1_000_000);
   return {
     ...counts,
@@ -81,7 +86,7 @@ type Reach = Pick<Preview, 'findings' | 'hosts' | 'groups' | 'complete'> & {
 };
 
 /** What it would newly cover, counted by the database: at any size of the fleet the same few statements for 500 groups. */
-async function countReach(waiver: Waiver, now: Instant, { store }: WaiverDeps): Promise<Reach> {
+async function countReach(waiver: Waiver, now: Instant, most: Most, { store }: WaiverDeps): Promise<Reach> {
   const { selector, ceiling } = waiver;
   const groups = (await matching(selector, store)).filter(({ severity }) => severity <= SEVERITIES.indexOf(ceiling));
   const booted = selector.image === undefined ? null : await imagesOf(selector.image, store);
@@ -98,20 +103,20 @@ async function countReach(waiver: Waiver, now: Instant, { store }: WaiverDeps): 
   let findings = 0;
   let hosts = 0;
   let complete = true;
-  for (let from = 0; from < groups.length; from += FORECAST_GROUPS) {
-    if (findings >= WAIVER_PREVIEW_FINDINGS) {
+  for (let from = 0; from < groups.length; from += most.groups) {
+    if (findings >= most.findings) {
       complete = false;
       break;
     }
-    const portion = about(groups.slice(from, from + FORECAST_GROUPS).map(({ id }) => id));
+    const portion = about(groups.slice(from, from + most.groups).map(({ id }) => id));
     const found = await store.waivers.forecast(portion);
     if (found.findings === 0) continue;
     findings += found.findings;
     hosts = Math.max(hosts, found.hosts);
     for (const id of found.groups) touched.add(id);
     // Of one portion the database counts the hosts; those of several can be the same ones, so they are told by name.
-    const single = groups.length <= FORECAST_GROUPS;
-    const limit = single ? WAIVER_PREVIEW_HOSTS + 1 : WAIVER_PREVIEW_FINDINGS;
+    const single = groups.length <= most.groups;
+    const limit = single ? most.hosts + 1 : most.findings;
     for (const id of await store.waivers.forecastHosts(portion, limit)) named.add(id);
     if (!single) hosts = named.size;
   }
@@ -121,7 +126,7 @@ async function countReach(waiver: Waiver, now: Instant, { store }: WaiverDeps): 
     groups: touched.size,
     complete,
     critical: groups.some(({ id, severity }) => severity === 4 && touched.has(id)),
-    first: [...named].sort().slice(0, WAIVER_PREVIEW_HOSTS + 1),
+    first: [...named].sort().slice(0, most.hosts + 1),
   };
 }
 

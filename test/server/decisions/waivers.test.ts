@@ -1,13 +1,28 @@
 /** Waivers from the request to their end, through the real store, intake and API, on both engines (docs/findings.md 3). */
 import assert from 'node:assert/strict';
-import { WaiverError } from '#src/finding/waiver.ts';
+import { WaiverError, type Selector, type WaiverTerms } from '#src/finding/waiver.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
 import { changeWaiver, decideWaiver, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { viewOf } from '#server/standing.ts';
 import { rejectsCode } from '#test/throws.ts';
-import { HOUR, T0, type TestServer } from '../fleet.ts';
-import { ALICE, BOB, DAY, deciding, fleet, groupAt, hostAs, ODD, odd, onBoth, person, shows } from './people.ts';
+import { file, HOUR, SOURCE, T0, type TestHost, type TestServer } from '../fleet.ts';
+import {
+  ALICE,
+  BOB,
+  DAY,
+  deciding,
+  fleet,
+  groupAt,
+  hostAs,
+  NEXT,
+  ODD,
+  odd,
+  onBoth,
+  OS,
+  person,
+  shows,
+} from './people.ts';
 
 const draft = (more: Partial<WaiverDraft> = {}): WaiverDraft => ({
   kind: 'accepted_risk',
@@ -335,3 +350,74 @@ onBoth('over HTTP: If-Match is asked for, one person needs single-person mode, a
   const unknown = await server.api('/api/v1/waivers', { method: 'POST', body: { ...body, forEver: true } });
   assert.deepEqual([unknown.status, unknown.body.errors[0].pointer], [400, '/forEver']);
 });
+
+onBoth(
+  'a preview is what the approval then does, whatever the selector; where it does not look at all it says at least',
+  async (server) => {
+    const deps = deciding(server);
+    const names = ['a', 'b', 'c', 'd'];
+    const hosts: TestHost[] = [];
+    for (const name of names) hosts.push(await hostAs(server, name));
+    const [a, b, c, d] = hosts as [TestHost, TestHost, TestHost, TestHost];
+    await server.api(`/api/v1/hosts/${a.id}`, { method: 'PATCH', body: { group: 'web', labels: { tier: 'front' } } });
+    await server.api(`/api/v1/hosts/${b.id}`, { method: 'PATCH', body: { group: 'web/x', labels: { tier: 'back' } } });
+    await server.api(`/api/v1/hosts/${c.id}`, { method: 'PATCH', body: { group: 'db', labels: { tier: 'back' } } });
+    await shows(a, odd());
+    await shows(b, odd(), odd('z', '/usr/lib/odd'));
+    await shows(c, odd('other'), file('/etc/sudoers.d/me', 'mine'));
+    await shows(d, odd());
+    const any = { content: 'any' } as const;
+    const subject = { glob: '/usr/**' };
+    const selectors: readonly (readonly [string, Selector])[] = [
+      ['one path', { subject: { exact: ODD }, ...any }],
+      ['one content', { content: { pins: [{ subject: ODD, signature: String((await groupAt(server)).signature) }] } }],
+      ['a glob', { subject, ...any }],
+      ['host groups, each by itself', { subject, ...any, hosts: { groups: ['web', 'db'] } }],
+      ['labels', { subject, ...any, hosts: { labels: [{ key: 'tier', value: 'back' }] } }],
+      [
+        'a group and a label',
+        { subject, ...any, hosts: { groups: ['web/x'], labels: [{ key: 'tier', value: 'back' }] } },
+      ],
+      ['hosts', { subject, ...any, hosts: { ids: [a.id, d.id] } }],
+      ['an image', { subject, ...any, image: { digest: OS.digest } }],
+      ['a repository', { subject, ...any, image: { repository: SOURCE.slice('docker://'.length) } }],
+      ['a repository that nobody runs', { subject, ...any, image: { repository: 'registry.example/none' } }],
+      ['another image', { subject, ...any, image: { digest: NEXT.digest } }],
+    ];
+    const compliant = async () =>
+      (await server.server.store.read.verdicts(server.time.now)).find(({ verdict }) => verdict === 'compliant')
+        ?.count ?? 0;
+    for (const [at, [name, selector]] of selectors.entries())
+      for (const who of at % 3 === 0 ? [BOB, person('w', { groups: ['web'] })] : [BOB]) {
+        const terms: WaiverTerms = { ...draft(), selector, ceiling: 'high' };
+        const told = await previewWaiver(terms, who, deps);
+        assert.deepEqual([told.complete, told.judged], [true, true]);
+        // In portions of one group each, and with fewer hosts judged than there are.
+        const apart = await previewWaiver(terms, who, deps, { hosts: 1, findings: 1_000_000, groups: 1 });
+        assert.deepEqual([apart.findings, apart.hosts, apart.groups], [told.findings, told.hosts, told.groups], name);
+        assert.ok(apart.compliant <= told.compliant && apart.judged === told.hosts <= 1, name);
+        if (told.hosts > 1) assert.match(apart.text, /would change at least \d/);
+        const before = await compliant();
+        const waiver = await requestWaiver(
+          draft({ selector, ceiling: 'high' }),
+          person('asks', { groups: who.groups }),
+          deps,
+        );
+        await decideWaiver(waiver.id, 1, { kind: 'approve', note: null }, BOB, deps);
+        const use = (await server.server.store.waivers.use([waiver.id], null)).get(waiver.id)!;
+        assert.deepEqual(
+          [told.findings, told.hosts, told.compliant],
+          [use.findings, use.hosts, (await compliant()) - before],
+          `${name}, ${who.id}`,
+        );
+        await decideWaiver(waiver.id, 2, { kind: 'revoke', reason: 'next' }, BOB, deps);
+      }
+    const few = await previewWaiver({ ...draft(), selector: { subject, ...any }, ceiling: 'high' }, BOB, deps, {
+      hosts: 10,
+      findings: 1,
+      groups: 1,
+    });
+    assert.equal(few.complete, false);
+    assert.match(few.text, /^matches at least \d+ open findings? on at least \d+ hosts?, at least 1 group/);
+  },
+);
