@@ -52,6 +52,19 @@ test('each host of the demo gets the verdict that it must get, and the next star
     const paths = (JSON.parse(scan.stdout).drift as { path: string }[]).map(({ path }) => path);
     for (const path of ['/usr/bin/.backdoor', '/usr/bin/bash', '/usr/lib/libdemo.so.1'])
       assert.ok(paths.includes(path), path);
+
+    // The demo's images let out what is in some files of /etc.
+    const edge = hosts.find(({ name }) => name === 'edge-1')!;
+    const address = `${fleet.url}/api/v1/hosts/${edge.id}/difference?path=/etc/ssh/sshd_config`;
+    const authorization = `Bearer ${readFileSync(join(folder, 'admin-token'), 'utf8').trim()}`;
+    const { hunks } = (await (await fetch(address, { headers: { authorization } })).json()) as {
+      hunks: { lines: { kind: string; text: string }[] }[];
+    };
+    const changed = hunks.flatMap(({ lines }) => lines).filter(({ kind }) => kind !== 'same');
+    assert.deepEqual(
+      changed.map(({ kind, text }) => `${kind} ${text}`),
+      ['add PermitRootLogin yes'],
+    );
   } finally {
     await fleet.close();
   }
