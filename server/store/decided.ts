@@ -45,8 +45,8 @@ export interface Waivers {
   noteExpiry(id: string, by: r.Act): Promise<boolean>;
 }
 
-/** Groups that one forecast may name: below what SQLite takes as variables. */
-export const FORECAST_GROUPS = 500;
+/** Groups that one forecast may name: below what SQLite takes as variables in a statement (32,766), and half a large fleet's. */
+export const FORECAST_GROUPS = 10_000;
 
 /** Present findings of groups on a selector's hosts within all `scopes`, up to a severity, that no waiver covers at `now`. */
 export type Foreseen = {

@@ -80,16 +80,27 @@ export function reachOn(engine: Engine): Pick<Waivers, 'reaches' | 'use' | 'fore
       }),
     forecast: (about) =>
       engine.listing(async (db) => {
-        const rows = foreseen(plain(db), about);
-        const each = await rows
-          .select((eb) => ['finding.group_id', eb.fn.countAll<number>().as('findings')])
-          .groupBy('finding.group_id')
-          .execute();
-        const { hosts } = await rows
-          .select((eb) => eb.fn.count<number>('finding.host_id').distinct().as('hosts'))
+        const counts = await foreseen(plain(db), about)
+          .select((eb) => [
+            eb.fn.countAll<number>().as('findings'),
+            eb.fn.count<number>('finding.host_id').distinct().as('hosts'),
+          ])
           .executeTakeFirstOrThrow();
-        const findings = each.reduce((sum, { findings: n }) => sum + n, 0);
-        return { findings, hosts, groups: each.map(({ group_id }) => group_id) };
+        if (counts.findings === 0) return { ...counts, groups: [] };
+        // One finding says of a group that it is touched: the rest of it is not looked at again.
+        const groups = await plain(db)
+          .selectFrom('finding_group')
+          .select('finding_group.id')
+          .where('finding_group.id', 'in', [...about.groups])
+          .where((eb) =>
+            eb.exists(
+              foreseen(plain(db), { ...about, groups: null })
+                .select(sql<number>`1`.as('one'))
+                .where(sql<boolean>`finding.group_id = finding_group.id`),
+            ),
+          )
+          .execute();
+        return { ...counts, groups: groups.map(({ id }) => id) };
       }),
     forecastHosts: (about, limit) =>
       engine.listing(async (db) => {
@@ -104,17 +115,28 @@ export function reachOn(engine: Engine): Pick<Waivers, 'reaches' | 'use' | 'fore
   };
 }
 
-function foreseen(db: Kysely<Tables>, { groups, ceiling, hosts, booted, scopes, now }: Foreseen) {
-  assert(groups.length <= FORECAST_GROUPS, `${groups.length} groups in one forecast`);
-  return (
-    db
-      .selectFrom('finding')
-      .innerJoin('host', 'host.id', 'finding.host_id')
-      .where('finding.is_open', '=', (eb) => eb.lit(1))
-      .where('finding.group_id', 'in', [...groups])
-      .where('finding.sev', '<=', ceiling)
-      // What another waiver covers is not its doing, unless that one has ended by now.
-      .where(sql<boolean>`(finding.disposition <> 2 or finding.until <= ${now})`)
-      .where(named(hosts, booted, scopes))
+function foreseen(db: Kysely<Tables>, about: Omit<Foreseen, 'groups'> & { readonly groups: readonly string[] | null }) {
+  const { groups, ceiling, hosts, booted, scopes, now } = about;
+  let query = db
+    .selectFrom('finding')
+    .where('finding.is_open', '=', (eb) => eb.lit(1))
+    .where('finding.sev', '<=', ceiling)
+    // What another waiver covers is not its doing, unless that one has ended by now.
+    .where(sql<boolean>`(finding.disposition <> 2 or finding.until <= ${now})`);
+  if (groups !== null) {
+    assert(groups.length <= FORECAST_GROUPS, `${groups.length} groups in one forecast`);
+    query = query.where('finding.group_id', 'in', [...groups]);
+  }
+  // A host that is retired has none open: where every host will do, none is looked up.
+  const isAll = hosts === undefined && booted === null && scopes.every((scope) => scope === null);
+  if (isAll) return query;
+  return query.where((eb) =>
+    eb.exists(
+      eb
+        .selectFrom('host')
+        .select('host.id')
+        .whereRef('host.id', '=', 'finding.host_id')
+        .where(named(hosts, booted, scopes)),
+    ),
   );
 }
