@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { exponent } from '#test/exponent.ts';
 import { DIFF_SIGNS, diffLines, hunkHead, hunksOf, NO_NEWLINE } from '#src/drift/linediff.ts';
 
 /** As `diff -u` prints it, without its head. */
@@ -96,14 +97,9 @@ test('hostile texts take no more than in proportion to their size', () => {
     (n) => ['a\n'.repeat(n / 4) + 'b\n'.repeat(n / 4), 'b\n'.repeat(n / 4) + 'a\n'.repeat(n / 4)],
   ];
   for (const [at, make] of makers.entries()) {
-    const cpu = [32_768, 262_144].map((n) => {
-      const [before, after] = make(n);
-      const from = process.cpuUsage();
-      hunksOf(diffLines(before, after));
-      return process.cpuUsage(from).user;
-    });
-    // Eight times the text in quadratic time would be 64 times the work; what is short is mostly compiling.
-    const exponent = Math.log(cpu[1]! / Math.max(cpu[0]!, 20_000)) / Math.log(8);
-    assert.ok(exponent < 1.6, `text ${at}: exponent ${exponent}, ${cpu.join(' and ')} µs`);
+    const texts = new Map(SIZES.map((n) => [n, make(n)]));
+    const k = exponent((n) => void hunksOf(diffLines(...texts.get(n)!)), SIZES);
+    assert.ok(k < 1.5, `text ${at}: exponent ${k}`);
   }
 });
+const SIZES = [32_768, 131_072];
