@@ -211,7 +211,8 @@ async function shown(
             },
           }),
     },
-    scope: intersection(waiver.scope, scope),
+    // Of every host is told as that: it names nobody.
+    scope: waiver.scope === null ? null : intersection(waiver.scope, scope),
     beyond: !within,
   };
 }

@@ -22,7 +22,6 @@ const AGES = new Map([
 ]);
 
 const FLAGS = [
-  ['New since yesterday', 'age:<24h'],
   ['Regressed', 'is:regressed'],
   ['Flapping', 'is:flapping'],
   ['On silent hosts', 'is:stale'],

@@ -1,7 +1,7 @@
 /** `/images/DIGEST`: who says that it is ours, whether it can be compared with, where it runs, and what is seen on it. */
 import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
-import { printFilter } from '#src/finding/filter.ts';
+import { isOneLine, printFilter } from '#src/finding/filter.ts';
 import { claimedSource } from '#server/decisions/sources.ts';
 import type { BuildNotes } from '#server/jobs/builder.ts';
 import type { Image, ImageInList, Manifest, Reason } from '#server/store/records.ts';
@@ -65,6 +65,7 @@ export async function imagePage(c: Context<Env>, services: WebServices): Promise
     .filter(({ digest, state }) => digest !== image.digest && state === 'ready')
     .slice(0, OTHERS_MAX);
   const href = encodeURIComponent(image.digest);
+  const opened = `${bounded(changes)} ${changes.count === 1 ? 'change is' : 'changes are'} open`;
   const name = `${nameOf(image)} ${image.version ?? ''}`.trim();
   const body = html`${headHtml({
       crumbs: [['Images', '/images'], [nameOf(image)]],
@@ -72,9 +73,7 @@ export async function imagePage(c: Context<Env>, services: WebServices): Promise
       text: html`${via !== 'digest' && `Found by its ${via === 'bare-hex' ? 'digest without algorithm' : `${via} digest`}. `}${listed !== undefined && listed.hosts.staged > 0 && `${plural(listed.hosts.staged, 'host')} ${listed.hosts.staged === 1 ? 'has' : 'have'} it staged. `}${
         changes.count === 0
           ? booted.count > 0 && 'Nothing is open on them.'
-          : html`<a href="/findings?q=${encodeURIComponent(q)}"
-                >${bounded(changes)} ${changes.count === 1 ? 'change is' : 'changes are'} open</a
-              >
+          : html`${isOneLine(image.digest) ? html`<a href="/findings?q=${encodeURIComponent(q)}">${opened}</a>` : opened}
               on its hosts, and <a href="/hosts?image=${href}&verdict=drifted">${bounded(drifted)}</a> drifted.`
       }`,
     })}

@@ -78,13 +78,17 @@ const OTHER_NAMES = new Map<string, FilterField>([
   ['state', 'status'],
 ]);
 
+/** What a filter can be made of: a name that is not so, as a hostile host may give one, is named in none. */
+export function isOneLine(text: string): boolean {
+  // eslint-disable-next-line no-control-regex
+  return !/[\0-\x1f\x7f]/.test(text) && text.isWellFormed();
+}
+
 /** @throws {FilterError} that names the word which is not understood, and what there is. */
 export function parseFilter(text: string): FilterLine {
   if (text.length > FILTER_CHARS_MAX)
     throw new FilterError('FILTER_SYNTAX', '', `a filter has at most ${FILTER_CHARS_MAX} characters`);
-  // eslint-disable-next-line no-control-regex
-  if (/[\0-\x1f\x7f]/.test(text) || !text.isWellFormed())
-    throw new FilterError('FILTER_SYNTAX', '', 'a filter is one line of printable text');
+  if (!isOneLine(text)) throw new FilterError('FILTER_SYNTAX', '', 'a filter is one line of printable text');
   const words = split(text);
   if (words.length > FILTER_TERMS_MAX)
     throw new FilterError('FILTER_SYNTAX', '', `a filter has at most ${FILTER_TERMS_MAX} terms`);
