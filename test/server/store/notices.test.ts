@@ -338,6 +338,30 @@ function outboxes(suite: Suite): void {
     }
   });
 
+  suite(
+    'a store of the schemas before keeps its channels and groups, and takes what people decide now',
+    async (url, t) => {
+      const { engine, store } = await openedEngine(t, url);
+      await admit(store, 1);
+      await make(store, 'old');
+      await sees(store, 1, T0, present(1));
+      for (const version of [6, 9]) {
+        await backTo(engine, version);
+        const upgraded = await opened(t, url);
+        const [old] = await upgraded.notices.channels();
+        assert.deepEqual([old?.name, old?.conditionError, old?.routing.condition], ['old', null, undefined]);
+        const ack = { by: 'mira', at: T0, until: later, note: null, scope: null };
+        const entry = { action: 'group.acknowledge', object: `group:${groupId(1)}`, before: null, after: null };
+        assert.equal(await upgraded.findings.acknowledgeGroup(groupId(1), ack, ADMIN, entry), true);
+        assert.equal((await upgraded.findings.acknowledgements([groupId(1)], T0)).get(groupId(1))?.[0]?.by, 'mira');
+        await upgraded.policies.setControls([{ control: 'nist-800-53:SI-7', rule: 'usr-modified' }]);
+        const line = [{ field: 'control', negated: false, values: ['nist-800-53'] }] as const;
+        assert.equal((await upgraded.read.countGroups({ line }, 10)).count, 1);
+        await upgraded.close();
+      }
+    },
+  );
+
   suite('whoever is killed at any moment leaves a change and its notice, or neither', async (url, t) => {
     const store = await opened(t, url);
     await make(store, 'all');
