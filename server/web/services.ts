@@ -1,6 +1,7 @@
 /** What pages are given. */
 import type { Access } from '#server/access/admin.ts';
 import type { Principal } from '#server/access/principal.ts';
+import type { ChannelDeps } from '#server/decisions/channels.ts';
 import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
@@ -22,6 +23,7 @@ export type WebServices = Deps &
     readonly enrolments: Enrolments;
     readonly examiner: Examiner;
     readonly images: KnownImages;
+    readonly notices: ChannelDeps;
     readonly origins: KnownOrigins;
     readonly policies: Policies;
     readonly trust: KnownTrust;

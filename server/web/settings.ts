@@ -10,6 +10,7 @@ import { createToken } from '#server/decisions/tokens.ts';
 import { isSinglePerson, setSinglePerson } from '#server/decisions/waivers.ts';
 import type { Token } from '#server/store/records.ts';
 import { accessPages } from './settingsaccess.ts';
+import { channelPages } from './settingschannels.ts';
 import { commandHtml, copyHtml, html, icon, type Html } from './html.ts';
 import { show } from './layout.ts';
 import {
@@ -51,6 +52,7 @@ export function settingsPages(web: Hono<Env>, services: WebServices): void {
     return c.redirect('/settings?did=changed', 303);
   });
   accessPages(web, services);
+  channelPages(web, services);
 }
 
 /** What belongs to no host is for admins of the whole fleet. @throws {DecisionError} */
@@ -63,7 +65,8 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
   const { store, clock, policies, basis } = services;
   const now = clock();
 
-  const [sources, jobs, single, accounts, answers] = await Promise.all([
+  const [channels, sources, jobs, single, accounts, answers] = await Promise.all([
+    store.notices.channels(),
     store.sources.list(),
     store.jobs.lag(now),
     isSinglePerson(store),
@@ -90,6 +93,11 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                   '/settings/access',
                   'People, services, API tokens',
                   `${plural(accounts.items.length, 'account')}${accounts.next !== null ? ' or more' : ''}`,
+                ],
+                [
+                  '/settings/channels',
+                  'Channels',
+                  channels.length === 0 ? 'nobody is told' : plural(channels.length, 'channel'),
                 ],
                 [
                   '/trust',
