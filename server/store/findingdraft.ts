@@ -261,6 +261,8 @@ export class FindingDraft {
     this.#turn(item, row, known === undefined ? 'opened' : 'reopened');
     this.#happen(item, row, known === undefined ? 'new' : 'regressed', null);
     this.#logged.push(loggedOf(row, known === undefined ? 'new' : 'regressed', null));
+    // It has an answer from its first moment: that of its group.
+    if (isAcknowledged) this.#logged.push(loggedOf(row, 'acknowledged', null));
     this.#findings.set(key, { row, changed: true });
     this.#episodes.set(`${key} ${row.episode}`, {
       host_id: item.hostId,
