@@ -169,7 +169,7 @@ test('every number equals the length of the list behind it', async (t) => {
   const [group] = (await server.api('/api/v1/groups')).body.items;
   assert.equal(group.hosts.open, 3);
   assert.equal((await server.api(`/api/v1/groups/${group.id}/hosts`)).body.items.length, 3);
-  assert.deepEqual((await server.api(`/api/v1/groups/${group.id}`)).body, group);
+  assert.deepEqual((await server.api(`/api/v1/groups/${group.id}`)).body, { ...group, later: [] });
   assert.equal((await server.api('/api/v1/findings')).body.total.count, 3);
   assert.equal((await server.api('/api/v1/findings?severity=low')).body.total.count, 0);
   for (const filter of ['group=web', 'label=site%3Da', `image=${OS.digest}`, 'name=HOST-', 'freshness=current'])
