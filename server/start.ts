@@ -272,7 +272,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       reverifyEveryMs: options.reverifyEveryMs ?? REVERIFY_MS,
     };
     const trusts = new Lane(deps, [trustWork(trusting), trustAllWork(trusting), trustHostsWork(trusting)], jobsEveryMs);
-    // By itself: a repository that hangs must not keep images from being judged.
+    // By itself: a repository that hangs must not keep images from being judged. What is done by the night can wait for it.
     const roots = new Lane(
       deps,
       [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }), nightlyWork(deps)],

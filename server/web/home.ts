@@ -238,7 +238,7 @@ function changedTable(rows: readonly { readonly group: FindingGroup; readonly ki
                       ? html`<span class="tag loud new">new</span>`
                       : kind === 'back'
                         ? html`<span class="tag loud regressed">regressed</span>`
-                        : 'resolved everywhere'
+                        : 'resolved everywhere ·'
                   }
                   rule <code>${group.rule}</code></span
                 >
