@@ -105,6 +105,8 @@ export function groupSelection(
   for (const condition of parts.group) query = query.where(condition);
   const asked = ofFinding(parts);
   if (asked.length === 0) return query;
+  // What is over is waived by nobody.
+  if (parts.namesWaiver && status === 'resolved') return query.where(sql.lit(false));
   // A walk through what is resolved asks for resolved findings; every other one for present ones. Each has its index by group.
   const found = sql`from finding where finding.is_open = ${sql.lit(status === 'resolved' ? 0 : 1)} and ${every(asked)}`;
   return query.where(
