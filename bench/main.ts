@@ -8,10 +8,23 @@ const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   scan: async (folder) => (await import('./scan.ts')).benchScan(folder, '/', ROUNDS),
   intake: async (folder) => intake(folder),
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
-  lists: async (folder) =>
-    `## Lists\n\nMilliseconds for a page of 50 and for a count up to 10,000, on 100,000 hosts with 1.9 million findings in 20,000 groups, a tenth open (SQLite, warm, the slower of two rounds).\n\n| filter | groups by severity | open groups, newest | count of groups | findings | count of findings |\n|---|---|---|---|---|---|\n${await (await import('./lists.ts')).benchLists(`sqlite:${join(folder, 'lists.db')}`)}\n`,
+  lists: async (folder) => lists(folder),
   verify: async () => (await import('./verify.ts')).benchVerify(),
 };
+
+/** Every list on a large fleet, on both engines. */
+async function lists(folder: string): Promise<string> {
+  const { benchLists } = await import('./lists.ts');
+  const { startPostgres } = await import('#test/postgres.ts');
+  const places = new Map([['SQLite', `sqlite:${join(folder, 'lists.db')}`]]);
+  const postgres = await startPostgres({ fsync: true });
+  if (!('skip' in postgres)) places.set('PostgreSQL', await postgres.database());
+  try {
+    return `## Lists\n\n${await benchLists(places)}`;
+  } finally {
+    if (!('skip' in postgres)) await postgres.stop();
+  }
+}
 
 /** Reports a second, each answered after its commit; the load comes from the same machine and takes its share of it. */
 async function intake(folder: string): Promise<string> {
