@@ -754,6 +754,9 @@ export const FAULTS_SHOWN = 8;
 export const OSCAL_RELATED_MAX = 100;
 /** Groups of open findings that an OSCAL document has a risk for; a fleet has hundreds. */
 export const OSCAL_RISKS_MAX = 10_000;
+/** A table that `evidence sample` reads at once: a million rows of 256 bytes. */
+export const SAMPLE_TABLE_BYTES_MAX = 2 ** 28;
+
 /** Rows of one table of the printed report: some thirty pages. What is beyond is counted there, and stands in the CSV files. */
 export const REPORT_ROWS_MAX = 600;
 
@@ -762,3 +765,6 @@ export const LOG_DISORDER_MS = 10 * 60_000;
 
 /** A checkpoint, proof or trusted root that an auditor brings, bytes. */
 export const BUNDLE_BROUGHT_BYTES_MAX = 2 ** 20;
+
+/** Different checkpoints that reports of a bundle repeat and that are held against its log: of 90 days some thousand; each takes some hundred bytes. */
+export const BUNDLE_ECHOES_MAX = 50_000;

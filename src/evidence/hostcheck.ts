@@ -10,7 +10,7 @@ import type { ManifestHeader } from '#src/manifest/header.ts';
 import { FullReport, Report, REPORT_PAYLOAD_TYPE, type SameReport } from '#src/report/report.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { DsseError, envelopeDigest, parseEnvelope, verifyEnvelope } from '#src/signing/dsse.ts';
-import { KeyError, parsePublicKey, type Verify } from '#src/signing/ed25519.ts';
+import { KeyError, parsePublicKey, type PublicKey, type Verify } from '#src/signing/ed25519.ts';
 import type { Sha256 } from '#src/digest.ts';
 import type { HostFact, HostInScope } from './facts.ts';
 import type { Faults } from './steps.ts';
@@ -45,6 +45,7 @@ export class HostCheck {
   readonly #manifests: ReadonlyMap<string, ManifestHeader>;
   readonly #verify: Verify;
   readonly #hash: Sha256 | undefined;
+  readonly #echo: (where: string, text: string) => void;
   readonly #faults: HostFaults;
   #running = new Set<Promise<void>>();
   counts = { inScope: 0, reports: 0, full: 0, purged: 0, unlinked: 0, breaks: 0, keysUnlogged: 0, uncompared: 0 };
@@ -58,7 +59,12 @@ export class HostCheck {
       readonly manifests: ReadonlyMap<string, ManifestHeader>;
     },
     faults: HostFaults,
-    deps: { readonly verify: Verify; readonly hash: Sha256 | undefined },
+    deps: {
+      readonly verify: Verify;
+      readonly hash: Sha256 | undefined;
+      /** Hears what each report says of the log. */
+      readonly echo: (where: string, text: string) => void;
+    },
   ) {
     this.#period = about.period;
     this.#whole = about.whole;
@@ -66,6 +72,7 @@ export class HostCheck {
     this.#faults = faults;
     this.#verify = deps.verify;
     this.#hash = deps.hash;
+    this.#echo = deps.echo;
   }
 
   /** The population, before the log is walked. */
@@ -88,6 +95,17 @@ export class HostCheck {
       reports: 0,
       enrolled: fact.enrolment === null,
     });
+  }
+
+  /** Of a host in scope; undefined for others, and where the population names none that can be one. */
+  keyOf(host: string): PublicKey | undefined {
+    const state = this.#hosts.get(host);
+    try {
+      return state ? parsePublicKey(state.fact.key) : undefined;
+    } catch (error) {
+      if (!(error instanceof KeyError)) throw error;
+      return undefined;
+    }
   }
 
   inScope(host: string | null): boolean {
@@ -187,6 +205,7 @@ export class HostCheck {
       (report.kind === 'same' ? report.count : null) !== facts.count
     )
       reports.add(`${where}: the log says something else of it than it says itself`);
+    if (report.checkpoint !== null) this.#echo(where, report.checkpoint);
     if (report.kind === 'full') this.#full(where, report, envelopeDigest(text, this.#hash), facts.copy, state);
     else this.#same(where, report, state);
   }

@@ -109,7 +109,8 @@ export async function* walkLog(
     log.add('its entries lead to another root than the one that was signed: one was changed, removed, added or moved');
 }
 
-function leftEdge({ from, left, size, log }: Walk): CompactRange | undefined {
+/** The right edge of the entries before the first; undefined, and told, where `log/left` is not that. */
+export function leftEdge({ from, left, size, log }: Walk): CompactRange | undefined {
   const whole = subtreesOf(0, from).length;
   if (from > size || left.length !== whole * HASH_BYTES) {
     log.add(`log/left has ${left.length} bytes; ${from} entries make ${whole} hashes`);

@@ -25,7 +25,8 @@ import {
 } from './bundle.ts';
 import type { Facts } from './facts.ts';
 import { verifyText } from './verifytext.ts';
-import { writeZip, type NewMember } from './zip.ts';
+import type { NewMember } from './zip.ts';
+import { writeZip } from './zipwriter.ts';
 
 /** SHA-256 of bytes that come in pieces. */
 export type RunningHash = { update(bytes: Uint8Array): unknown; digest(): Uint8Array };

@@ -1,9 +1,10 @@
 /**
  * Zip archives (APPNOTE 6.3) as evidence bundles are (docs/evidence.md 1): stored or deflated members one after the other and the directory of
- * them, and nothing between, before or after. What could hide there would not be signed. Reading streams from any place, writing forward only.
+ * them, and nothing between, before or after. What could hide there would not be signed. Read from any place, in pieces; written by zipwriter.ts.
  */
 import { BootproofError } from '#src/error.ts';
 import { BUNDLE_DIRECTORY_BYTES_MAX, BUNDLE_MEMBERS_MAX } from '#src/limits.ts';
+import { crc32 } from './crc32.ts';
 
 export class ZipError extends BootproofError<
   /** Not a zip, cut off, or more members than are taken. */
@@ -26,6 +27,9 @@ export type ZipSource = {
 
 export type ZipMember = { readonly name: string; /** Unpacked. */ readonly bytes: number };
 
+/** A member to be written. */
+export type NewMember = { readonly name: string; readonly content: Uint8Array | AsyncIterable<Uint8Array> };
+
 export type ZipArchive = {
   /** In the order in which they lie. */
   readonly members: readonly ZipMember[];
@@ -33,39 +37,37 @@ export type ZipArchive = {
   open(name: string): AsyncIterable<Uint8Array>;
 };
 
-const LOCAL = 0x04034b50;
-const DESCRIPTOR = 0x08074b50;
-const CENTRAL = 0x02014b50;
-const END = 0x06054b50;
-const END64 = 0x06064b50;
-const LOCATOR64 = 0x07064b50;
-const LOCAL_BYTES = 30;
-const CENTRAL_BYTES = 46;
-const END_BYTES = 22;
-const END64_BYTES = 56;
-const LOCATOR64_BYTES = 20;
-const FULL32 = 0xffffffff;
-const FULL16 = 0xffff;
+export const LOCAL = 0x04034b50;
+export const DESCRIPTOR = 0x08074b50;
+export const CENTRAL = 0x02014b50;
+export const END = 0x06054b50;
+export const END64 = 0x06064b50;
+export const LOCATOR64 = 0x07064b50;
+export const LOCAL_BYTES = 30;
+export const CENTRAL_BYTES = 46;
+export const END_BYTES = 22;
+export const END64_BYTES = 56;
+export const LOCATOR64_BYTES = 20;
+export const FULL32 = 0xffffffff;
+export const FULL16 = 0xffff;
 /** Sizes come after the data, in a descriptor. */
-const FLAG_DESCRIPTOR = 0x0008;
+export const FLAG_DESCRIPTOR = 0x0008;
 /** Besides: names in UTF-8, and how hard deflate tried. Anything else (encryption, patches) is refused. */
 const FLAGS_TAKEN = FLAG_DESCRIPTOR | 0x0800 | 0x0006;
 const STORED = 0;
-const DEFLATED = 8;
+export const DEFLATED = 8;
 const CHUNK = 256 * 1024;
 
 /** Names that survive every unpacker, and the list of sums that sha256sum reads. */
-const NAME = /^(?!.*(?:^|\/)\.{0,2}(?:\/|$))[A-Za-z0-9._/-]{1,200}$/;
+export const NAME = /^(?!.*(?:^|\/)\.{0,2}(?:\/|$))[A-Za-z0-9._/-]{1,200}$/;
 
-type Entry = ZipMember & {
+export type Entry = ZipMember & {
   readonly method: number;
   readonly flags: number;
   readonly crc: number;
   readonly packed: number;
   readonly offset: number;
 };
-
-// ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** @throws {ZipError} */
 export async function openZip(source: ZipSource): Promise<ZipArchive> {
@@ -236,7 +238,7 @@ async function* inflate(raw: AsyncIterable<Uint8Array>, name: string): AsyncIter
 }
 
 /** What comes out of a transforming stream, and whatever its input throws. */
-async function* through(
+export async function* through(
   input: AsyncIterable<Uint8Array>,
   { readable, writable }: { readonly readable: ReadableStream; readonly writable: WritableStream },
 ): AsyncIterable<Uint8Array> {
@@ -261,136 +263,10 @@ async function* through(
   }
 }
 
-// ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export type NewMember = { readonly name: string; readonly content: Uint8Array | AsyncIterable<Uint8Array> };
-
-/**
- * A zip of the members in their order, deflated. Times and attributes are fixed, so that the same members make the same directory.
- * @throws {ZipError} ZIP_NAME, ZIP_DUPLICATE; ZIP_MEMBER for one of 4 GiB or more: those are written in parts.
- */
-export async function* writeZip(members: AsyncIterable<NewMember> | Iterable<NewMember>): AsyncIterable<Uint8Array> {
-  const written: Entry[] = [];
-  const names = new Set<string>();
-  let at = 0;
-  for await (const { name, content } of members) {
-    if (!NAME.test(name))
-      throw new ZipError('ZIP_NAME', `no member can be called ${JSON.stringify(name.slice(0, 200))}`);
-    if (names.has(name)) throw new ZipError('ZIP_DUPLICATE', `two members are called ${name}`);
-    names.add(name);
-    const offset = at;
-    const head = localHead(name);
-    yield head;
-    at += head.length;
-    let crc = 0;
-    let bytes = 0;
-    let packed = 0;
-    const counted = async function* () {
-      for await (const piece of content instanceof Uint8Array ? [content] : content) {
-        crc = crc32(piece, crc);
-        bytes += piece.length;
-        yield piece;
-      }
-    };
-    for await (const piece of through(counted(), new CompressionStream('deflate-raw'))) {
-      packed += piece.length;
-      yield piece;
-    }
-    if (bytes >= FULL32 || packed >= FULL32) throw member(`${name} has 4 GiB or more: write it in parts`);
-    at += packed;
-    const entry = { name, bytes, packed, crc, offset, method: DEFLATED, flags: FLAG_DESCRIPTOR };
-    const tail = descriptorOf(entry);
-    yield tail;
-    at += tail.length;
-    written.push(entry);
-  }
-  const start = at;
-  for (const entry of written) {
-    const line = centralHead(entry);
-    yield line;
-    at += line.length;
-  }
-  yield endRecords(written.length, start, at - start);
-}
-
-/** DOS has no time before this. */
-const DOS_DATE = 0x0021;
-const VERSION = 20;
-const VERSION64 = 45;
-
-function localHead(name: string): Uint8Array {
-  const out = new Uint8Array(LOCAL_BYTES + name.length);
-  const head = view(out);
-  head.setUint32(0, LOCAL, true);
-  head.setUint16(4, VERSION, true);
-  head.setUint16(6, FLAG_DESCRIPTOR, true);
-  head.setUint16(8, DEFLATED, true);
-  head.setUint16(12, DOS_DATE, true);
-  head.setUint16(26, name.length, true);
-  putName(out, LOCAL_BYTES, name);
-  return out;
-}
-
-function descriptorOf({ crc, packed, bytes }: Entry): Uint8Array {
-  const out = new Uint8Array(16);
-  for (const [i, value] of [DESCRIPTOR, crc, packed, bytes].entries()) view(out).setUint32(4 * i, value, true);
-  return out;
-}
-
-function centralHead({ name, crc, packed, bytes, offset }: Entry): Uint8Array {
-  const far = offset >= FULL32;
-  const out = new Uint8Array(CENTRAL_BYTES + name.length + (far ? 12 : 0));
-  const head = view(out);
-  head.setUint32(0, CENTRAL, true);
-  head.setUint16(4, far ? VERSION64 : VERSION, true);
-  head.setUint16(6, far ? VERSION64 : VERSION, true);
-  head.setUint16(8, FLAG_DESCRIPTOR, true);
-  head.setUint16(10, DEFLATED, true);
-  head.setUint16(14, DOS_DATE, true);
-  for (const [i, value] of [crc, packed, bytes].entries()) head.setUint32(16 + 4 * i, value, true);
-  head.setUint16(28, name.length, true);
-  head.setUint16(30, far ? 12 : 0, true);
-  head.setUint32(42, far ? FULL32 : offset, true);
-  putName(out, CENTRAL_BYTES, name);
-  if (far) {
-    const extra = CENTRAL_BYTES + name.length;
-    head.setUint16(extra, 1, true);
-    head.setUint16(extra + 2, 8, true);
-    head.setBigUint64(extra + 4, BigInt(offset), true);
-  }
-  return out;
-}
-
-function endRecords(count: number, start: number, length: number): Uint8Array {
-  const far = count >= FULL16 || start >= FULL32 || length >= FULL32;
-  const out = new Uint8Array((far ? END64_BYTES + LOCATOR64_BYTES : 0) + END_BYTES);
-  const end = view(out);
-  let at = 0;
-  if (far) {
-    end.setUint32(0, END64, true);
-    end.setBigUint64(4, BigInt(END64_BYTES - 12), true);
-    end.setUint16(12, VERSION64, true);
-    end.setUint16(14, VERSION64, true);
-    for (const [i, value] of [count, count, length, start].entries()) end.setBigUint64(24 + 8 * i, BigInt(value), true);
-    end.setUint32(END64_BYTES, LOCATOR64, true);
-    end.setBigUint64(END64_BYTES + 8, BigInt(start + length), true);
-    end.setUint32(END64_BYTES + 16, 1, true);
-    at = END64_BYTES + LOCATOR64_BYTES;
-  }
-  end.setUint32(at, END, true);
-  end.setUint16(at + 8, Math.min(count, FULL16), true);
-  end.setUint16(at + 10, Math.min(count, FULL16), true);
-  end.setUint32(at + 12, Math.min(length, FULL32), true);
-  end.setUint32(at + 16, Math.min(start, FULL32), true);
-  return out;
-}
-
-// ── small things ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+export const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 const no = (why: string) => new ZipError('ZIP_SYNTAX', `this is no evidence bundle: ${why}`);
 const slack = (what: string) => new ZipError('ZIP_SLACK', `${what}: nothing that is not signed may lie in a bundle`);
-const member = (why: string, cause?: unknown) => new ZipError('ZIP_MEMBER', why, { cause });
+export const member = (why: string, cause?: unknown) => new ZipError('ZIP_MEMBER', why, { cause });
 
 function big(data: DataView, at: number): number {
   const value = data.getBigUint64(at, true);
@@ -406,54 +282,4 @@ function nameIn(bytes: Uint8Array): string {
       `a member is called ${JSON.stringify(name.slice(0, 200))}: only A-Z a-z 0-9 . _ - and / are in names`,
     );
   return name;
-}
-
-function putName(out: Uint8Array, at: number, name: string): void {
-  for (let i = 0; i < name.length; i++) out[at + i] = name.charCodeAt(i);
-}
-
-/** Eight tables, one for each byte of a step: a gigabyte in some seconds (ISO 3309, reflected polynomial). */
-const TABLES = (() => {
-  const tables = Array.from({ length: 8 }, () => new Uint32Array(256));
-  for (let n = 0; n < 256; n++) {
-    let value = n;
-    for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
-    tables[0]![n] = value;
-  }
-  for (let n = 0; n < 256; n++)
-    for (let table = 1; table < 8; table++) {
-      const before = tables[table - 1]![n]!;
-      tables[table]![n] = (before >>> 8) ^ tables[0]![before & 0xff]!;
-    }
-  return tables;
-})();
-
-/** CRC-32 of what came before and `bytes`. */
-export function crc32(bytes: Uint8Array, before = 0): number {
-  const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as [
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-    Uint32Array,
-  ];
-  let crc = ~before;
-  let at = 0;
-  for (; at + 8 <= bytes.length; at += 8) {
-    crc ^= bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-    crc =
-      t7[crc & 0xff]! ^
-      t6[(crc >>> 8) & 0xff]! ^
-      t5[(crc >>> 16) & 0xff]! ^
-      t4[crc >>> 24]! ^
-      t3[bytes[at + 4]!]! ^
-      t2[bytes[at + 5]!]! ^
-      t1[bytes[at + 6]!]! ^
-      t0[bytes[at + 7]!]!;
-  }
-  for (; at < bytes.length; at++) crc = (crc >>> 8) ^ t0[(crc ^ bytes[at]!) & 0xff]!;
-  return ~crc >>> 0;
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { main } from '#cli/log.ts';
-import { checkLog } from '#src/log/check.ts';
+import { checkLog } from '#test/src/log/checklog.ts';
 import { readCheckpoint } from '#src/log/checkpoint.ts';
 import { UsageError } from '#src/terminal.ts';
 import { BASE, enrol, file, folder, image, serverFor, type TestServer } from '#test/server/fleet.ts';

@@ -43,7 +43,7 @@ export const server = signerOf(1);
 const logSigner = signerOf(2);
 export const logKey = noteKey(ORIGIN, 1, logSigner.publicKey);
 export const hostIds = [3, 4, 5].map((n) => hostIdFrom(new Uint8Array(16).fill(n)));
-const signers = [3, 4, 5].map(signerOf);
+export const signers = [3, 4, 5].map(signerOf);
 
 /** The parts that tests bend. */
 export type Bent = {
@@ -141,7 +141,7 @@ function sameOf(report: FullReport, fullDigest: Digest, count: number, at: numbe
 type Story = Pick<Bent, 'hosts' | 'findings' | 'decisions' | 'policies'>;
 
 /** A day before the period: a policy, three hosts, their full reports. Then three days of them, a finding that comes and goes, a waiver. */
-async function story(log: LogMaker): Promise<Story> {
+async function story(log: LogMaker, echo: string | null): Promise<Story> {
   const enrolledAt = FROM - DAY;
   const policyAt = enrolledAt - HOUR;
   const applied = log.act('policy.apply', 'policy:1', policyAt, { version: 1 });
@@ -170,7 +170,10 @@ async function story(log: LogMaker): Promise<Story> {
       const at = FROM + day * DAY + 23 * HOUR + i * 1000;
       if (i === 1 && day === 1) judge(host, at, 'new', 'compliant', 'drifted');
       const count = 24 * (day + 1);
-      const { text } = await sealReport(sameOf(heads[i]!.report, heads[i]!.digest, count, at), signers[i]!);
+      const { text } = await sealReport(
+        { ...sameOf(heads[i]!.report, heads[i]!.digest, count, at), checkpoint: echo },
+        signers[i]!,
+      );
       log.add({ kind: 'report', host, facts: { report: 'same', seq: 1 + count, copy: 0, count } }, at, text);
       if (i === 1 && day === 2) judge(host, at, 'resolved', 'drifted', 'compliant');
       if (i !== 0 || day !== 1) continue;
@@ -266,10 +269,13 @@ const readerOf =
   ({ height, index }) =>
     rootOfWhole(leaves.slice(index * 2 ** height, (index + 1) * 2 ** height));
 
-/** The good parts, before they are bent; the log tells that so many reports were purged. */
-export async function goodParts(cut: Cut = 'period', purged = 0): Promise<Bent> {
+/** The good parts, before they are bent; the log tells that so many reports were purged, reports of the period repeat the checkpoint `echo`. */
+export async function goodParts(
+  cut: Cut = 'period',
+  { purged = 0, echo = null }: { readonly purged?: number; readonly echo?: string | null } = {},
+): Promise<Bent> {
   const log = new LogMaker();
-  const facts = await story(log);
+  const facts = await story(log, echo);
   if (purged > 0) {
     const said = { of: 'report', count: purged, before: formatInstant(TO) };
     log.add({ kind: 'purge', host: null, facts: said }, TO + HOUR, '[]');

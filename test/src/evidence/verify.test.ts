@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { toBase64 } from '#src/bytes.ts';
 import { formatInstant } from '#src/clock.ts';
-import { openZip, writeZip } from '#src/evidence/zip.ts';
+import { openZip } from '#src/evidence/zip.ts';
+import { writeZip } from '#src/evidence/zipwriter.ts';
 import { verifyBundle, type Brought, type Verification } from '#src/evidence/verify.ts';
 import { KEPT_PAYLOAD_TYPE } from '#src/evidence/kept.ts';
 import { PORTABLE } from '#src/log/proof.ts';
 import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
-import { fingerprintOf } from '#src/signing/ed25519.ts';
+import { canonicalJson } from '#src/signing/canonical.ts';
+import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
 import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
 import {
   bundleOf,
@@ -18,6 +20,7 @@ import {
   goodParts,
   hostIds,
   server,
+  signers,
   sha256,
   sourceOf,
   TO,
@@ -369,9 +372,40 @@ test('a checkpoint that somebody kept raises the level, and one of a fork is ref
   const unsigned = kept.replace('\n9\n', '\n8\n');
   for (const text of ['no checkpoint', unsigned])
     assert.deepEqual(failed(await verify(bytes, { known: [{ name: 'none', text }] })), ['known-checkpoint']);
-  const wrapped = await signEnvelope(KEPT_PAYLOAD_TYPE, JSON.stringify({ checkpoint: kept }), server);
-  const byHost = await verify(bytes, { known: [{ name: 'host', text: `${printEnvelope(wrapped)}\n` }] });
+  const printed = async (signer: Signer) => {
+    const document = {
+      version: 1,
+      host: hostIds[0]!,
+      at: formatInstant(TO),
+      checkpoint: kept,
+      past: [],
+      refused: null,
+    };
+    return `${printEnvelope(await signEnvelope(KEPT_PAYLOAD_TYPE, canonicalJson(document), signer))}\n`;
+  };
+  const byHost = await verify(bytes, { known: [{ name: 'host', text: await printed(signers[0]!) }] });
   assert.deepEqual([byHost.ok, byHost.level], [true, 1]);
+  const byOther = await verify(bytes, { known: [{ name: 'host', text: await printed(signers[1]!) }] });
+  assert.deepEqual([failed(byOther), byOther.level], [['known-checkpoint'], 0]);
+});
+
+test('a checkpoint that a host repeated in its report, and that the log signed for another tree, shows the fork', async () => {
+  const fine = await verify(
+    await bundleOf(await goodParts('whole', { echo: await checkpointAt(await goodParts('whole'), 5) })),
+  );
+  assert.equal(fine.ok, true, JSON.stringify(fine.steps, null, 1));
+  assert.match(detail(fine, 'echoes'), /^1 checkpoints/);
+  const forked = await verify(await bundleOf(await goodParts('whole', { echo: await forkAt(5) })));
+  assert.deepEqual(failed(forked), ['echoes']);
+  // What a host makes up is its own word: it cannot bring the server's evidence down.
+  const lie = (await forkAt(5)).replace(/\n[^\n]*=\n\n/, `\n${toBase64(new Uint8Array(32))}\n\n`);
+  const lied = await verify(await bundleOf(await goodParts('whole', { echo: lie })));
+  assert.equal(lied.ok, true);
+  assert.match(lied.notChecked.join('\n'), /that this one never signed/);
+  const refused = await verify(
+    await bundleOf(await goodParts('whole', { echo: `\nrefused LOG_FORKED\n${await forkAt(5)}` })),
+  );
+  assert.deepEqual(failed(refused), ['echoes']);
 });
 
 test('the period that was asked for is held against the bundle', async () => {
@@ -381,7 +415,7 @@ test('the period that was asked for is held against the bundle', async () => {
 });
 
 test('a purged report is told where the log tells of it, and else it was left out', async () => {
-  const parts = await goodParts('period', 1);
+  const parts = await goodParts('period', { purged: 1 });
   set(parts.records.reports, 4, { salt: null, payload: null });
   const result = await verify(await bundleOf(parts));
   assert.equal(result.ok, true, JSON.stringify(result.steps, null, 1));

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { crc32 as zlibCrc, deflateRawSync } from 'node:zlib';
 import { fromUtf8, toBytes } from '#src/bytes.ts';
-import { crc32, openZip, writeZip, ZipError, type ZipSource } from '#src/evidence/zip.ts';
+import { crc32 } from '#src/evidence/crc32.ts';
+import { openZip, ZipError, type ZipSource } from '#src/evidence/zip.ts';
+import { writeZip } from '#src/evidence/zipwriter.ts';
 import { rejectsCode } from '#test/throws.ts';
 
 const bytesOf = (text: string) => toBytes(fromUtf8(text));

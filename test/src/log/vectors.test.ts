@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { toHex } from '#src/bytes.ts';
-import { checkLog, type LogFault } from '#src/log/check.ts';
+import { checkLog, type LogFault } from './checklog.ts';
 import { CheckpointError, openCheckpoint } from '#src/log/checkpoint.ts';
 import {
   ProofError,

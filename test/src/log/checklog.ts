@@ -8,8 +8,8 @@ import {
   sameBytes,
   type CompactRange,
   type TreeHash,
-} from './proof.ts';
-import { TileError, hashesIn, parseEntryBundle, tilePath, TILE_WIDTH, widthAt, type Tile } from './tile.ts';
+} from '#src/log/proof.ts';
+import { TileError, hashesIn, parseEntryBundle, tilePath, TILE_WIDTH, widthAt, type Tile } from '#src/log/tile.ts';
 
 /** Something that is not as it should be, and where: the path of a tile, or `checkpoint`. */
 export type LogFault = { readonly at: string; readonly why: string };

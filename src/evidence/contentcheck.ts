@@ -1,0 +1,206 @@
+/**
+ * What a bundle says against what was logged (docs/evidence.md 4, checks `log` to `policies`), in one walk over its entries and records. Memory holds a
+ * small state for each host, what lists tell of each entry, and the right edge of the tree.
+ */
+import type { Instant } from '#src/clock.ts';
+import { parseInstant } from '#src/clock.ts';
+import { toHex } from '#src/bytes.ts';
+import type { Sha256 } from '#src/digest.ts';
+import { BootproofError } from '#src/error.ts';
+import { LOG_DISORDER_MS } from '#src/limits.ts';
+import type { Checkpoint } from '#src/log/checkpoint.ts';
+import type { LogEntry } from '#src/log/entry.ts';
+import type { TreeHash } from '#src/log/proof.ts';
+import type { ManifestHeader } from '#src/manifest/header.ts';
+import type { Verify } from '#src/signing/ed25519.ts';
+import { parseVkey } from '#src/signing/note.ts';
+import { LogEdge } from './bundle.ts';
+import { FactCheck } from './factcheck.ts';
+import { DecisionFact, FindingFact, HostFact, PolicyFact, ReconciliationFact, type BundleHead } from './facts.ts';
+import { HostCheck } from './hostcheck.ts';
+import { KeptCheck, type Files, type KeptOutcome } from './keptcheck.ts';
+import { valueOf } from './lines.ts';
+import { Purges } from './purges.ts';
+import type { BundleReader } from './reader.ts';
+import { Faults, type Step } from './steps.ts';
+import { edgesOf, walkLog, type Walk } from './walk.ts';
+import type { RunningHash } from './writer.ts';
+
+export async function checkContent(
+  reader: BundleReader,
+  head: BundleHead,
+  {
+    checkpoint,
+    manifests,
+  }: { readonly checkpoint: Checkpoint; readonly manifests: ReadonlyMap<string, ManifestHeader> },
+  brought: { readonly known: Files; readonly consistency: Files },
+  deps: { readonly verify: Verify; readonly sha256: () => RunningHash; readonly tree: TreeHash },
+): Promise<KeptOutcome> {
+  const steps: Step[] = [];
+  const notChecked: string[] = [];
+  const hashOf: Sha256 = (data) => {
+    const hash = deps.sha256();
+    hash.update(typeof data === 'string' ? new TextEncoder().encode(data) : data);
+    return toHex(hash.digest());
+  };
+
+  const { tree, verify } = deps;
+  const period = { from: parseInstant(head.period.from)!, to: parseInstant(head.period.to)! };
+  const exportedAt = parseInstant(head.exportedAt)!;
+  const whole = head.selection.hosts === 'all';
+  const faults = {
+    log: new Faults(),
+    records: new Faults(),
+    population: new Faults(),
+    reports: new Faults(),
+    completeness: new Faults(),
+    findings: new Faults(),
+    decisions: new Faults(),
+    policies: new Faults(),
+  };
+  const kept = new KeptCheck(parseVkey(head.log.key), verify);
+  await kept.bring(brought.known);
+  const walk: Walk = {
+    size: checkpoint.size,
+    root: checkpoint.root,
+    from: head.log.from,
+    left: await reader.bytes('log/left'),
+    tree,
+    sha256: (bytes) => {
+      const hash = deps.sha256();
+      hash.update(bytes);
+      return hash.digest();
+    },
+    sizes: kept.sizes,
+    roots: new Map(),
+    log: faults.log,
+    records: faults.records,
+  };
+  const hosts = new HostCheck({ period, whole, manifests }, faults, {
+    verify,
+    hash: hashOf,
+    echo: (where, text) => kept.echo(where, text),
+  });
+  const facts = new FactCheck(period, faults);
+  await guarded(faults.population, async () => {
+    for await (const fact of reader.list('facts/hosts', HostFact)) {
+      hosts.host(fact);
+      if (fact.inScope) facts.host(fact);
+    }
+  });
+  await guarded(faults.findings, async () => {
+    for await (const fact of reader.list('facts/findings', FindingFact)) facts.finding(fact, hosts.inScope(fact.host));
+  });
+  await guarded(faults.decisions, async () => {
+    for await (const fact of reader.list('facts/decisions', DecisionFact)) facts.decision(fact);
+  });
+  await guarded(faults.policies, async () => {
+    for await (const fact of reader.list('facts/policies', PolicyFact)) facts.policy(fact);
+    for await (const fact of reader.list('facts/reconciliations', ReconciliationFact)) facts.reconciliation(fact);
+  });
+  const purges = new Purges();
+  let lastAt: Instant | undefined;
+  await guarded(faults.log, async () => {
+    const edges = edgesOf(walk, valueOf(await reader.text('log/edge.json'), 'log/edge.json', LogEdge));
+    if (edges.before !== null && parseInstant(edges.before.at)! >= period.from)
+      faults.log.add(`entry ${walk.from - 1}, which is not in it, is of ${edges.before.at}: within the period`);
+    if (edges.last !== null) lastAt = parseInstant(edges.last.at)!;
+    let newest = -Infinity;
+    for await (const walked of walkLog(walk, reader.entries(), reader.records())) {
+      const { index, entry, record } = walked;
+      const at = parseInstant(entry.at)!;
+      if (at < newest - LOG_DISORDER_MS)
+        faults.log.add(`entry ${index} is of ${entry.at}, long before one that precedes it`);
+      newest = Math.max(newest, at);
+      if (index === walk.size - 1) lastAt = at;
+      hosts.seen(entry, at);
+      const within = at >= period.from && at < period.to;
+      purges.seen(walked, at);
+      if (record === undefined) {
+        if (within && isNeeded(entry, hosts, whole))
+          faults.records.add(
+            `entry ${index}, a ${entry.kind}${entry.host === null ? '' : ` of ${entry.host}`}: what it is about was left out`,
+          );
+        continue;
+      }
+      if (entry.kind === 'report') await hosts.report(walked, at);
+      else if (entry.kind === 'judgement') facts.judgement(walked, at);
+      else {
+        const act = facts.act(walked, at);
+        if (act?.action === 'host.enrol' && entry.host !== null) hosts.enrolled(entry.host, index, act.after);
+      }
+    }
+  });
+  await hosts.finish(exportedAt);
+  facts.finish();
+  purges.finish(faults.records);
+  if (lastAt === undefined ? checkpoint.size > 0 : lastAt < period.to)
+    faults.log.add(
+      `its last entry is of ${lastAt === undefined ? 'no time that is shown' : iso(lastAt)}, the period ends at ${head.period.to}: an older log, passed off for a newer period`,
+    );
+  const { counts: h } = hosts;
+  const { counts: f } = facts;
+  steps.push(faults.log.step('log', `entries ${walk.from} to ${walk.size} lead to the signed root`));
+  const others = await kept.finish(walk, reader.entries(), brought.consistency, (host) => hosts.keyOf(host));
+  steps.push(...others.steps);
+  notChecked.push(...others.notChecked);
+  steps.push(
+    faults.records.step('records', `every report, judgement and act of the period is there, as it was logged`),
+  );
+  steps.push(
+    faults.population.step(
+      'population',
+      `${h.inScope} hosts; every host that the log knows of in the period is among them`,
+    ),
+  );
+  steps.push(faults.reports.step('reports', `${h.reports} reports (${h.full} full), each by its host's own key`));
+  steps.push(
+    faults.completeness.step(
+      'completeness',
+      'expected and received check-ins fit what was logged, and every silent day is a gap',
+    ),
+  );
+  steps.push(
+    faults.findings.step(
+      'findings',
+      `${f.findings} findings with ${f.transitions} transitions, as ${f.judgements} judgements logged them`,
+    ),
+  );
+  steps.push(faults.decisions.step('decisions', `${f.decisions} waivers and acknowledgements, as they were logged`));
+  steps.push(faults.policies.step('policies', `${f.policies} policies in force, as they were logged`));
+  const note = (count: number, what: string) => {
+    if (count > 0) notChecked.push(`${count} ${what}`);
+  };
+  note(h.purged, 'reports that were purged under retention: their entries are there, what they said is not');
+  note(h.unlinked, 'reports that say "unchanged" of a full report which is older than the bundle');
+  note(
+    h.breaks,
+    'full reports that do not follow the one before in the bundle: dropped by the host, or forks; findings say which',
+  );
+  note(h.keysUnlogged, "hosts that were enrolled before the log began: their keys are the server's word");
+  note(
+    h.uncompared,
+    'full reports with differences: that these make up the digests of the trees was checked by the server alone',
+  );
+  note(f.unlogged, 'events that are older than the log, and told by the server alone');
+
+  return { steps, notChecked, seen: others.seen, incomplete: others.incomplete };
+}
+
+/** A list that cannot be read is its step's fault, and the others go on. */
+async function guarded(faults: Faults, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof BootproofError)) throw error;
+    faults.add(error.message);
+  }
+}
+
+/** What must be there of an entry of the period (docs/evidence.md 3.1). */
+function isNeeded({ kind, host }: LogEntry, hosts: HostCheck, whole: boolean): boolean {
+  if (kind === 'report' || kind === 'judgement') return hosts.inScope(host);
+  return kind === 'act' && (host === null ? whole : hosts.inScope(host));
+}
+
+const iso = (at: Instant): string => new Date(at).toISOString();
