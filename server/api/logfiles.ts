@@ -32,7 +32,7 @@ export function logFileRoutes(app: Api, services: Services): void {
   });
   app.get('/log/tile/*', (c) => sendTile(c, services));
   // For programs, to whom a page to sign in on says nothing.
-  app.all('/log/*', () => {
+  app.all('/log/:rest{.+}', () => {
     throw new ApiError('NOT_FOUND', 'the log has checkpoint, key and tiles: docs/log.md');
   });
 }

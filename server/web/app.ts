@@ -16,6 +16,7 @@ import { imagePages } from './images.ts';
 import { homePage } from './home.ts';
 import { keysPage } from './keys.ts';
 import { messagePage, missingPage, THEME_COOKIE, THEMES } from './layout.ts';
+import { logPage } from './log.ts';
 import { policyPages } from './policies.ts';
 import { problemPage } from './problem.ts';
 import { referencePage } from './reference.ts';
@@ -116,6 +117,7 @@ export function webApp(services: WebServices): Hono<Env> {
   findingPages(web, services);
   imagePages(web, services);
   trustPage(web, services);
+  logPage(web, services);
   waiverPages(web, services);
   web.all('*', (c) => missingPage(c, services));
   return web;

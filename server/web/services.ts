@@ -6,6 +6,7 @@ import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
+import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import type { KnownOrigins } from '#server/origins.ts';
@@ -21,6 +22,7 @@ export type WebServices = Deps &
     readonly basis: Basis;
     readonly defaults: KnownDefaults;
     readonly enrolments: Enrolments;
+    readonly evidence: EvidenceLog;
     readonly examiner: Examiner;
     readonly images: KnownImages;
     readonly notices: ChannelDeps;

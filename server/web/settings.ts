@@ -62,7 +62,7 @@ function admin(c: Context<Env>, what: string): void {
 }
 
 async function overview(c: Context<Env>, services: WebServices): Promise<Response> {
-  const { store, clock, policies, basis } = services;
+  const { store, clock, policies, basis, evidence } = services;
   const now = clock();
 
   const [channels, sources, jobs, single, accounts, answers] = await Promise.all([
@@ -110,6 +110,13 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                   '/policies',
                   'Host policy',
                   policies.version === null ? policies.current.name : `version ${policies.version.n}`,
+                ],
+                [
+                  '/log',
+                  'Evidence log',
+                  evidence.refusal === undefined
+                    ? plural(evidence.published?.checkpoint.size ?? 0, 'entry', 'entries')
+                    : 'not signed: somebody must act',
                 ],
                 ['/activity', 'Activity', 'who did what'],
               ].map(

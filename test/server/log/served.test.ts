@@ -16,6 +16,7 @@ import { printEcho } from '#src/wire/logecho.ts';
 import { openLogKey } from '#src/wire/logkey.ts';
 import { parseVkey } from '#src/signing/note.ts';
 import { enrol, folder, image, serverFor, type TestServer } from '../fleet.ts';
+import { visitor } from '../web/visitor.ts';
 
 const OS = image('41');
 
@@ -246,4 +247,13 @@ test('a host that was told more than the database has shows that it was rewound,
   await third.server.evidence.turn();
   assert.equal(third.server.evidence.refusal?.code, 'LOG_REWOUND');
   assert.equal(host.seq, seq + 1);
+});
+
+test('the page says how the log stands, what it proves and how that becomes more', async (t) => {
+  const server = await serverFor(t);
+  const reader = await visitor(server);
+  const page = await reader.page('/log');
+  for (const said of ['Evidence log', 'Level 1', 'bootproof agent checkpoint', 'bootproof log verify'])
+    assert.ok(page.html.includes(said), said);
+  assert.match((await reader.page('/settings')).html, /href="\/log"/);
 });
