@@ -1,20 +1,21 @@
 /** `bootproof evidence …`: what an auditor does with a bundle, without a server (docs/evidence.md). */
 import { open, readFile, type FileHandle } from 'node:fs/promises';
 import { createHash, hash } from 'node:crypto';
-import { z } from 'zod';
 import { parseInstant, type Instant } from '#src/clock.ts';
 import { assess, prepare, resultsText } from '#src/evidence/controls.ts';
 import type { Facts } from '#src/evidence/facts.ts';
 import type { Step } from '#src/evidence/steps.ts';
+import { summaryOf } from '#src/evidence/summary.ts';
+import { readFingerprint, readTrustedRoot, TrustedRootError, type TrustedRoot } from '#src/evidence/trustedroot.ts';
 import { verifyBundle, type Brought, type Verification, type VerifyDeps } from '#src/evidence/verify.ts';
 import type { ZipSource } from '#src/evidence/zip.ts';
 import { BUNDLE_BROUGHT_BYTES_MAX } from '#src/limits.ts';
 import { treeHash } from '#src/log/proof.ts';
 import { parseFramework } from '#src/policy/controls.ts';
 import { verifyInPool } from '#src/signing/node.ts';
-import { NoteError, parseVkey, type NoteKey } from '#src/signing/note.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
+import { judgeImages } from './evidenceimages.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
 
@@ -75,22 +76,10 @@ async function verify(file: string, options: Options, io: Io): Promise<Exit> {
 const stepLine = ({ check, ok, detail }: Step) =>
   `${ok ? 'ok  ' : 'FAIL'}  ${check.padEnd(17)} ${printableText(detail)}\n`;
 
-const LEVELS = [
-  "level 0: that the log was not rewritten is the server's own word",
-  'level 1: the log is the one that was seen elsewhere',
-  'level 2: a witness that you trust saw this log',
-] as const;
-
-function summary({ ok, steps, notChecked, level, incomplete }: Verification): string {
-  const not = notChecked.map((text) => `not checked: ${printableText(text)}\n`).join('');
-  const failed = steps.filter((step) => !step.ok).length;
-  const said =
-    failed > 0
-      ? `NOT what was signed, or not true in itself: ${failed} ${failed === 1 ? 'check' : 'checks'} failed.`
-      : !ok
-        ? 'Nothing in it contradicts itself. WHOSE it is was not checked: no key came by another way.'
-        : `As signed by the key that you gave, and true in itself; ${LEVELS[level]}.${incomplete ? ' Something you asked for could not be told: see above.' : ''}`;
-  return `${not}${said}\n`;
+function summary(result: Verification): string {
+  const not = result.notChecked.map((text) => `not checked: ${printableText(text)}\n`).join('');
+  const { title, text } = summaryOf(result);
+  return `${not}${title}. ${text}\n`;
 }
 
 const sha = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
@@ -99,6 +88,7 @@ const DEPS: Omit<VerifyDeps, 'tell'> = {
   sha256: () => createHash('sha256'),
   tree: treeHash(sha),
   recompute,
+  images: judgeImages,
 };
 
 /** Results of controls by the mappings that lie in the bundle. */
@@ -108,13 +98,6 @@ async function recompute(facts: Facts, read: (member: string) => Promise<string>
     mappings.push(parseFramework(await read(`controls/${id}.yaml`), `controls/${id}.yaml`));
   return resultsText(await assess(await prepare(facts, mappings)));
 }
-
-const TrustedRoot = z.strictObject({
-  format: z.literal('bootproof.trusted-root/1'),
-  keys: z.array(z.string()).min(1),
-  logs: z.array(z.string()).default([]),
-  witnesses: z.array(z.string()).default([]),
-});
 
 async function broughtBy(options: Options): Promise<Brought> {
   const { key = [], trustedRoot, knownCheckpoint = [], consistency = [] } = options;
@@ -131,30 +114,20 @@ async function broughtBy(options: Options): Promise<Brought> {
 }
 
 function fingerprint(text: string): string {
-  const match = /^(?:sha256:)?([0-9a-f]{64})$/.exec(text.trim().toLowerCase());
-  if (match === null)
-    throw new UsageError(
-      `${printableText(text.slice(0, 100))} is no fingerprint: expected 64 hex digits, as openssl pkey -pubin -outform DER | sha256sum prints`,
-    );
-  return match[1]!;
+  return asUsage(() => readFingerprint(text));
 }
 
-async function trustedRootAt(
-  file: string,
-): Promise<{ keys: readonly string[]; logs: NoteKey[]; witnesses: NoteKey[] }> {
+async function trustedRootAt(file: string): Promise<TrustedRoot> {
   const text = await textAt(file);
+  return asUsage(() => readTrustedRoot(text), `${printableText(file)}: `);
+}
+
+function asUsage<T>(read: () => T, where = ''): T {
   try {
-    const { keys, logs, witnesses } = TrustedRoot.parse(JSON.parse(text));
-    return { keys, logs: logs.map(parseVkey), witnesses: witnesses.map(parseVkey) };
+    return read();
   } catch (error) {
-    const why =
-      error instanceof z.ZodError
-        ? z.prettifyError(error)
-        : error instanceof NoteError || error instanceof SyntaxError
-          ? error.message
-          : undefined;
-    if (why === undefined) throw error;
-    throw new UsageError(`${printableText(file)} is no trusted root (docs/evidence.md 6): ${why}`);
+    if (!(error instanceof TrustedRootError)) throw error;
+    throw new UsageError(`${where}${printableText(error.message)}`);
   }
 }
 
@@ -189,15 +162,17 @@ function timeOf(text: string | undefined, option: string): Instant | undefined {
 
 async function openFile(file: string): Promise<ZipSource & { close(): Promise<void> }> {
   let handle: FileHandle;
-  let size: number;
   try {
     handle = await open(file);
-    const stat = await handle.stat();
-    if (!stat.isFile()) throw new UsageError(`${printableText(file)} is no file`);
-    ({ size } = stat);
   } catch (error) {
-    throw error instanceof UsageError ? error : unreadable(file, error);
+    throw unreadable(file, error);
   }
+  const stat = await handle.stat();
+  if (!stat.isFile()) {
+    await handle.close();
+    throw new UsageError(`${printableText(file)} is no file`);
+  }
+  const { size } = stat;
   return {
     size,
     async read(at, length) {

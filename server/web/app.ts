@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
 import { explanations } from '#server/problems.ts';
+import { verifierRoute } from '#server/verifier/page.ts';
 import { findingPages } from './findings.ts';
 import { activityPage } from './activity.ts';
 import { hostPages } from './host.ts';
@@ -38,6 +39,7 @@ export function webApp(services: WebServices): Hono<Env> {
   const { clock, log } = services;
   const issuer = services.access.oidc?.settings.issuer;
   const web = new Hono<Env>();
+  verifierRoute(web);
 
   web.use(
     secureHeaders({

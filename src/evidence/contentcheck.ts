@@ -22,7 +22,7 @@ import { KeptCheck, type Files, type KeptOutcome } from './keptcheck.ts';
 import { valueOf } from './lines.ts';
 import { Purges } from './purges.ts';
 import type { BundleReader } from './reader.ts';
-import { Faults, type Step } from './steps.ts';
+import { counted, Faults, type Step } from './steps.ts';
 import { edgesOf, walkLog, type Walk } from './walk.ts';
 import type { RunningHash } from './writer.ts';
 
@@ -145,15 +145,17 @@ export async function checkContent(
   steps.push(...others.steps);
   notChecked.push(...others.notChecked);
   steps.push(
-    faults.records.step('records', `every report, judgement and act of the period is there, as it was logged`),
+    faults.records.step('records', 'every report, judgement and act of the period is there, as it was logged'),
   );
   steps.push(
     faults.population.step(
       'population',
-      `${h.inScope} hosts; every host that the log knows of in the period is among them`,
+      `${counted(h.inScope, 'host')}; every host that the log knows of in the period is among them`,
     ),
   );
-  steps.push(faults.reports.step('reports', `${h.reports} reports (${h.full} full), each by its host's own key`));
+  steps.push(
+    faults.reports.step('reports', `${counted(h.reports, 'report')} (${h.full} full), each by its host's own key`),
+  );
   steps.push(
     faults.completeness.step(
       'completeness',
@@ -163,11 +165,16 @@ export async function checkContent(
   steps.push(
     faults.findings.step(
       'findings',
-      `${f.findings} findings with ${f.transitions} transitions, as ${f.judgements} judgements logged them`,
+      `${counted(f.findings, 'finding')} with ${counted(f.transitions, 'transition')}, as ${counted(f.judgements, 'judgement')} logged them`,
     ),
   );
-  steps.push(faults.decisions.step('decisions', `${f.decisions} waivers and acknowledgements, as they were logged`));
-  steps.push(faults.policies.step('policies', `${f.policies} policies in force, as they were logged`));
+  steps.push(
+    faults.decisions.step(
+      'decisions',
+      `${counted(f.decisions, 'waiver or acknowledgement', 'waivers and acknowledgements')}, as logged`,
+    ),
+  );
+  steps.push(faults.policies.step('policies', `${counted(f.policies, 'policy', 'policies')} in force, as logged`));
   const note = (count: number, what: string) => {
     if (count > 0) notChecked.push(`${count} ${what}`);
   };

@@ -12,7 +12,7 @@ import type { PublicKey, Verify } from '#src/signing/ed25519.ts';
 import type { NoteKey } from '#src/signing/note.ts';
 import { parseEcho } from '#src/wire/logecho.ts';
 import { isByHost, openKept, type KeptCheckpoint } from './kept.ts';
-import { Faults, type Step } from './steps.ts';
+import { counted, Faults, type Step } from './steps.ts';
 import { leftEdge, type Walk } from './walk.ts';
 
 /** What an auditor brings. */
@@ -173,7 +173,12 @@ export class KeptCheck {
       }
     }
     this.#steps.push(
-      faults.step('echoes', `${held} checkpoints that hosts repeated in their signed reports are of this log`),
+      faults.step(
+        'echoes',
+        held === 0
+          ? 'no report repeats a checkpoint of this log that could be compared'
+          : `${counted(held, 'checkpoint')} of this log, as hosts repeat them in their signed reports`,
+      ),
     );
     const note = (count: number, what: string) => {
       if (count > 0) this.#notChecked.push(`${count} ${what}`);

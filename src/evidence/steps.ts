@@ -30,3 +30,6 @@ export class Faults {
     return { check, ok: false, detail: `${this.#shown.join('; ')}${more > 0 ? `; and ${more} more` : ''}` };
   }
 }
+
+/** `1 finding`, `2 findings`. */
+export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;

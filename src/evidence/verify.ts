@@ -5,6 +5,7 @@
 import type { Instant } from '#src/clock.ts';
 import { parseInstant } from '#src/clock.ts';
 import { fromBase64, toBase64, toHex } from '#src/bytes.ts';
+import { digestOf } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { openCheckpoint, type OpenCheckpoint } from '#src/log/checkpoint.ts';
 import type { TreeHash } from '#src/log/proof.ts';
@@ -26,7 +27,7 @@ import { csvCheck } from './csvcheck.ts';
 import { ImageFact, PolicyFact, type BundleHead, type Facts } from './facts.ts';
 import { checkManifests } from './manifestcheck.ts';
 import { BundleReader } from './reader.ts';
-import { Faults, type Step } from './steps.ts';
+import { counted, Faults, type Step } from './steps.ts';
 import type { RunningHash } from './writer.ts';
 import { openZip, type ZipSource } from './zip.ts';
 
@@ -57,6 +58,7 @@ export type VerifyDeps = {
     images: AsyncIterable<ImageFact>,
     policies: AsyncIterable<PolicyFact>,
     read: (member: string) => Promise<Uint8Array>,
+    members: ReadonlySet<string>,
   ) => Promise<Step>;
   /** Hears each step as it is done. */
   readonly tell?: (step: Step) => void;
@@ -128,7 +130,7 @@ class Verifier {
   async #all(source: ZipSource): Promise<void> {
     const archive = await this.#step('archive', async () => {
       const zip = await openZip(source);
-      return { good: `${zip.members.length} members, and nothing besides`, value: zip };
+      return { good: `${counted(zip.members.length, 'member')}, and nothing besides`, value: zip };
     });
     if (archive === undefined) return this.#skipped('the archive');
     const reader = new BundleReader(archive);
@@ -310,26 +312,36 @@ class Verifier {
     await this.#controls(reader, head);
   }
 
+  /** Documents of policies lie there as they were written, and signatures of images are what they are said to be. */
   async #images(reader: BundleReader): Promise<void> {
+    await this.#step('documents', async () => {
+      let count = 0;
+      for await (const { documents } of reader.list('facts/policies', PolicyFact))
+        for (const { member, digest } of documents) {
+          if (!reader.names.has(member) || digestOf(await reader.bytes(member)) !== digest)
+            throw new BundleRefusal(
+              'DOCUMENT_DIFFERS',
+              `${member} is missing, or not the document that a policy names`,
+            );
+          count++;
+        }
+      return { good: `${counted(count, 'document')} of policies, as they were written`, value: count };
+    });
     const images = reader.list('facts/images', ImageFact);
     const { images: judge } = this.#deps;
-    if (judge === undefined) {
-      await this.#step('images', async () => {
-        let count = 0;
-        for await (const _ of images) count++;
-        return { good: `${count} images`, value: count };
-      });
-      this.#notChecked.push(
-        'signatures of images: that they verify was judged by the server, and not again here; the proofs lie in signatures/ (cosign checks them)',
-      );
+    if (judge !== undefined) {
+      const policies = reader.list('facts/policies', PolicyFact);
+      this.#tell(await judge(images, policies, (member) => reader.bytes(member), reader.names));
       return;
     }
-    try {
-      this.#tell(await judge(images, reader.list('facts/policies', PolicyFact), (member) => reader.bytes(member)));
-    } catch (error) {
-      if (!(error instanceof BootproofError)) throw error;
-      this.#tell({ check: 'signatures', ok: false, detail: `${error.message} [${error.code}]` });
-    }
+    await this.#step('images', async () => {
+      let count = 0;
+      for await (const _ of images) count++;
+      return { good: counted(count, 'image'), value: count };
+    });
+    this.#notChecked.push(
+      'signatures of images: the proofs lie in the bundle, and the command bootproof evidence verify judges them again',
+    );
   }
 
   async #controls(reader: BundleReader, head: BundleHead): Promise<void> {
@@ -361,6 +373,8 @@ export class BundleRefusal extends BootproofError<
   | 'SIGNATURE_INVALID'
   /** Another key, or another checkpoint, than the statement or the trusted root names. */
   | 'KEY_MISMATCH'
+  /** A document of a policy that is missing or another. */
+  | 'DOCUMENT_DIFFERS'
   /** Results of controls that do not follow from the facts. */
   | 'CONTROLS_DIFFER'
 > {}

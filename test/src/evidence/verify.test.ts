@@ -289,6 +289,12 @@ const bends: readonly Bend[] = [
   ],
   ['no manifest', 'reports', /which is not in the bundle/, ({ headers }) => headers.pop()],
   [
+    'a policy rewritten',
+    'documents',
+    /not the document/,
+    ({ files }) => replace(files, 'policies/1-default.yaml', () => 'other'),
+  ],
+  [
     'a row too few',
     'csv',
     /has 2 hosts/,
@@ -394,7 +400,7 @@ test('a checkpoint that a host repeated in its report, and that the log signed f
     await bundleOf(await goodParts('whole', { echo: await checkpointAt(await goodParts('whole'), 5) })),
   );
   assert.equal(fine.ok, true, JSON.stringify(fine.steps, null, 1));
-  assert.match(detail(fine, 'echoes'), /^1 checkpoints/);
+  assert.match(detail(fine, 'echoes'), /^1 checkpoint of/);
   const forked = await verify(await bundleOf(await goodParts('whole', { echo: await forkAt(5) })));
   assert.deepEqual(failed(forked), ['echoes']);
   // What a host makes up is its own word: it cannot bring the server's evidence down.
