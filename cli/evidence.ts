@@ -2,8 +2,6 @@
 import { open, readFile, type FileHandle } from 'node:fs/promises';
 import { createHash, hash } from 'node:crypto';
 import { parseInstant, type Instant } from '#src/clock.ts';
-import { assess, prepare, resultsText } from '#src/evidence/controls.ts';
-import type { Facts } from '#src/evidence/facts.ts';
 import type { Step } from '#src/evidence/steps.ts';
 import { summaryOf } from '#src/evidence/summary.ts';
 import { readFingerprint, readTrustedRoot, TrustedRootError, type TrustedRoot } from '#src/evidence/trustedroot.ts';
@@ -11,10 +9,11 @@ import { verifyBundle, type Brought, type Verification, type VerifyDeps } from '
 import type { ZipSource } from '#src/evidence/zip.ts';
 import { BUNDLE_BROUGHT_BYTES_MAX } from '#src/limits.ts';
 import { treeHash } from '#src/log/proof.ts';
-import { parseFramework } from '#src/policy/controls.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
+import { emptyFolder, recompute, recomputeTo } from './evidencecompute.ts';
+import { sample, type SampleOptions } from './evidencesample.ts';
 import { judgeImages } from './evidenceimages.ts';
 import { list } from './image.ts';
 import { writeJson } from './output.ts';
@@ -26,6 +25,8 @@ type Options = {
   readonly consistency?: readonly string[];
   readonly from?: string;
   readonly to?: string;
+  /** Where what is computed again goes. */
+  readonly write?: string;
   readonly json?: boolean;
 };
 
@@ -46,6 +47,7 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .option('--trusted-root <file>', 'keys of servers, logs and witnesses that you trust (docs/evidence.md 6)')
     .option('--known-checkpoint <file>', 'a checkpoint of the log that somebody kept (repeatable)', list)
     .option('--consistency <file>', 'a proof between such a checkpoint and the bundle (repeatable)', list)
+    .option('--write <dir>', 'compute the report, OSCAL and tables again from the facts, into this folder')
     .option('--from <time>', 'the period that was asked for: begins here, as 2026-07-01')
     .option('--to <time>', 'and ends before this')
     .option('--json', 'one JSON document on standard output')
@@ -53,17 +55,29 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .action(async (file: string, options: Options) => {
       exit = await verify(file, options, io);
     });
+  command
+    .command('sample <file>')
+    .description('draw hosts from a bundle, or rows from a CSV, so that anybody can draw the same again')
+    .requiredOption('--seed <text>', 'decides the draw; the auditor chooses it')
+    .requiredOption('--size <number>', 'how many to draw')
+    .option('--column <head>', 'of a CSV: what tells rows apart (default: the first column)')
+    .option('--json', 'one JSON document on standard output')
+    .action(async (file: string, options: SampleOptions) => {
+      exit = await sample(file, options, openFile, io);
+    });
   return runProgram(command, args, io, () => exit);
 }
 
 async function verify(file: string, options: Options, io: Io): Promise<Exit> {
   const brought = await broughtBy(options);
+  if (options.write !== undefined) await emptyFolder(options.write);
   const source = await openFile(file);
   const tell = (step: Step) => void (options.json === true ? undefined : lines.push(stepLine(step)));
   const lines: string[] = [];
   let result: Verification;
   try {
-    result = await verifyBundle(source, brought, { ...DEPS, tell });
+    const again = options.write === undefined ? recompute : recomputeTo(options.write);
+    result = await verifyBundle(source, brought, { ...DEPS, recompute: again, tell });
   } finally {
     await source.close();
   }
@@ -90,14 +104,6 @@ const DEPS: Omit<VerifyDeps, 'tell'> = {
   recompute,
   images: judgeImages,
 };
-
-/** Results of controls by the mappings that lie in the bundle. */
-async function recompute(facts: Facts, read: (member: string) => Promise<string>): Promise<string> {
-  const mappings = [];
-  for (const id of facts.head.frameworks)
-    mappings.push(parseFramework(await read(`controls/${id}.yaml`), `controls/${id}.yaml`));
-  return resultsText(await assess(await prepare(facts, mappings)));
-}
 
 async function broughtBy(options: Options): Promise<Brought> {
   const { key = [], trustedRoot, knownCheckpoint = [], consistency = [] } = options;

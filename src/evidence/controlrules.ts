@@ -175,7 +175,7 @@ function gaps(host: HostInScope, findings: readonly FindingFact[]): Exception[] 
   });
 }
 
-function intervals({ checkIns: { longestSeconds } }: HostInScope, { intervals: limits, head }: Known): Exception[] {
+function intervals({ checkIns: { longestSeconds } }: HostInScope, { intervals: limits }: Known): Exception[] {
   return limits
     .filter((limit) => longestSeconds * 1000 > limit)
     .map((interval): Exception => ({
@@ -183,7 +183,6 @@ function intervals({ checkIns: { longestSeconds } }: HostInScope, { intervals: l
       kind: 'interval',
       weight: 'fails',
       cause: `${duration(longestSeconds * 1000)} between two reports; the framework allows ${duration(interval)}.`,
-      ...head.period,
       rules: ['R-int'],
       interval,
     }));

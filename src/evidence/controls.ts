@@ -38,6 +38,8 @@ export type ControlResult = {
   readonly outcome: Outcome;
   /** Why, where it is not satisfied. */
   readonly reasons: readonly string[];
+  /** Hosts by what kept them from satisfying it. */
+  readonly kept: readonly { readonly kind: Exception['kind']; readonly hosts: number }[];
   readonly hosts: Counts<Outcome>;
   /** Hosts that are satisfied only thanks to waivers: counted apart, and among the satisfied. */
   readonly hostsWaived: number;
@@ -255,6 +257,10 @@ class Tally {
       status,
       outcome,
       reasons,
+      kept: (Object.keys(REASONS) as Exception['kind'][]).flatMap((kind) => {
+        const count = this.#why.get(kind) ?? 0;
+        return count === 0 ? [] : [{ kind, hosts: count }];
+      }),
       hosts,
       hostsWaived: this.#waived,
       exceptions: { ...this.#exceptions },
