@@ -30,10 +30,7 @@ export const judgeImages: NonNullable<VerifyDeps['images']> = async (images, pol
   }
   const bare =
     counts.bare === 0 ? '' : `; ${counted(counts.bare, 'image')} without proofs, none of them said to be trusted`;
-  return faults.step(
-    'signatures',
-    `${counted(counts.judged, 'image')} judged again, each as the bundle says${bare}`,
-  );
+  return faults.step('signatures', `${counted(counts.judged, 'image')} judged again, each as the bundle says${bare}`);
 };
 
 async function judge(
