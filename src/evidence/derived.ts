@@ -6,7 +6,7 @@ import type { Framework } from '#src/policy/controls.ts';
 import { assess, prepare, resultsText } from './controls.ts';
 import { decisionsCsv, deploymentsCsv, exceptionsCsv, populationCsv, sampleCsv } from './csv.ts';
 import type { Facts } from './facts.ts';
-import { oscalDocument } from './oscal.ts';
+import { hasOscal, oscalDocument } from './oscal.ts';
 import { reportDocument, type ReportOptions } from './report.ts';
 import type { NewMember } from './zip.ts';
 
@@ -36,7 +36,8 @@ export async function* derivedMembers(
   }
   const results = await assess(assessment);
   yield { name: 'controls/results.json', content: encoder.encode(resultsText(results)) };
-  yield { name: 'oscal/assessment-results.json', content: encoded(oscalDocument(assessment, results)) };
+  if (hasOscal(assessment))
+    yield { name: 'oscal/assessment-results.json', content: encoded(oscalDocument(assessment, results)) };
   yield { name: 'csv/population.csv', content: encoded(populationCsv(assessment)) };
   const sample = sampleCsv(assessment);
   if (sample !== undefined) yield { name: 'csv/sample.csv', content: encoded(sample) };

@@ -55,7 +55,10 @@ const person = (name: string): string => idOf('person', name);
 const hostUuid = (host: string): string => idOf('host', host);
 const ORIGINS = [{ actors: [{ type: 'tool', 'actor-uuid': TOOL }] }];
 
-/** The document in pieces. `results` are those that `assess` computed of the same facts. */
+/** Whether there is a document to write: OSCAL's results are about controls, at least one. */
+export const hasOscal = ({ controls }: Assessment): boolean => controls.some(({ control }) => control.rules.length > 0);
+
+/** The document in pieces, where `hasOscal`. `results` are those that `assess` computed of the same facts. */
 export async function* oscalDocument(assessment: Assessment, results: Results): AsyncGenerator<string> {
   const { facts, known, controls } = assessment;
   const { head } = facts;
@@ -130,18 +133,15 @@ export async function* oscalDocument(assessment: Assessment, results: Results): 
 
   const computed = controls.filter(({ control }) => control.rules.length > 0);
   yield `,"reviewed-controls":${json({
-    'control-selections':
-      computed.length === 0
-        ? [{ description: 'No control was assessed.' }]
-        : facts.head.frameworks
-            .map((id) => computed.filter(({ framework }) => framework.id === id))
-            .filter((own) => own.length > 0)
-            .map((own) => ({
-              description: markup(`${own[0]!.framework.title}, ${own[0]!.framework.version}`),
-              'include-controls': own.map(({ framework, control }) => ({
-                'control-id': oscalNames(framework, control).control,
-              })),
-            })),
+    'control-selections': facts.head.frameworks
+      .map((id) => computed.filter(({ framework }) => framework.id === id))
+      .filter((own) => own.length > 0)
+      .map((own) => ({
+        description: markup(`${own[0]!.framework.title}, ${own[0]!.framework.version}`),
+        'include-controls': own.map(({ framework, control }) => ({
+          'control-id': oscalNames(framework, control).control,
+        })),
+      })),
   })}`;
 
   // One observation an exception, one a control.

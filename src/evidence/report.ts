@@ -185,7 +185,7 @@ function cover(
       </div>`
     }
     <nav aria-label="Contents">
-      <h3>Contents</h3>
+      <h2>Contents</h2>
       <ol>
         ${contents.map(
           ({ id, title }, i) =>
@@ -209,7 +209,7 @@ function* populationSection({ results, fold }: Page, reconciliations: readonly R
   const silentDays = all.longest;
   yield* table(
     'Population',
-    [['Population', 'w32'], ['Count', 'num w12'], ['']],
+    [['Population', 'w32'], ['Count', 'num w12'], ['Remark']],
     [
       row('Hosts in scope', all.inScope, html`one line each in <code>csv/population.csv</code>`),
       row('Enrolled in the period', all.enrolledInPeriod, 'judged from then on'),
@@ -241,7 +241,7 @@ function* populationSection({ results, fold }: Page, reconciliations: readonly R
   yield html`<h3>How hosts stood at the end of the period</h3> `;
   yield* table(
     'Standing at the end',
-    [['Verdict', 'w32'], ['Hosts', 'num w12'], ['']],
+    [['Verdict', 'w32'], ['Hosts', 'num w12'], ['Remark']],
     all.verdicts.map(({ verdict, hosts }) =>
       row(
         verdict,

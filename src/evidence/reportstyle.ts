@@ -87,6 +87,7 @@ dl.words { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap
 dl.words dt { font-weight: 600; }
 dl.words dd { color: var(--ink-2); max-inline-size: 46em; }
 footer { margin-block-start: 40px; padding-block-start: 10px; border-block-start: 1px solid var(--line); color: var(--ink-3); font-size: 11px; display: flex; justify-content: space-between; gap: 16px; }
+nav h2 { font-size: 13px; line-height: 19px; letter-spacing: 0; margin-block: 20px 6px; }
 nav ol { columns: 2; list-style: none; padding: 0; }
 nav li { break-inside: avoid; padding-inline-start: 1.8em; text-indent: -1.8em; }
 nav .n { display: inline-block; min-inline-size: 1.8em; text-indent: 0; color: var(--ink-3); }
@@ -102,7 +103,8 @@ nav a { color: inherit; text-decoration: none; }
   main { max-inline-size: none; padding: 0; }
   h1 { font-size: 22pt; line-height: 26pt; margin-block: 16mm 3mm; }
   h2 { font-size: 13pt; line-height: 17pt; margin-block: 9mm 2.5mm; }
-  h3 { font-size: 9.25pt; line-height: 13.5pt; }
+  h3, nav h2 { font-size: 9.25pt; line-height: 13.5pt; }
+  nav h2 { margin-block: 6mm 2mm; }
   .lead { font-size: 11.5pt; line-height: 17pt; }
   table { font-size: 8.25pt; line-height: 11.75pt; }
   td small, th small, li small { font-size: 7.5pt; line-height: 10.5pt; }

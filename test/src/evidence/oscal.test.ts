@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { assess, prepare } from '#src/evidence/controls.ts';
-import { oscalDocument, uuidV5 } from '#src/evidence/oscal.ts';
+import { hasOscal, oscalDocument, uuidV5 } from '#src/evidence/oscal.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
 import type { BundleHead } from '#src/evidence/facts.ts';
 import { fleet } from './fleet.ts';
@@ -79,11 +79,8 @@ test('what strangers wrote is neither markup nor a way to reorder what is read',
   assert.ok(results[0].observations.some(({ title }: { title: string }) => title.startsWith('\\<script\\>')));
 });
 
-test('a list is never empty: a fleet of none has no inventory', async () => {
-  const { results } = await parsed(0, { frameworks: [] });
-  assert.ok(
-    !('inventory-items' in results[0]['local-definitions']) &&
-      !('observations' in results[0]) &&
-      !('findings' in results[0]),
-  );
+test('a list is never empty: a fleet of none has no inventory, and without a control there is no document', async () => {
+  const { results } = await parsed(0, { frameworks: ['soc-2'] });
+  assert.ok(!('inventory-items' in results[0]['local-definitions']) && !('findings' in results[0]));
+  assert.equal(hasOscal(await prepare(fleet(2, { frameworks: [] }), mappings)), false);
 });
