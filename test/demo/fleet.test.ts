@@ -1,4 +1,4 @@
-/** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; then taken up again where it was left. */
+/** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; then taken up again where it was left; in depth (test/depth.ts) also where its registry must move. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { test } from 'node:test';
 import { Fleet } from '#demo/fleet.ts';
 import { DEMO_HOSTS } from '#demo/host.ts';
 import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
+import { isFull } from '#test/depth.ts';
 
 const launcher = join(import.meta.dirname, '../../bootproof');
 
@@ -79,6 +80,7 @@ test('each host of the demo gets the verdict that it must get, and the next star
     await again.close();
   }
 
+  if (!isFull) return t.diagnostic('that its registry moves is tried with TEST_DEPTH=full');
   // Signatures were made for the registry's name, and another program has its port now.
   const { registryPort } = JSON.parse(readFileSync(join(folder, 'fleet.json'), 'utf8')) as { registryPort: number };
   const taken = createServer().listen(registryPort, '127.0.0.1');

@@ -196,7 +196,8 @@ test('times of one image each, with the tag that was followed then, are kept one
   assert.deepEqual([first![0], first![4]], [A.digest, 1], 'last heard an hour before the next one was');
   assert.deepEqual(second, [B.digest, second![1], 'stable', 2, 3]);
   assert.deepEqual([third![0], third![2], third![3], third![4]], [A.digest, 'next', 4, null]);
-  assert.ok((first![1] as number) < (second![1] as number) && (second![1] as number) < (third![1] as number));
+  const [a, b, c] = [first, second, third].map((row) => Number(row![1]));
+  assert.ok(a! < b! && b! < c!);
   // The same image by another tag is the same time.
   host.reference = 'registry.example/team/os:stable';
   await boot(server, host, A);
