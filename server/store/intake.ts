@@ -248,7 +248,8 @@ class Intake {
     const after = { verdict: pulse.verdict, told: toldVerdict(pulse) };
     if (findings.length === 0 && before.verdict === after.verdict && before.told === after.told) return;
     const { revision } = pulse;
-    this.#logged.push(judgedLogged({ host: hostId, revision, at, seq: report?.seq ?? null, before, after, findings }));
+    const judged = { host: hostId, revision, at, seq: report?.seq ?? null, before, after, findings };
+    this.#logged.push(judgedLogged(judged, report?.receivedAt ?? at));
   }
 
   /** A number is taken once, whatever the revision says: two rows under one key would fail the whole group. */

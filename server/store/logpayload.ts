@@ -76,12 +76,13 @@ export type Judged = {
   readonly findings: readonly LoggedFinding[];
 };
 
-export function judgedLogged(judged: Judged): Logged {
+/** `loggedAt`: the server's time. That of the judgement is when what it says was so, and earlier where the report waited on its host. */
+export function judgedLogged(judged: Judged, loggedAt: Instant): Logged {
   const { host, revision, at, before, after } = judged;
   const payload = text({ ...judged, at: formatInstant(at) });
   const verdict = before.told === after.told ? null : { from: before.told, to: after.told };
   return {
-    at,
+    at: loggedAt,
     said: { kind: 'judgement', host, facts: { findings: judged.findings.length, verdict } },
     ref: `judged:${host}/${revision}`,
     payload,

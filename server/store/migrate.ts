@@ -19,6 +19,24 @@ import { schema0015 } from './migrations/0015.ts';
 import { schema0016 } from './migrations/0016.ts';
 import { StoreError } from './store.ts';
 
+export const DIALECTS: Readonly<Record<'sqlite' | 'postgres', Dialect>> = {
+  sqlite: {
+    text: 'text',
+    bytes: 'blob',
+    clustered: ' without rowid',
+    position: 'instr',
+    eachOf: (json, key) => `json_each(${json}, '$.${key}')`,
+  },
+  // Byte order, as SQLite and JavaScript compare: keyset pages and prefix ranges rest on it.
+  postgres: {
+    text: 'text collate "C"',
+    bytes: 'bytea',
+    clustered: '',
+    position: 'strpos',
+    eachOf: (json, key) => `jsonb_array_elements(cast(${json} as jsonb) -> '${key}')`,
+  },
+};
+
 /** By version, from 1: what has landed never changes. */
 export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = [
   schema0001,

@@ -14,7 +14,7 @@ import type {
   PolicyVersions,
 } from './policyrecords.ts';
 import { pageOf } from './read/page.ts';
-import type { PolicyVersionRow, Tables } from './tables.ts';
+import type { HostStayRow, PolicyVersionRow, Tables } from './tables.ts';
 
 const versionOf = (row: PolicyVersionRow): PolicyVersion => ({
   n: row.n,
@@ -155,8 +155,23 @@ export async function writeLineages(
   const rows = [...last]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([host_id, lineage]) => ({ host_id, lineage: JSON.stringify(lineage) }));
-  if (rows.length > 0)
-    await bulk.insert('host_lineage', ['host_id', 'lineage'], rows, { key: ['host_id'], set: ['lineage'] });
+  if (rows.length === 0) return;
+  await bulk.insert('host_lineage', ['host_id', 'lineage'], rows, { key: ['host_id'], set: ['lineage'] });
+  await bulk.insert('host_stay', ['host_id', 'from_at', 'seq', 'image', 'to_at'], staysOf(changed), {
+    key: ['host_id', 'from_at', 'seq'],
+    set: ['image', 'to_at'],
+  });
+}
+
+/** Of each change the stay that it may have begun, and the one that it may have ended: what lies before them is written already. */
+function staysOf(changed: Parameters<typeof writeLineages>[1]): HostStayRow[] {
+  const rows = new Map<string, HostStayRow>();
+  for (const { hostId, lineage } of changed)
+    for (const { from, seq, image, to } of lineage.stays?.slice(-2) ?? [])
+      rows.set(`${hostId} ${from} ${seq}`, { host_id: hostId, from_at: from, seq: seq ?? 0, image, to_at: to });
+  return [...rows.values()].sort(
+    (a, b) => (a.host_id < b.host_id ? -1 : a.host_id > b.host_id ? 1 : 0) || a.from_at - b.from_at || a.seq - b.seq,
+  );
 }
 
 export function imageAgesOn(engine: Engine): ImageAges {

@@ -16,7 +16,7 @@ import {
 } from '#src/limits.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
-import { migrate } from './migrate.ts';
+import { DIALECTS, migrate } from './migrate.ts';
 import type { Tables } from './tables.ts';
 import { StoreError } from './store.ts';
 
@@ -139,11 +139,9 @@ async function prepareDatabase(db: Kysely<Tables>): Promise<ColumnTypes> {
       );
     const { rows } = await sql<{ name: string }>`
       select table_name as name from information_schema.tables where table_schema = current_schema()`.execute(tx);
-    // Byte order, as SQLite and JavaScript compare: keyset pages and prefix ranges rest on it.
-    const dialect = { text: 'text collate "C"', bytes: 'bytea', clustered: '', position: 'strpos' };
     await migrate(
       tx,
-      dialect,
+      DIALECTS.postgres,
       rows.map(({ name }) => name),
     );
   });

@@ -14,7 +14,7 @@ import { makeFolders } from '#server/folder.ts';
 import { conflictClause, quoted } from './bulktext.ts';
 import type { Bulk, Engine, Tx } from './engine.ts';
 import { ListThreads } from './listthreads.ts';
-import { migrate } from './migrate.ts';
+import { DIALECTS, migrate } from './migrate.ts';
 import { checked, openReader, prepareConnection, statements, type Statement } from './sqlitereader.ts';
 import type { Tables } from './tables.ts';
 import { StoreError } from './store.ts';
@@ -156,10 +156,9 @@ export async function openSqlite(path: string, listing: Listing = {}): Promise<E
     await write(async ({ db }) => {
       const { rows } = await sql<{ name: string }>`
         select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`.execute(db);
-      const dialect = { text: 'text', bytes: 'blob', clustered: ' without rowid', position: 'instr' };
       await migrate(
         db,
-        dialect,
+        DIALECTS.sqlite,
         rows.map(({ name }) => name),
       );
     });

@@ -37,6 +37,7 @@ export type Tables = {
   policy_version: PolicyVersionRow;
   rule_control: RuleControlRow;
   host_lineage: HostLineageRow;
+  host_stay: HostStayRow;
   image_made: ImageMadeRow;
   image_tag: ImageTagRow;
   etc_text: EtcTextRow;
@@ -61,6 +62,7 @@ export type Tables = {
   log_cosignature: LogCosignatureRow;
   log_witness: LogWitnessRow;
   log_timestamp: LogTimestampRow;
+  evidence_export: EvidenceExportRow;
 };
 export type TableName = keyof Tables;
 
@@ -418,6 +420,9 @@ export type RuleControlRow = { control: string; rule: string };
 
 export type HostLineageRow = { host_id: string; lineage: string };
 
+/** A stay of a lineage; `seq` 0 where the first report of it is not known, `to_at` null while it runs. */
+export type HostStayRow = { host_id: string; from_at: number; seq: number; image: string; to_at: number | null };
+
 export type ImageMadeRow = { digest: string; made_at: number | null };
 
 export type ImageTagRow = {
@@ -613,3 +618,27 @@ export type LogWitnessRow = {
 };
 
 export type LogTimestampRow = { origin: string; size: number; authority: string; token: Uint8Array; at: number };
+
+export type EvidenceExportRow = {
+  id: string;
+  created_at: number;
+  created_by: string;
+  period_from: number;
+  period_to: number;
+  filter: string | null;
+  /** JSON: host groups; null for every host. */
+  scope: string | null;
+  frameworks: string;
+  sampling: string | null;
+  parameters: string;
+  state: string;
+  progress: string;
+  cut: string | null;
+  attempts: number;
+  hosts: number | null;
+  error: string | null;
+  sha256: string | null;
+  bytes: number | null;
+  finished_at: number | null;
+  expires_at: number;
+};

@@ -8,6 +8,8 @@ export type Dialect = {
   readonly clustered: string;
   /** The function that says where one text stands in another, from 1. */
   readonly position: string;
+  /** A table of what stands in the list under a key of a JSON text: column `value`, JSON again. */
+  readonly eachOf: (json: string, key: string) => string;
 };
 
 export function schema0001({ text, bytes, clustered }: Dialect): readonly string[] {

@@ -5,7 +5,7 @@ import type { Digest } from '#src/digest.ts';
 import type { Chain, Enrolment, FindingChange, Freshness, Host, Severity } from '#server/store/records.ts';
 import type { Engine } from '#server/store/engine.ts';
 import { NOTICE_EVENTS, type Channel, type Routing } from '#server/store/noticerecords.ts';
-import { MIGRATIONS } from '#server/store/migrate.ts';
+import { DIALECTS, MIGRATIONS } from '#server/store/migrate.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 
 export const T0 = Date.UTC(2026, 0, 5, 12);
@@ -129,9 +129,7 @@ export async function walk<Item, Cursor>(
 /** Rebuilds the tables as an older build made them, with the rows that it would have: what an upgrade begins from. */
 export async function backTo(engine: Engine, version: number): Promise<void> {
   const isSqlite = engine.kind === 'sqlite';
-  const dialect = isSqlite
-    ? { text: 'text', bytes: 'blob', clustered: ' without rowid', position: 'instr' }
-    : { text: 'text collate "C"', bytes: 'bytea', clustered: '', position: 'strpos' };
+  const dialect = DIALECTS[engine.kind];
   const listed = isSqlite
     ? sql<{ name: string }>`select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`
     : sql<{ name: string }>`select tablename as name from pg_tables where schemaname = current_schema()`;
