@@ -144,7 +144,7 @@ test('agrees with picomatch on the globs that both understand', () => {
     }),
     { numRuns: deep(8000, 1500) },
   );
-  assert.ok(hits > 100, `only ${hits} matches: the generator says nothing`);
+  assert.ok(hits > deep(100, 20), `only ${hits} matches: the generator says nothing`);
 });
 
 test('a literal path names itself, whatever bytes it holds', () => {
