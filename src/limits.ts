@@ -768,3 +768,12 @@ export const BUNDLE_BROUGHT_BYTES_MAX = 2 ** 20;
 
 /** Different checkpoints that reports of a bundle repeat and that are held against its log: of 90 days some thousand; each takes some hundred bytes. */
 export const BUNDLE_ECHOES_MAX = 50_000;
+
+/** Entries of a host that one page of a question about the past reads; a host has some a day. */
+export const POSTURE_PAGE = 200;
+/** Entries of a host that such a question walks past until it has what it looks for: a finding that opens and ends every minute, for a day. */
+export const POSTURE_WALK_MAX = 2000;
+/** Findings of one host that stood at a moment or since: as many as a report that was cut lists. */
+export const POSTURE_EPISODES_MAX = 20_000;
+/** Reports that did not come live and were made before a moment, the newest, that are opened to see when: more than an agent spools a day. */
+export const POSTURE_LATE_MAX = 100;

@@ -17,6 +17,7 @@ import { openApiDocument } from './openapi.ts';
 import { differenceRoutes } from './differences.ts';
 import { originRoutes } from './origins.ts';
 import { ApiError, problemResponse } from './problem.ts';
+import { postureRoutes } from './posture.ts';
 import { problemRoutes } from './problems.ts';
 import { newApi, type Api } from './route.ts';
 import { needOf, requires } from './roles.ts';
@@ -65,6 +66,7 @@ export function apiApp(services: ApiServices): Api {
   const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
   api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
   hostRoutes(api, services);
+  postureRoutes(api, services);
   facetRoutes(api, services);
   findingRoutes(api, services);
   imageRoutes(api, services);

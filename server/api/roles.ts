@@ -38,6 +38,7 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/hosts/{id}': hosts(...READ),
   'GET /api/v1/hosts/{id}/drift': hosts(...READ),
   'GET /api/v1/hosts/{id}/lineage': hosts(...READ),
+  'GET /api/v1/hosts/{id}/posture': hosts(...READ),
   'GET /api/v1/hosts/{id}/difference': hosts(...READ),
   'GET /api/v1/hosts/{id}/findings': hosts(...READ),
   'GET /api/v1/hosts/{id}/reports': hosts(...READ),
@@ -93,6 +94,7 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/images': hosts(...READ),
   'GET /api/v1/images/{digest}': hosts(...READ),
   'GET /api/v1/images/{digest}/trust': hosts(...READ),
+  'GET /api/v1/images/{digest}/hosts': hosts(...READ),
   'GET /api/v1/images/{digest}/origin': hosts(...READ),
   'POST /api/v1/images/{digest}/rebuild': fleet('operator', 'admin'),
   // Names hosts of the whole fleet.

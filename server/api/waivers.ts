@@ -21,10 +21,14 @@ import {
   readWaiver,
   shownTo,
   useOf,
+  waiversOfPeriod,
   waiverStory,
   type ShownWaiver,
 } from '#server/decisions/waiverreads.ts';
+import type { Principal } from '#server/access/principal.ts';
 import { etagOf, IF_MATCH, instantOf, Moment, Note, readRevision, whoOf } from './deciding.ts';
+import { momentOf, periodOf, QueryMoment } from './posture.ts';
+import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
 import { AuditEntry, auditJson } from './trail.ts';
@@ -137,6 +141,21 @@ const list = adminRoute({
     query: z.strictObject({
       state: queryList(WAIVER_STATES),
       expiring: z.enum(['true']).optional().openapi({ description: 'Only those that end within 14 days.' }),
+      'active-from': QueryMoment.optional().openapi({
+        type: 'string',
+        format: 'date-time',
+        description: 'Only those that had an effect at some time from then on; a bare day is its beginning in UTC.',
+      }),
+      'active-to': QueryMoment.optional().openapi({
+        type: 'string',
+        format: 'date-time',
+        description: 'Only those that had an effect at some time before then; default: now.',
+      }),
+      known: QueryMoment.optional().openapi({
+        type: 'string',
+        format: 'date-time',
+        description: 'With a period: as it was known at that moment; default: now.',
+      }),
       limit: LIMIT,
       cursor: CURSOR,
     }),
@@ -307,6 +326,30 @@ const putSetting = adminRoute({
   },
 });
 
+/** Waivers that had an effect in a period. @throws {ApiError} QUERY_INVALID for a period that is none, or with a filter of today. */
+function periodPage(
+  query: { readonly [name in 'active-from' | 'active-to']?: string | undefined } & {
+    readonly state?: unknown;
+    readonly expiring?: unknown;
+    readonly limit: number;
+  },
+  {
+    now,
+    known,
+    cursor,
+  }: { readonly now: Instant; readonly known: Instant; readonly cursor: { readonly n: number } | null },
+  who: Principal,
+  deps: ApiServices,
+) {
+  for (const parameter of ['state', 'expiring'] as const)
+    if (query[parameter] !== undefined) {
+      const detail = 'asks for what is so now; leave it out with active-from, active-to or known';
+      throw new ApiError('QUERY_INVALID', `${parameter} ${detail}`, [{ parameter, detail }]);
+    }
+  const period = periodOf({ from: query['active-from'], to: query['active-to'] }, now, ['active-from', 'active-to']);
+  return waiversOfPeriod(period, known, { limit: query.limit, cursor }, who, deps);
+}
+
 export function waiverRoutes(api: Api, services: ApiServices): void {
   const { store, clock } = services;
 
@@ -314,12 +357,20 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
     const query = c.req.valid('query');
     const now = clock();
     const bound = boundTo('waivers', query);
+    const cursor = parseCursor(query.cursor, bound, z.strictObject({ n: z.int() }));
+    if (query['active-from'] !== undefined || query['active-to'] !== undefined || query.known !== undefined) {
+      const known = query.known === undefined ? now : momentOf(query.known);
+      const page = await periodPage(query, { now, known, cursor }, whoOf(c), services);
+      return c.json(
+        { items: page.items.map((waiver) => waiverJson(waiver, known)), next: printCursor(page, bound) },
+        200,
+      );
+    }
     const filter = {
       now,
       ...(query.state === undefined ? {} : { states: query.state }),
       ...(query.expiring === undefined ? {} : { states: ['active' as const], expiringBefore: now + EXPIRING_MS }),
     };
-    const cursor = parseCursor(query.cursor, bound, z.strictObject({ n: z.int() }));
     const page = await listWaivers(filter, { limit: query.limit, cursor }, whoOf(c), services);
     return c.json({ items: page.items.map((waiver) => waiverJson(waiver, now)), next: printCursor(page, bound) }, 200);
   });

@@ -7,6 +7,7 @@ import { covers, intersection, lies, type Scope } from '#src/finding/scope.ts';
 import { stateOf, WAIVER_STATES, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import { acting, type Principal, type Role } from '#server/access/principal.ts';
 import type { AuditEntry, Page } from '#server/store/records.ts';
+import { waiversInEffect } from '#server/posturefacts.ts';
 import type { AuditCursor, PageRequest, Store } from '#server/store/store.ts';
 import { DecisionError } from './may.ts';
 
@@ -32,19 +33,42 @@ export type ShownWaiver = Waiver & {
 /** Where they read waivers; undefined where nowhere. */
 const scopeOf = (who: Principal): Scope | undefined => acting(who, ...WAIVER_READERS)?.groups;
 
+type WaiverPage = Page<Waiver, { readonly n: number }>;
+type ByNumber = PageRequest<{ readonly n: number }>;
+
 /** Waivers of theirs, newest first. */
-export async function listWaivers(
+export function listWaivers(
   filter: Filter,
-  page: PageRequest<{ readonly n: number }>,
+  page: ByNumber,
   who: Principal,
   { store }: Reads,
+): Promise<Page<ShownWaiver, { readonly n: number }>> {
+  return theirsOf((asked) => store.waivers.list(filter, asked), page, who, store);
+}
+
+/** Those of theirs that had an effect at some time of a period, as it was known at a moment. */
+export function waiversOfPeriod(
+  period: { readonly from: Instant; readonly to: Instant },
+  known: Instant,
+  page: ByNumber,
+  who: Principal,
+  { store }: { readonly store: Reads['store'] & Pick<Store, 'postures'> },
+): Promise<Page<ShownWaiver, { readonly n: number }>> {
+  return theirsOf((asked) => waiversInEffect(period, known, asked, store), page, who, store);
+}
+
+async function theirsOf(
+  find: (page: ByNumber) => Promise<WaiverPage>,
+  page: ByNumber,
+  who: Principal,
+  store: Reads['store'],
 ): Promise<Page<ShownWaiver, { readonly n: number }>> {
   const scope = scopeOf(who);
   if (scope === undefined) return { items: [], next: null };
   const items: ShownWaiver[] = [];
   let { cursor } = page;
   for (;;) {
-    const found = await store.waivers.list(filter, { cursor, limit: page.limit });
+    const found = await find({ cursor, limit: page.limit });
     for (const [at, waiver] of found.items.entries()) {
       if (!(await isTheirs(waiver, who, scope, store))) continue;
       items.push(await shown(waiver, who, scope, store));
@@ -58,6 +82,23 @@ export async function listWaivers(
     if (found.next === null) return { items, next: null };
     cursor = found.next;
   }
+}
+
+/** Of these ids, those of waivers that they may read. */
+export async function readableWaivers(
+  ids: readonly string[],
+  who: Principal,
+  { store }: Reads,
+): Promise<ReadonlySet<string>> {
+  const scope = scopeOf(who);
+  if (scope === undefined) return new Set();
+  const readable = await Promise.all(
+    ids.map(async (id) => {
+      const waiver = await store.waivers.get(id);
+      return waiver !== undefined && (await isTheirs(waiver, who, scope, store)) ? [id] : [];
+    }),
+  );
+  return new Set(readable.flat());
 }
 
 /** Numbers of the lists, as the reader sees them. */

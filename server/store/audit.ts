@@ -26,7 +26,7 @@ export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<void>
   await appendLog(tx, [auditLogged(row)]);
 }
 
-const entryOf = (row: AuditRow): r.AuditEntry => ({
+export const entryOf = (row: AuditRow): r.AuditEntry => ({
   ...row,
   before: JSON.parse(row.before) as unknown,
   after: JSON.parse(row.after) as unknown,

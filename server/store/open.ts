@@ -19,6 +19,7 @@ import { facetReads } from './read/facets.ts';
 import { findingReads } from './read/findings.ts';
 import { hostReads } from './read/hosts.ts';
 import { imageReads } from './read/images.ts';
+import { posturesOn } from './read/posture.ts';
 import { reportsOn } from './reports.ts';
 import { settingsOn } from './settings.ts';
 import { openSqlite, type Listing } from './sqlite.ts';
@@ -57,6 +58,7 @@ export function storeOn(engine: Engine): Store {
     access: accessOn(engine),
     notices: noticesOn(engine),
     log: logOn(engine),
+    postures: posturesOn(engine),
     upkeep: upkeepOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),

@@ -31,6 +31,7 @@ import type { Bulks, Views, Waivers } from './decided.ts';
 import type { LogRows } from './logrecords.ts';
 import type { Notices } from './noticerecords.ts';
 import type { ImageOrigins } from './originrecords.ts';
+import type { Postures } from './posturerecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
 import type { ImageTexts } from './textrecords.ts';
@@ -80,6 +81,7 @@ export interface Store {
   readonly access: AccessStore;
   readonly notices: Notices;
   readonly log: LogRows;
+  readonly postures: Postures;
   readonly read: Reads;
   readonly upkeep: Upkeep;
   /**

@@ -13,7 +13,7 @@ import { reachOn } from './waiverreach.ts';
 
 const numberOf = (id: string): number => (/^W-[1-9][0-9]{0,14}$/.test(id) ? Number(id.slice(2)) : 0);
 
-function waiverOf(row: WaiverRow): Waiver {
+export function waiverOf(row: WaiverRow): Waiver {
   return {
     id: `W-${row.n}`,
     revision: row.revision,

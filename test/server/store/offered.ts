@@ -103,7 +103,9 @@ export type Offered = {
   readonly name: string;
   /** From a cursor in the middle. */
   readonly deep: boolean;
-  readonly ask: (store: Pick<Store, 'read' | 'waivers' | 'audit' | 'findings' | 'bulks'>) => Promise<unknown>;
+  readonly ask: (
+    store: Pick<Store, 'read' | 'waivers' | 'audit' | 'findings' | 'bulks' | 'postures'>,
+  ) => Promise<unknown>;
 };
 
 /** All of them. `deep` ones begin at a cursor in the middle. */
@@ -252,6 +254,39 @@ export function* offered(of: Named): Generator<Offered> {
       deep: true,
       ask: ({ audit }) => audit.list(filter, page({ id: 'a_5' })),
     };
+  yield* postures(of);
+}
+
+/** What is asked about a moment in the past: of one host, of an image, of waivers. */
+function* postures({ now, host, image, group, hostGroup }: Named): Generator<Offered> {
+  const range = { from: 0, to: now };
+  const one = (name: string, deep: boolean, ask: (reads: Store['postures']) => Promise<unknown>): Offered => ({
+    name,
+    deep,
+    ask: ({ postures: reads }) => ask(reads),
+  });
+  for (const order of ['newest', 'oldest'] as const) {
+    yield one(`judgements of a host, ${order}`, true, (reads) => reads.judged(host, range, order, 200));
+    yield one(`reports of a host as logged, ${order}`, true, (reads) => reads.reports(host, range, order, 200));
+  }
+  yield one('judgements of a host at moments', false, (reads) => reads.judgedAt(host, [now, now - 1]));
+  yield one('the next full report', true, (reads) => reads.nextFull(host, 1));
+  yield one('reports that came late', true, (reads) => reads.late(host, now, 100));
+  yield one('episodes of a host', false, (reads) => reads.episodes(host, { openedBy: now, endedFrom: now }, 100));
+  yield one('what groups are about', false, (reads) => reads.groups([group]));
+  yield one('acts until a moment', true, (reads) => reads.acts(`host:${host}`, now, 200));
+  yield one('acts after a moment', true, (reads) => reads.nextActs(`host:${host}`, 0, ['host.rename'], 10));
+  yield one('places in the log', false, (reads) => reads.places([`report:${host}/1/0`]));
+  yield one('the policy at a moment', false, (reads) => reads.policyAt(now));
+  yield one('waivers, of a period', false, (reads) => reads.waiversIn(range, { cursor: null, limit: 50 }));
+  yield one('waivers, of a period from a cursor', false, (reads) =>
+    reads.waiversIn(range, { cursor: { n: 9 }, limit: 50 }),
+  );
+  for (const scope of [null, [hostGroup]])
+    for (const cursor of [null, { id: host }])
+      yield one(`hosts that ran an image${scope === null ? '' : ', of a group'}`, true, (reads) =>
+        reads.hostsOn([image], { ...range, scope }, { cursor, limit: 50 }),
+      );
 }
 
 /** The engine, writing down what it is asked. */
