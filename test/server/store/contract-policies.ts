@@ -142,4 +142,25 @@ export function policies(suite: Suite): void {
       await commit(again, hostId(1), (host) => ({ ...report(host, 'full', T0, '1'), lineage: LINEAGE }));
       assert.deepEqual(await again.lineages.get(hostId(1)), LINEAGE);
     });
+
+  suite('a store of schema 11 knows afterwards which host ran an image when', async (url, t) => {
+    const { engine, store } = await openedEngine(t, url);
+    const stays = [
+      { image: digest('a'), from: T0, seq: null, to: T0 + 5, reference: null },
+      { image: digest('b'), from: T0 + 9, seq: 3, to: null, reference: 'r:1' },
+    ];
+    for (const [n, lineage] of [LINEAGE, { ...LINEAGE, stays }].entries()) {
+      await admit(store, n + 1);
+      await commit(store, hostId(n + 1), (host) => ({ ...report(host, 'full', T0, '1'), lineage }));
+    }
+    await backTo(engine, 11);
+    const again = await opened(t, url);
+    const ran = async (image: string, from: number, to: number) => {
+      const page = await again.postures.hostsOn([image], { from, to, scope: null }, { cursor: null, limit: 9 });
+      return page.items.map(({ id, stays: found }) => [id, ...found]);
+    };
+    assert.deepEqual(await ran(digest('a'), T0, T0 + 9), [[hostId(2), { from: T0, seq: null, to: T0 + 5 }]]);
+    assert.deepEqual(await ran(digest('a'), T0 + 6, T0 + 9), []);
+    assert.deepEqual(await ran(digest('b'), T0 + 6, T0 + 10), [[hostId(2), { from: T0 + 9, seq: 3, to: null }]]);
+  });
 }
