@@ -13,6 +13,7 @@ import { decisions } from './decide.ts';
 import { tellDifference, type Difference } from './difference.ts';
 import { printLineage, type HostLineage } from './origin.ts';
 import { writeJson } from './output.ts';
+import { showPosture } from './posture.ts';
 import { printFacts, word } from './table.ts';
 
 type Host = z.infer<typeof schemas.Host>;
@@ -200,6 +201,14 @@ export function host(args: readonly string[], io: Io): Promise<Exit> {
     limitOption(add(command.argument('<id-or-name>'), showHost))
       .option('--diff <path>', 'how it changed this text file of /etc (exit 1), or why that is not shown (exit 2)')
       .addHelpText('after', HOSTS_HELP.replace('all that was listed is', 'it is'));
+    add(
+      command
+        .command('posture <id-or-name>')
+        .description('how it stood at a moment, as known then and as known now (docs/posture.md)')
+        .requiredOption('--at <when>', '2026-09-30T18:00:00Z, 2026-09-30 (its beginning in UTC), 12h, 7d (ago)')
+        .option('--known <when>', 'instead of now: up to when what the server learned counts'),
+      showPosture((connection, target) => hostChanged(connection, target, 'active,pending,retired')),
+    );
   });
 }
 
@@ -270,13 +279,13 @@ const showHost: Action<{ readonly limit?: string; readonly diff?: string }> = as
 };
 
 /** The one host that a decision is about: its id or its whole name; the beginning of one is enough only to look. */
-async function hostChanged(connection: Connection, target: string): Promise<string> {
-  return HOST_ID.test(target) ? target : hostNamed(connection, target, true);
+async function hostChanged(connection: Connection, target: string, state?: string): Promise<string> {
+  return HOST_ID.test(target) ? target : hostNamed(connection, target, true, state);
 }
 
-async function hostNamed(connection: Connection, name: string, isWhole = false): Promise<string> {
+async function hostNamed(connection: Connection, name: string, isWhole = false, state?: string): Promise<string> {
   // The name itself comes before all that only begin with it.
-  const { items: found } = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name' }, 200);
+  const { items: found } = await connection.list<Host>('/api/v1/hosts', { name, sort: 'name', state }, 200);
   const exact = found.filter((host) => host.name === name);
   const [only, ...others] = exact.length === 0 && !isWhole ? found : exact;
   if (only === undefined) throw new ServerError('HOST_UNKNOWN', `no host is called ${JSON.stringify(name)}`);

@@ -9,6 +9,7 @@ import { readOperand } from './connection.ts';
 import { list } from './image.ts';
 import { pathOrigin, rebuild } from './origin.ts';
 import { writeJson } from './output.ts';
+import { imageHosts, type PeriodOptions } from './posture.ts';
 import { printFacts } from './table.ts';
 import { showTrust } from './trust.ts';
 
@@ -38,6 +39,16 @@ export function images(args: readonly string[], io: Io): Promise<Exit> {
       command.command('origin <digest> <path>').description('which layer and package of it brought a path'),
       pathOrigin,
     ).option('--rule <name>', 'under which rule (default: the newest)');
+    limitOption(
+      add<PeriodOptions>(
+        command
+          .command('hosts <digest>')
+          .description('which hosts ran it in a period, also those that are retired since'),
+        imageHosts,
+      ),
+    )
+      .option('--from <when>', '2026-09-30 (its beginning in UTC), RFC 3339, 7d (ago)')
+      .option('--to <when>', 'likewise; default: now');
     add(command.command('trust <digest>').description('who signed it, and why that counts or not'), showTrust);
   });
 }

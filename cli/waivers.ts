@@ -8,6 +8,7 @@ import type { WaiverJson } from '#server/api/waivers.ts';
 import { client, limitOf, limitOption, tellList, timeText, wordsOption, type Action, type Shown } from './client.ts';
 import { momentOption } from './decide.ts';
 import { writeJson } from './output.ts';
+import { pastOption } from './posture.ts';
 import { printFacts } from './table.ts';
 
 type Waiver = z.infer<typeof WaiverJson> & { readonly covers?: { readonly findings: number; readonly hosts: number } };
@@ -23,7 +24,10 @@ export function waivers(args: readonly string[], io: Io): Promise<Exit> {
   return client('waivers', 'Exceptions: who asked, who approved, until when.', args, io, (command, add) => {
     limitOption(add<ListOptions>(command, list))
       .option('--state <words>', `of ${WAIVER_STATES.join(', ')} (default: requested, approved, active)`)
-      .option('--expiring', 'only active ones that end within 14 days');
+      .option('--expiring', 'only active ones that end within 14 days')
+      .option('--active-from <when>', 'those in effect at some time from then on: 2026-07-01, RFC 3339, 90d (ago)')
+      .option('--active-to <when>', '… and before then: 2026-10-01; default: now')
+      .option('--known <when>', 'of a period: as it was known then, not as it is known now');
     add(command.command('show <id>').description('one waiver, whole'), show);
     add<RequestOptions>(
       requestOptions(command.command('request').description('ask for one; another person approves')),
@@ -55,16 +59,38 @@ export function waivers(args: readonly string[], io: Io): Promise<Exit> {
   });
 }
 
-type ListOptions = { readonly limit?: string; readonly state?: string; readonly expiring?: boolean };
+type ListOptions = {
+  readonly limit?: string;
+  readonly state?: string;
+  readonly expiring?: boolean;
+  readonly activeFrom?: string;
+  readonly activeTo?: string;
+  readonly known?: string;
+};
 
 const list: Action<ListOptions> = async (connection, options, _operands, io) => {
   wordsOption('--state', options.state, WAIVER_STATES);
-  const query =
-    options.expiring === true ? { expiring: 'true' } : { state: options.state ?? 'requested,approved,active' };
-  const listed = await connection.list<Waiver>('/api/v1/waivers', query, limitOf(options));
+  const listed = await connection.list<Waiver>('/api/v1/waivers', listQuery(options), limitOf(options));
   await tellList(listed, WAIVERS, options, io);
   return EXIT.ok;
 };
+
+function listQuery({ state, expiring, activeFrom, activeTo, known }: ListOptions): Record<string, string | undefined> {
+  if (activeFrom === undefined && activeTo === undefined && known === undefined)
+    return expiring === true ? { expiring: 'true' } : { state: state ?? 'requested,approved,active' };
+  if (state !== undefined || expiring === true)
+    throw new UsageError(
+      '--state and --expiring ask for what is so now; --active-from, --active-to and --known for a period',
+    );
+  const now = Date.now();
+  const moment = (option: string, text: string | undefined) =>
+    text === undefined ? undefined : pastOption(option, text, now);
+  return {
+    'active-from': moment('--active-from', activeFrom),
+    'active-to': moment('--active-to', activeTo),
+    known: moment('--known', known),
+  };
+}
 
 const WAIVERS: Shown<Waiver> = {
   name: 'waivers',

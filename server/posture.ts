@@ -9,7 +9,7 @@ import { POSTURE_PAGE } from '#src/limits.ts';
 import { hostFactsOf } from './hostfacts.ts';
 import { PolicyError } from './policies.ts';
 import { DocumentError } from '#src/document/yaml.ts';
-import { findingsThen, turnsOf, type FindingThen, type Turn } from './posturefindings.ts';
+import { findingsThen, RETIRED, turnsOf, type FindingThen, type Turn } from './posturefindings.ts';
 import {
   hostThen,
   policyThen,
@@ -186,11 +186,11 @@ function isOfHost({ judged }: JudgedEntry): boolean {
   const { seq, before, after, findings } = judged;
   if (seq !== null) return true;
   if (after.told === 'silent' && before.told !== 'silent' && before.verdict === after.verdict) return false;
-  return findings.length === 0
-    ? before.verdict !== after.verdict
-    : findings.some(
-        ({ transition }) => transition === 'new' || transition === 'regressed' || transition === 'resolved',
-      );
+  if (findings.length === 0) return before.verdict !== after.verdict;
+  return findings.some(
+    ({ transition, why }) =>
+      transition === 'new' || transition === 'regressed' || (transition === 'resolved' && why !== RETIRED),
+  );
 }
 
 /** What was told at `at`. */

@@ -48,6 +48,9 @@ export function turnsOf(entry: JudgedEntry): Turn[] {
 /** Of what only the clock makes: that time went by after the moment says nothing of it. */
 const BY_CLOCK: ReadonlySet<string> = new Set<JudgementKind>(['silence', 'outdated']);
 
+/** Why findings of a host that was retired end. */
+export const RETIRED = 'host_retired';
+
 type About = {
   readonly at: Instant;
   readonly known: Instant;
@@ -77,10 +80,10 @@ export async function findingsThen(
   // By the report that it came of where it came of one: reports of one moment keep their order.
   const counts = (when: Instant, seq: number | null): boolean =>
     when <= known && (next === undefined || (seq === null ? when < next.at : seq < next.seq));
-  const standing = spans.filter(
-    ({ openedAt, openedSeq, closedAt, closedSeq }) =>
-      counts(openedAt, openedSeq) && (closedAt === null || !counts(closedAt, closedSeq)),
-  );
+  // That a host was retired later says nothing of what it showed.
+  const ended = ({ closedAt, closedSeq, reason }: EpisodeSpan): boolean =>
+    closedAt !== null && counts(closedAt, closedSeq) && (reason !== RETIRED || closedAt <= at);
+  const standing = spans.filter((span) => counts(span.openedAt, span.openedSeq) && !ended(span));
   const groups = await postures.groups([...new Set(standing.map(({ groupId }) => groupId))]);
   const asOf = standing.filter(({ groupId, openedAt, closedAt }) => {
     const kind = groups.get(groupId)?.kind ?? '';

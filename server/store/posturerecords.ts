@@ -39,6 +39,8 @@ export type EpisodeSpan = {
   readonly openedSeq: number | null;
   readonly closedAt: Instant | null;
   readonly closedSeq: number | null;
+  /** Why it ended. */
+  readonly reason: string | null;
 };
 
 /** A policy version without its documents. */

@@ -278,6 +278,7 @@ onBoth('an image leads to the hosts that ran it in a period', async (server) => 
   const [first, second, third] = hosts as [TestHost, TestHost, TestHost];
   await at(server, 5);
   await second.sendFull();
+  await shows(third, odd());
   await at(server, 10);
   second.booted = NEXT.digest;
   second.entries = [...NEXT.rules.values()][0]!;
@@ -286,6 +287,7 @@ onBoth('an image leads to the hosts that ran it in a period', async (server) => 
   await at(server, 20);
   await server.api(`/api/v1/hosts/${third.id}/retire`, { method: 'POST' });
   await first.sendFull();
+  assert.equal(shortly(await posture(server, third, 6)), `drifted; ${ODD} none`, 'retired later, with what it showed');
   const ran = async (image: string, query: Record<string, string>): Promise<string[]> => {
     await placed(server);
     const out: string[] = [];
@@ -303,8 +305,8 @@ onBoth('an image leads to the hosts that ran it in a period', async (server) => 
   };
   const heard = moment(5);
   assert.deepEqual(await ran(OS.digest, {}), [`a runs it`, `b ${heard}`, 'c runs it']);
-  assert.deepEqual(await ran(OS.digest, { from: moment(6) }), ['a runs it'], 'c was last heard at the beginning');
-  assert.deepEqual(await ran(OS.digest, { from: moment(4), to: moment(5) }), ['a runs it', `b ${heard}`]);
+  assert.deepEqual(await ran(OS.digest, { from: moment(6) }), ['a runs it'], 'c was last heard before');
+  assert.deepEqual(await ran(OS.digest, { from: moment(4), to: moment(5) }), ['a runs it', `b ${heard}`, 'c runs it']);
   assert.deepEqual(
     await ran(OS.config, { from: moment(4), to: moment(5) }),
     ['a runs it', `b ${heard}`],

@@ -221,6 +221,7 @@ export function posturesOn(engine: Engine): Postures {
           openedSeq: row.opened_seq,
           closedAt: row.closed_at,
           closedSeq: row.closed_seq,
+          reason: row.reason,
         }));
       }),
     groups: (ids) =>
