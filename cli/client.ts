@@ -51,7 +51,8 @@ function wrongCommand({ message }: UsageError, command: Command): UsageError | u
   const sub = extra[1];
   const names = command.commands.map((own) => own.name()).filter((own) => own !== 'help');
   const said = command.args[0] ?? '';
-  if (names.length === 0 || sub !== undefined) {
+  // One that takes words of its own beside its subcommands: the first was one of those, and no misspelt name.
+  if (names.length === 0 || sub !== undefined || command.registeredArguments.length > 0) {
     const own = sub === undefined ? command.name() : `${command.name()} ${sub}`;
     return new UsageError(`too many words; '${own} --help' says what it takes`);
   }

@@ -309,7 +309,7 @@ onBoth('an image leads to the hosts that ran it in a period', async (server) => 
   assert.deepEqual(await ran(OS.digest, { from: moment(4), to: moment(5) }), ['a runs it', `b ${heard}`, 'c runs it']);
   assert.deepEqual(
     await ran(OS.config, { from: moment(4), to: moment(5) }),
-    ['a runs it', `b ${heard}`],
+    ['a runs it', `b ${heard}`, 'c runs it'],
     'by any name',
   );
   assert.deepEqual(await ran(NEXT.digest, { to: moment(10) }), []);
