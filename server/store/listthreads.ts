@@ -85,7 +85,7 @@ export class ListThreads {
     this.#closed = true;
     for (const asked of this.#row.splice(0)) this.#refuse(asked, shut());
     const workers = [...this.#threads.map(({ worker }) => worker), ...this.#lingering];
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await Promise.all(workers.map(ended));
   }
 
   #ask(text: string, parameters: readonly unknown[], ms: number): Promise<Record<string, unknown>[]> {
@@ -165,7 +165,7 @@ export class ListThreads {
     const [thread] = this.#threads.splice(at, 1);
     thread!.asked = undefined;
     this.#lingering.add(thread!.worker);
-    void thread!.worker.terminate();
+    void ended(thread!.worker);
     this.#serve();
   }
 
@@ -173,6 +173,18 @@ export class ListThreads {
     clearTimeout(asked.timer);
     asked.reject(error);
   }
+}
+
+/**
+ * Asks a thread to end, and resolves when it has: with its statement. Never `terminate()`: a thread that is stopped while it loads SQLite's
+ * addon takes the whole process with it (a failed assertion of Node-API).
+ */
+function ended(worker: Worker): Promise<void> {
+  return new Promise((resolve) => {
+    worker.once('exit', () => resolve());
+    // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
+    worker.postMessage(null);
+  });
 }
 
 function named(columns: readonly string[], values: readonly unknown[]): Record<string, unknown> {

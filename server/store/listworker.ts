@@ -9,7 +9,10 @@ assert.ok(parentPort !== null, 'this file runs as a worker thread');
 const port = parentPort;
 const prepare = statements(openReader(String(workerData)));
 
-port.on('message', ({ text, parameters }: ToList) => {
+port.on('message', (asked: ToList | null) => {
+  // It is over: nothing else keeps this thread.
+  if (asked === null) return port.close();
+  const { text, parameters } = asked;
   // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
   port.postMessage(answer(text, parameters));
 });
