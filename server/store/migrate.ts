@@ -13,10 +13,6 @@ import { schema0009 } from './migrations/0009.ts';
 import { schema0010 } from './migrations/0010.ts';
 import { schema0011 } from './migrations/0011.ts';
 import { schema0012 } from './migrations/0012.ts';
-import { schema0013 } from './migrations/0013.ts';
-import { schema0014 } from './migrations/0014.ts';
-import { schema0015 } from './migrations/0015.ts';
-import { schema0016 } from './migrations/0016.ts';
 import { StoreError } from './store.ts';
 
 export const DIALECTS: Readonly<Record<'sqlite' | 'postgres', Dialect>> = {
@@ -51,10 +47,6 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0010,
   schema0011,
   schema0012,
-  schema0013,
-  schema0014,
-  schema0015,
-  schema0016,
 ];
 
 /** The schema that this build reads and writes. */

@@ -62,7 +62,6 @@ export type Tables = {
   log_cosignature: LogCosignatureRow;
   log_witness: LogWitnessRow;
   log_timestamp: LogTimestampRow;
-  evidence_export: EvidenceExportRow;
 };
 export type TableName = keyof Tables;
 
@@ -618,27 +617,3 @@ export type LogWitnessRow = {
 };
 
 export type LogTimestampRow = { origin: string; size: number; authority: string; token: Uint8Array; at: number };
-
-export type EvidenceExportRow = {
-  id: string;
-  created_at: number;
-  created_by: string;
-  period_from: number;
-  period_to: number;
-  filter: string | null;
-  /** JSON: host groups; null for every host. */
-  scope: string | null;
-  frameworks: string;
-  sampling: string | null;
-  parameters: string;
-  state: string;
-  progress: string;
-  cut: string | null;
-  attempts: number;
-  hosts: number | null;
-  error: string | null;
-  sha256: string | null;
-  bytes: number | null;
-  finished_at: number | null;
-  expires_at: number;
-};

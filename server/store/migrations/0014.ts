@@ -1,4 +1,0 @@
-/** Schema version 14: retention and legal hold. */
-export function schema0014(): readonly string[] {
-  return [];
-}

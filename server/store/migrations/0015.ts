@@ -1,4 +1,0 @@
-/** Schema version 15: outside inventories. */
-export function schema0015(): readonly string[] {
-  return [];
-}
