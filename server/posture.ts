@@ -47,6 +47,8 @@ export type Posture = {
   readonly judgedBy: PolicyInForce | null;
   readonly findings: Stated<readonly FindingThen[]>;
   readonly waivers: readonly WaiverThen[];
+  /** What the entries that it rests on are numbered in. */
+  readonly logs: Logs;
 };
 
 /** Which logs there are, by number, and when the first began. */
@@ -76,6 +78,7 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
       judgedBy: null,
       findings: out,
       waivers: [],
+      logs,
     };
 
   const [reports, hostFacts, policy] = await Promise.all([
@@ -89,7 +92,13 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
   const image = await imageOf(host.id, reports, none, deps);
   const booted = image.value?.digest ?? null;
   const waivers = await waiversThen(host.id, hostFacts.value ?? host, booted, at, known, store);
-  const verdict = await verdictOf(host, at, known, { reports, judged, waivers, facts: hostFacts.value ?? host }, deps);
+  const verdict = await verdictOf(
+    host,
+    at,
+    known,
+    { reports, judged, waivers, policy, beganAt: logs.beganAt!, facts: hostFacts.value ?? host },
+    deps,
+  );
   const isSilent = verdict.stated.value === 'silent';
   const findings =
     shown === undefined && none.why.code === 'before-log'
@@ -121,6 +130,7 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
     judgedBy: by?.value != null && by.value.version !== policy.value?.version ? by.value : null,
     findings,
     waivers: waivers.map((waiver) => ({ ...waiver, covers: coverage.get(waiver.id) ?? 0 })),
+    logs,
   };
 }
 
@@ -218,12 +228,14 @@ async function verdictOf(
     readonly reports: Reports;
     readonly judged: Judgements;
     readonly waivers: readonly WaiverThen[];
+    readonly policy: Stated<PolicyInForce>;
+    readonly beganAt: Instant;
     readonly facts: Pick<Host, 'group' | 'labels'>;
   },
-  deps: PostureDeps,
+  deps: Pick<PostureDeps, 'policies'>,
 ): Promise<{ readonly stated: Stated<string>; readonly notes: readonly string[] }> {
   const { reports, judged } = about;
-  const told = toldThen(host, at, judged, (await logsOf(deps.store)).beganAt!);
+  const told = toldThen(host, at, judged, about.beganAt);
   const { shown, cameLater, heardLater } = reports;
   const again = judged.later.filter(isOfHost).at(-1);
   if (known <= at || (again === undefined && !cameLater)) return { stated: told, notes: [] };
@@ -238,7 +250,7 @@ async function verdictOf(
     };
   if (told.value === 'silent') {
     const quiet = heardLater === null ? Infinity : at - heardLater;
-    if (quiet >= (await silentAfter(at, about.facts, deps)))
+    if (quiet >= (await silentAfter(about.policy.value, about.facts, deps)))
       return {
         stated: told,
         notes: heardLater === null ? [] : [`the newest report from before then was made at ${day(heardLater)}`],
@@ -309,14 +321,13 @@ function notesOf(
 
 /** How long a host might be quiet under the policy in force. */
 async function silentAfter(
-  at: Instant,
+  inForce: PolicyInForce | null,
   facts: Pick<Host, 'group' | 'labels'>,
-  { store, policies }: PostureDeps,
+  { policies }: Pick<PostureDeps, 'policies'>,
 ): Promise<number> {
-  const version = await store.postures.policyAt(at);
-  if (version === undefined) return 0;
+  if (inForce === null) return 0;
   try {
-    return freshnessOf((await policies.get(version.n)).policy, hostFactsOf(facts)).silentAfter;
+    return freshnessOf((await policies.get(inForce.version)).policy, hostFactsOf(facts)).silentAfter;
   } catch (error) {
     // One that an older build understood: then what is not known is not called heard.
     if (!(error instanceof PolicyError) && !(error instanceof DocumentError)) throw error;

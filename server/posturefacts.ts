@@ -7,6 +7,7 @@ import type { Waiver } from '#src/finding/waiver.ts';
 import { POSTURE_PAGE } from '#src/limits.ts';
 import { targetHost } from './exempt.ts';
 import type { Rest, Stated } from './stated.ts';
+import { auditRef } from './store/logpayload.ts';
 import type { LogPlace } from './store/posturerecords.ts';
 import type { AuditEntry, Host, Page } from './store/records.ts';
 import type { PageRequest, Store } from './store/store.ts';
@@ -42,7 +43,7 @@ type Reads = Pick<Store, 'postures' | 'images' | 'read'>;
 
 const restsOf = (places: ReadonlyMap<string, LogPlace>, acts: readonly (AuditEntry | undefined)[]): Rest[] =>
   acts.flatMap((act) => {
-    const place = act && places.get(`audit:${act.id}`);
+    const place = act && places.get(auditRef(act.id));
     return place === undefined ? [] : [{ kind: 'act', ...place }];
   });
 
@@ -72,7 +73,7 @@ export async function hostThen(host: Host, at: Instant, { postures }: Reads): Pr
   const enrolled = acts.find(({ action }) => action === 'host.enrol');
   const state = (stated?.after as { readonly state?: HostThen['state'] } | undefined)?.state ?? 'active';
   const said = [named ?? next ?? enrolled, stated];
-  const places = await postures.places(said.flatMap((act) => (act === undefined ? [] : [`audit:${act.id}`])));
+  const places = await postures.places(said.flatMap((act) => (act === undefined ? [] : [auditRef(act.id)])));
   const { name, group, labels } = naming;
   return { value: { name, group, labels, state }, rests: restsOf(places, [...new Set(said)]) };
 }
@@ -83,7 +84,7 @@ export async function policyThen(at: Instant, { postures }: Pick<Store, 'posture
     return { value: null, why: { code: 'no-report', text: 'no policy had been applied by then' }, rests: [] };
   const { n, digest, name, createdAt } = version;
   const [act] = await postures.acts(`policy:${n}`, createdAt, 1);
-  const places = await postures.places(act === undefined ? [] : [`audit:${act.id}`]);
+  const places = await postures.places(act === undefined ? [] : [auditRef(act.id)]);
   return { value: { version: n, digest, name, since: createdAt }, rests: restsOf(places, [act]) };
 }
 
@@ -155,9 +156,7 @@ export async function waiversThen(
       ),
     ),
   );
-  const places = await store.postures.places(
-    approvals.flatMap((act) => (act === undefined ? [] : [`audit:${act.id}`])),
-  );
+  const places = await store.postures.places(approvals.flatMap((act) => (act === undefined ? [] : [auditRef(act.id)])));
   return reaching.map((waiver, i) => ({
     id: waiver.id,
     title: waiver.title,

@@ -8,6 +8,7 @@ import { readChallenge } from '#src/wire/challenge.ts';
 import type { TicketKeys } from '#src/wire/ticket.ts';
 import type { Policies } from './policies.ts';
 import { day, rest, unknown, type Stated } from './stated.ts';
+import { reportRef } from './store/logpayload.ts';
 import type { LogPlace, ReportEntry } from './store/posturerecords.ts';
 import type { Host } from './store/records.ts';
 import type { Store } from './store/store.ts';
@@ -109,7 +110,8 @@ async function lateOf(hostId: string, at: Instant, known: Instant, after: number
     if (madeAt === undefined || madeAt > at) continue;
     heard = Math.max(heard ?? 0, madeAt);
     if ((kind !== 'full' && kind !== 'history') || (full !== undefined && full.entry.seq > seq)) continue;
-    const place = (await postures.places([`report:${hostId}/${seq}/0`])).get(`report:${hostId}/${seq}/0`);
+    const ref = reportRef(hostId, seq, 0);
+    const place = (await postures.places([ref])).get(ref);
     if (place === undefined) continue;
     const kept = { kind, class: 'late', startedAt } as const;
     full = { entry: { ...place, at: receivedAt, seq, report: 'full', kept }, madeAt };

@@ -6,8 +6,17 @@ import type { LogPlace } from './store/posturerecords.ts';
 export type Rest = { readonly kind: 'judgement' | 'report' | 'act' } & LogPlace;
 
 /** Why something cannot be told. */
+export const UNKNOWN_CODES = [
+  'not-enrolled',
+  'before-log',
+  'no-report',
+  'purged',
+  'not-judged',
+  'changed-since',
+  'too-many',
+] as const;
 export type Unknown = {
-  readonly code: 'not-enrolled' | 'before-log' | 'no-report' | 'purged' | 'not-judged' | 'changed-since' | 'too-many';
+  readonly code: (typeof UNKNOWN_CODES)[number];
   readonly text: string;
 };
 

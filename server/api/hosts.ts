@@ -17,7 +17,18 @@ import { whoOf } from './deciding.ts';
 import { findingJson } from './findings.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
-import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
+import {
+  boundTo,
+  COUNT_MAX,
+  CURSOR,
+  HostParam,
+  LIMIT,
+  parseCursor,
+  printCursor,
+  queryList,
+  Total,
+  totalJson,
+} from './query.ts';
 import { actOf, adminRoute, body, json, type Api, type Env } from './route.ts';
 import { Finding, Host, HostDetail, LabelValue, ReportHead, Word } from './schemas.ts';
 import type { ApiServices } from './services.ts';
@@ -64,13 +75,6 @@ export function hostJson(host: HostRecord, now: Instant): z.infer<typeof Host> {
     enrolledAt: time(host.createdAt),
   };
 }
-
-const HostParam = z.object({
-  id: z
-    .string()
-    .max(64)
-    .openapi({ param: { name: 'id', in: 'path' } }),
-});
 
 const HostQuery = z.strictObject({
   verdict: queryList(VERDICTS),

@@ -8,7 +8,7 @@ import type { Image as ImageRecord, ImageInList } from '#server/store/records.ts
 import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { provenanceJson } from './provenance.ts';
-import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
+import { boundTo, CURSOR, ImageParam, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
 import { Image, ImageDetail, Source } from './schemas.ts';
 import type { ApiServices } from './services.ts';
@@ -56,12 +56,7 @@ const getImage = adminRoute({
   operationId: 'getImage',
   tags: ['images'],
   request: {
-    params: z.object({
-      digest: z
-        .string()
-        .max(200)
-        .openapi({ param: { name: 'digest', in: 'path' } }),
-    }),
+    params: ImageParam,
   },
   responses: {
     200: json(

@@ -12,6 +12,7 @@ import type { Elsewhere, Told } from '#server/origins.ts';
 import { whoOf } from './deciding.ts';
 import { groupJson } from './findings.ts';
 import { ApiError } from './problem.ts';
+import { ImageParam } from './query.ts';
 import { provenanceJson } from './provenance.ts';
 import { actOf, adminRoute, json, type Api } from './route.ts';
 import { Group, Provenance, Time } from './schemas.ts';
@@ -98,12 +99,6 @@ const IdParam = z.object({
     .max(80)
     .openapi({ param: { name: 'id', in: 'path' } }),
 });
-const DigestParam = z.object({
-  digest: z
-    .string()
-    .max(200)
-    .openapi({ param: { name: 'digest', in: 'path' } }),
-});
 
 const groupOrigin = adminRoute({
   method: 'get',
@@ -120,7 +115,7 @@ const imageOrigin = adminRoute({
   operationId: 'getPathOrigin',
   tags: ['images'],
   request: {
-    params: DigestParam,
+    params: ImageParam,
     query: z.strictObject({
       path: z
         .string()
@@ -139,7 +134,7 @@ const rebuildImage = adminRoute({
   path: '/api/v1/images/{digest}/rebuild',
   operationId: 'rebuildImage',
   tags: ['images'],
-  request: { params: DigestParam },
+  request: { params: ImageParam },
   responses: {
     202: json(
       z.object({ image: z.string(), state: z.string() }),

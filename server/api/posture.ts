@@ -2,22 +2,22 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { covers } from '#src/finding/scope.ts';
-import { hasRole } from '#server/access/principal.ts';
 import { isTheirs } from '#server/decisions/may.ts';
-import { readableWaivers, WAIVER_READERS } from '#server/decisions/waiverreads.ts';
+import { readableWaivers } from '#server/decisions/waiverreads.ts';
 import { logsOf, postureOf, type Logs, type Posture } from '#server/posture.ts';
-import type { Rest, Stated } from '#server/stated.ts';
-import { whoOf } from './deciding.ts';
+import { UNKNOWN_CODES, type Rest, type Stated } from '#server/stated.ts';
+import { reportRef } from '#server/store/logpayload.ts';
+import { Moment, whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
-import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
+import { boundTo, CURSOR, HostParam, ImageParam, LIMIT, parseCursor, printCursor } from './query.ts';
 import { adminRoute, json, type Api } from './route.ts';
 import { Labels, Severity, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 /** A moment in a query: RFC 3339 with a zone, or a day, which is its beginning in UTC. */
-export const QueryMoment = z
-  .union([z.iso.datetime({ offset: true }), z.iso.date()])
-  .openapi({ type: 'string', format: 'date-time', description: 'RFC 3339; a bare day is its beginning in UTC.' });
+const QueryMoment = Moment.openapi({ description: 'RFC 3339; a bare day is its beginning in UTC.' });
+export const queryMoment = (description: string) =>
+  QueryMoment.optional().openapi({ type: 'string', format: 'date-time', description });
 
 export function momentOf(text: string): Instant {
   return Date.parse(text.length === 10 ? `${text}T00:00:00.000Z` : text);
@@ -33,7 +33,7 @@ const RestJson = z
   .openapi('LogReference', { description: 'An entry of the evidence log that a statement rests on.' });
 const Why = z
   .object({
-    code: z.enum(['not-enrolled', 'before-log', 'no-report', 'purged', 'not-judged', 'changed-since', 'too-many']),
+    code: z.enum(UNKNOWN_CODES),
     text: z.string(),
   })
   .nullable()
@@ -136,13 +136,6 @@ function reasonsOf({ notes, findings, verdict }: Posture): string[] {
   return [...('why' in verdict ? [verdict.why.text] : []), ...notes, ...open];
 }
 
-const HostParam = z.object({
-  id: z
-    .string()
-    .max(64)
-    .openapi({ param: { name: 'id', in: 'path' } }),
-});
-
 const posture = adminRoute({
   method: 'get',
   path: '/api/v1/hosts/{id}/posture',
@@ -152,11 +145,7 @@ const posture = adminRoute({
     params: HostParam,
     query: z.strictObject({
       at: QueryMoment,
-      known: QueryMoment.optional().openapi({
-        type: 'string',
-        format: 'date-time',
-        description: 'Default: now. `known` equal to `at` is what was told then.',
-      }),
+      known: queryMoment('Default: now. `known` equal to `at` is what was told then.'),
     }),
   },
   responses: { 200: json(PostureJson, 'How the host stood at a moment, as known at another.') },
@@ -183,19 +172,10 @@ const imageHosts = adminRoute({
   operationId: 'listImageHosts',
   tags: ['images'],
   request: {
-    params: z.object({
-      digest: z
-        .string()
-        .max(200)
-        .openapi({ param: { name: 'digest', in: 'path' }, description: 'Digest or any alias.' }),
-    }),
+    params: ImageParam,
     query: z.strictObject({
       from: QueryMoment.optional(),
-      to: QueryMoment.optional().openapi({
-        type: 'string',
-        format: 'date-time',
-        description: 'Not included; default: now.',
-      }),
+      to: queryMoment('Not included; default: now.'),
       limit: LIMIT,
       cursor: CURSOR,
     }),
@@ -237,12 +217,8 @@ export function postureRoutes(api: Api, services: ApiServices): void {
       ['known', known < at, 'is before `at`: nothing was known of it yet'],
     ] as const)
       if (wrong) throw new ApiError('QUERY_INVALID', `${parameter} ${detail}`, [{ parameter, detail }]);
-    const [then, logs, pending] = await Promise.all([
-      postureOf(host, at, known, services),
-      logsOf(store),
-      store.log.pending(),
-    ]);
-    const mayRead = hasRole(who, ...WAIVER_READERS);
+    const [then, pending] = await Promise.all([postureOf(host, at, known, services), store.log.pending()]);
+    const { logs } = then;
     const readable = await readableWaivers(
       then.waivers.map(({ id }) => id),
       who,
@@ -271,7 +247,7 @@ export function postureRoutes(api: Api, services: ApiServices): void {
             entries: rests.map((rest) => restJson(rest, logs)),
           })),
         ),
-        waivers: mayRead
+        waivers: readable
           ? then.waivers
               .filter(({ id }) => readable.has(id))
               .map(({ from, until, rests, ...waiver }) => ({
@@ -307,7 +283,7 @@ export function postureRoutes(api: Api, services: ApiServices): void {
     );
     const logs = await logsOf(store);
     const refs = page.items.flatMap(({ id, stays }) =>
-      stays.flatMap(({ seq }) => (seq === null ? [] : [`report:${id}/${seq}/0`])),
+      stays.flatMap(({ seq }) => (seq === null ? [] : [reportRef(id, seq, 0)])),
     );
     const places = await store.postures.places(refs);
     return c.json(
@@ -320,7 +296,7 @@ export function postureRoutes(api: Api, services: ApiServices): void {
             group,
             state: state as 'active' | 'pending' | 'retired',
             stays: stays.map(({ from, to, seq }) => {
-              const place = places.get(`report:${id}/${seq}/0`);
+              const place = seq === null ? undefined : places.get(reportRef(id, seq, 0));
               return {
                 from: time(from),
                 to: to === null ? null : time(to),

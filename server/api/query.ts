@@ -44,6 +44,20 @@ export function queryList<const Words extends readonly [string, ...string[]]>(
     });
 }
 
+/** The host, or the image, that a path is about. */
+export const HostParam = z.object({
+  id: z
+    .string()
+    .max(64)
+    .openapi({ param: { name: 'id', in: 'path' } }),
+});
+export const ImageParam = z.object({
+  digest: z
+    .string()
+    .max(200)
+    .openapi({ param: { name: 'digest', in: 'path' }, description: 'Digest or any alias.' }),
+});
+
 export const LIMIT = queryInt(1, 200, 50);
 export const CURSOR = z.string().max(2000).optional().openapi({ description: 'From `next` of the page before.' });
 

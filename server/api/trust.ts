@@ -8,6 +8,7 @@ import { trustHappened } from '#server/trust/events.ts';
 import { toldOf } from '#server/trust/provenance.ts';
 import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
 import { ApiError } from './problem.ts';
+import { ImageParam } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
 import { provenanceJson } from './provenance.ts';
 import { Provenance, Time } from './schemas.ts';
@@ -100,12 +101,7 @@ const getTrust = adminRoute({
   operationId: 'getImageTrust',
   tags: ['images'],
   request: {
-    params: z.object({
-      digest: z
-        .string()
-        .max(200)
-        .openapi({ param: { name: 'digest', in: 'path' } }),
-    }),
+    params: ImageParam,
   },
   responses: { 200: json(Trust, 'What is known of who signed it.') },
 });

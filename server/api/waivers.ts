@@ -27,7 +27,7 @@ import {
 } from '#server/decisions/waiverreads.ts';
 import type { Principal } from '#server/access/principal.ts';
 import { etagOf, IF_MATCH, instantOf, Moment, Note, readRevision, whoOf } from './deciding.ts';
-import { momentOf, periodOf, QueryMoment } from './posture.ts';
+import { momentOf, periodOf, queryMoment } from './posture.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
@@ -141,21 +141,11 @@ const list = adminRoute({
     query: z.strictObject({
       state: queryList(WAIVER_STATES),
       expiring: z.enum(['true']).optional().openapi({ description: 'Only those that end within 14 days.' }),
-      'active-from': QueryMoment.optional().openapi({
-        type: 'string',
-        format: 'date-time',
-        description: 'Only those that had an effect at some time from then on; a bare day is its beginning in UTC.',
-      }),
-      'active-to': QueryMoment.optional().openapi({
-        type: 'string',
-        format: 'date-time',
-        description: 'Only those that had an effect at some time before then; default: now.',
-      }),
-      known: QueryMoment.optional().openapi({
-        type: 'string',
-        format: 'date-time',
-        description: 'With a period: as it was known at that moment; default: now.',
-      }),
+      'active-from': queryMoment(
+        'Only those that had an effect at some time from then on; a bare day is its beginning in UTC.',
+      ),
+      'active-to': queryMoment('Only those that had an effect at some time before then; default: now.'),
+      known: queryMoment('With a period: as it was known at that moment; default: now.'),
       limit: LIMIT,
       cursor: CURSOR,
     }),

@@ -84,14 +84,14 @@ async function theirsOf(
   }
 }
 
-/** Of these ids, those of waivers that they may read. */
+/** Of these ids, those of waivers that they may read; undefined where they read none anywhere. */
 export async function readableWaivers(
   ids: readonly string[],
   who: Principal,
   { store }: Reads,
-): Promise<ReadonlySet<string>> {
+): Promise<ReadonlySet<string> | undefined> {
   const scope = scopeOf(who);
-  if (scope === undefined) return new Set();
+  if (scope === undefined) return undefined;
   const readable = await Promise.all(
     ids.map(async (id) => {
       const waiver = await store.waivers.get(id);

@@ -23,6 +23,8 @@ export type LoggedFinding = {
 };
 
 /** Where an envelope lies. */
+/** What an act is logged under. */
+export const auditRef = (id: string): string => `audit:${id}`;
 export const reportRef = (hostId: string, seq: number, copy: number): string => `report:${hostId}/${seq}/${copy}`;
 
 /** An envelope as it is kept: every full one, what filled a gap, forks, and of each day the last `same`, with its count. */
@@ -59,7 +61,7 @@ export function auditLogged(row: AuditRow): Logged {
   return {
     at: row.at,
     said: { kind: 'act', host, facts: { action: row.action } },
-    ref: `audit:${row.id}`,
+    ref: auditRef(row.id),
     payload: auditPayload(row),
     body: null,
   };
@@ -175,7 +177,7 @@ async function actsOf(db: ReadonlyKysely<Tables>, rows: readonly LogPayloadRow[]
   const ids = rows.flatMap(({ ref }) => AUDIT_REF.exec(ref)?.[1] ?? []);
   if (ids.length === 0) return new Map();
   const acts = await db.selectFrom('audit').selectAll().where('id', 'in', ids).execute();
-  return new Map(acts.map((act) => [`audit:${act.id}`, auditPayload(act)]));
+  return new Map(acts.map((act) => [auditRef(act.id), auditPayload(act)]));
 }
 
 async function envelopeAt(db: ReadonlyKysely<Tables>, ref: string): Promise<Uint8Array | null> {
