@@ -142,9 +142,9 @@ test('agrees with picomatch on the globs that both understand', () => {
       if (ours === theirs) return;
       assert.ok(ours && pattern.endsWith('/**'), `${pattern} on ${subject}: ours ${ours}, picomatch ${theirs}`);
     }),
-    { numRuns: deep(8000, 1500) },
+    { numRuns: deep(8000, 3000) },
   );
-  assert.ok(hits > deep(100, 20), `only ${hits} matches: the generator says nothing`);
+  assert.ok(hits > 100, `only ${hits} matches: the generator says nothing`);
 });
 
 test('a literal path names itself, whatever bytes it holds', () => {
