@@ -81,7 +81,7 @@ export async function hostThen(host: Host, at: Instant, { postures }: Reads): Pr
 export async function policyThen(at: Instant, { postures }: Pick<Store, 'postures'>): Promise<Stated<PolicyInForce>> {
   const version = await postures.policyAt(at);
   if (version === undefined)
-    return { value: null, why: { code: 'no-report', text: 'no policy had been applied by then' }, rests: [] };
+    return { value: null, why: { code: 'no-policy', text: 'no policy had been applied by then' }, rests: [] };
   const { n, digest, name, createdAt } = version;
   const [act] = await postures.acts(`policy:${n}`, createdAt, 1);
   const places = await postures.places(act === undefined ? [] : [auditRef(act.id)]);

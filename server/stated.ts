@@ -10,6 +10,7 @@ export const UNKNOWN_CODES = [
   'not-enrolled',
   'before-log',
   'no-report',
+  'no-policy',
   'purged',
   'not-judged',
   'changed-since',
