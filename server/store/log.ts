@@ -153,7 +153,8 @@ async function restartIn(
     payload: body,
     body,
   };
-  await place(tx, head, [pendingOf(first, 0, '0'.repeat(16))]);
+  // Its number, not chance: no other entry has it, whatever the clock says.
+  await place(tx, head, [pendingOf(first, 0, String(head.log).padStart(16, '0'))]);
   await writeAudit(tx, by, {
     action: 'log.restart',
     object: `log:${head.log}`,

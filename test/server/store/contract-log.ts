@@ -190,6 +190,10 @@ export function logs(suite: Suite): void {
     assert.equal(second!.kind, 'act');
     assert.equal((await store.log.past())[0]!.size, 1);
     assert.equal((await all(store, 1)).length, 1);
+    // Again in the same moment: each log has a first entry of its own.
+    const next = { ...wanted, origin: 'log.example/c', previous: { ...previous, origin: 'log.example/b' }, expect: 2 };
+    assert.equal(await store.log.restart(next, ADMIN), true);
+    assert.equal((await all(store, 3)).length, 1);
   });
 
   suite(
