@@ -5,6 +5,7 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
+import { ORIGIN } from '#src/signing/note.ts';
 import { UsageError } from '#src/terminal.ts';
 
 type Option = {
@@ -314,7 +315,7 @@ function parseListen(text: string): Settings['listen'] {
 
 /** A name that a note can carry (C2SP signed-note). */
 export function parseOrigin(text: string | undefined, option = '--log-origin'): string | undefined {
-  if (text === undefined || /^[^\s+\p{Cc}\p{Z}]{1,200}$/u.test(text)) return text;
+  if (text === undefined || ORIGIN.test(text)) return text;
   throw new UsageError(`${option}: expected a name without spaces and plus, such as bootproof.example/log`);
 }
 

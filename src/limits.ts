@@ -561,6 +561,8 @@ export const FILTER_CHARS_MAX = 5000;
 
 /** Of them in an address of the API: escaped they must fit into a request's head (HEADER_BYTES_MAX). */
 export const FILTER_QUERY_CHARS_MAX = 1000;
+/** Of a path there: likewise, in characters that are escaped as three at the most. */
+export const PATH_QUERY_CHARS_MAX = 5000;
 
 /** Turns (openings and endings) of a finding within a day that make it flap, and how long that is said. */
 export const FLAPPING_TURNS = 4;

@@ -1,5 +1,6 @@
 /** How a host changed a text file of /etc: the image's own beside what its last full report carries, or why that is not shown. */
 import { z } from '@hono/zod-openapi';
+import { PATH_QUERY_CHARS_MAX } from '#src/limits.ts';
 import { vis } from '#src/manifest/vis.ts';
 import { differenceIn, differenceOn, hiddenText, type Difference as Found } from '#server/contents.ts';
 import { groupOf } from '#server/decisions/findings.ts';
@@ -74,7 +75,11 @@ const hostDifference = adminRoute({
   request: {
     params: IdParam,
     query: z.strictObject({
-      path: z.string().min(1).max(20_000).openapi({ description: 'As a main text spells it: /etc/ssh/sshd_config.' }),
+      path: z
+        .string()
+        .max(PATH_QUERY_CHARS_MAX)
+        .regex(/^[!-~]+$/, 'expected bytes outside ! to ~, and \\ # * ? [ =, as \\ooo')
+        .openapi({ description: 'As a main text spells it: /etc/ssh/sshd_config.' }),
     }),
   },
   responses: { 200: json(Difference, 'The difference of one file, or why it is not shown.') },

@@ -5,6 +5,7 @@ import { formatInstant } from '#src/clock.ts';
 import { parseEntry } from '#src/log/entry.ts';
 import { printConsistencyFile, printInclusionFile } from '#src/log/prooffile.ts';
 import { LOG_CHECK_ROWS } from '#src/limits.ts';
+import { ORIGIN } from '#src/signing/note.ts';
 import { checkRows } from '#server/log/checkrows.ts';
 import { LogError } from '#server/log/evidencelog.ts';
 import { isTheirs } from '#server/decisions/may.ts';
@@ -135,7 +136,7 @@ const restart = adminRoute({
       z.strictObject({
         origin: z
           .string()
-          .regex(/^[^\s+\p{Cc}\p{Z}]{1,200}$/u, 'expected a name without spaces and plus')
+          .regex(ORIGIN, 'expected a name without spaces and plus')
           .openapi({ description: 'Name of the new log; never one that was used.' }),
       }),
     ),

@@ -74,6 +74,7 @@ const MORE: Readonly<Record<string, readonly number[]>> = {
   forbidSource: [422],
   postReport: [401, 403],
   previewImage: [422],
+  proveLogConsistency: [404],
 };
 
 function statusesOf({ operationId, security, parameters = [], requestBody }: Operation): readonly number[] {

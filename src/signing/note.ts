@@ -58,6 +58,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 // No Unicode space, no plus (signed-note "Verifier keys"), no control characters.
 const NAME = /^[^\s+\p{Cc}\p{Z}]{1,256}$/u;
+/** A name that is given to a log here: the same, shorter, and spelt as programs know it that read the OpenAPI document. */
+// eslint-disable-next-line no-control-regex -- what must not stand in it
+export const ORIGIN = /^[^\s+\x00-\x1f\x7f-\x9f]{1,200}$/u;
 const LINE = /^\u2014 ([^ ]+) ([A-Za-z0-9+/]+={0,2})$/;
 const ID_BYTES = 4;
 const ED25519_BYTES = 64;
