@@ -10,8 +10,8 @@ import type { AuditRow } from './tables.ts';
 
 export type Entry = Pick<r.AuditEntry, 'action' | 'object' | 'before' | 'after'>;
 
-/** The one way into the trail. */
-export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<void> {
+/** The one way into the trail; answers the line's id. */
+export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<string> {
   const row: AuditRow = {
     id: `a_${sortableId(by.at)}`,
     at: by.at,
@@ -24,6 +24,7 @@ export async function writeAudit(tx: Tx, by: r.Act, entry: Entry): Promise<void>
   };
   await tx.db.insertInto('audit').values(row).execute();
   await appendLog(tx, [auditLogged(row)]);
+  return row.id;
 }
 
 export const entryOf = (row: AuditRow): r.AuditEntry => ({
@@ -34,7 +35,10 @@ export const entryOf = (row: AuditRow): r.AuditEntry => ({
 
 export function auditOn(engine: Engine): Audit {
   return {
-    append: (by, entry) => engine.write((tx) => writeAudit(tx, by, entry)),
+    append: (by, entry) =>
+      engine.write(async (tx) => {
+        await writeAudit(tx, by, entry);
+      }),
     list: (filter, page) =>
       engine.listing(async (db) => {
         let query = db.selectFrom('audit').selectAll().orderBy('id', 'desc');

@@ -397,11 +397,36 @@ class Intake {
       ['host_id'],
       keep.map(({ pulse }) => ({ host_id: pulse.host_id })),
     );
-    for (const row of rows) {
-      const report = reportOfSame(row.host_id, row);
-      if (report !== undefined) this.#reports.push(report);
-    }
+    this.#reports.push(...(await unkept(this.#tx, rows)));
   }
+}
+
+/** The newest `same` of each, as far as it is not among the reports: an export may have kept it before its day was over. */
+async function unkept({ bulk }: Tx, rows: readonly (SameColumns & Row<'pulse', 'host_id'>)[]): Promise<ReportRow[]> {
+  const reports = rows.flatMap((row) => reportOfSame(row.host_id, row) ?? []);
+  const kept = await bulk.select(
+    'report',
+    ['host_id', 'seq'],
+    ['host_id', 'seq'],
+    reports.map(({ host_id, seq }) => ({ host_id, seq })),
+  );
+  const known = new Set(kept.map(({ host_id, seq }) => `${host_id} ${seq}`));
+  return reports.filter(({ host_id, seq }) => !known.has(`${host_id} ${seq}`));
+}
+
+/** Keeps and logs the newest `same` of these hosts that was received before a time; answers how many were not kept yet. */
+export async function keepSamesIn(tx: Tx, hostIds: readonly string[], before: number): Promise<number> {
+  const { bulk } = tx;
+  const keys = [...hostIds].sort(byKey).map((host_id) => ({ host_id }));
+  const pulses = await bulk.select('pulse', ['host_id', ...SAME], ['host_id'], keys, true);
+  const due = pulses.filter(({ same_received }) => same_received !== null && same_received < before);
+  const reports = await unkept(tx, due);
+  await bulk.insert('report', Object.keys(EMPTY_REPORT) as (keyof ReportRow)[], reports, {
+    key: ['host_id', 'seq', 'copy'],
+    nothing: true,
+  });
+  await appendLog(tx, reports.map(reportLogged));
+  return reports.length;
 }
 
 const NOTHING = { opened: [], reopened: [], resolved: [], disposed: [] } as const;

@@ -13,6 +13,7 @@ import { schema0009 } from './migrations/0009.ts';
 import { schema0010 } from './migrations/0010.ts';
 import { schema0011 } from './migrations/0011.ts';
 import { schema0012 } from './migrations/0012.ts';
+import { schema0013 } from './migrations/0013.ts';
 import { StoreError } from './store.ts';
 
 export const DIALECTS: Readonly<Record<'sqlite' | 'postgres', Dialect>> = {
@@ -47,6 +48,7 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0010,
   schema0011,
   schema0012,
+  schema0013,
 ];
 
 /** The schema that this build reads and writes. */

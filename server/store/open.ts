@@ -5,6 +5,7 @@ import { blobsOn } from './blobs.ts';
 import { bulksOn } from './bulks.ts';
 import type { Engine } from './engine.ts';
 import { tokensOn } from './enrol.ts';
+import { evidenceOn } from './evidence.ts';
 import { findingsOn } from './findings.ts';
 import { hostsOn } from './hosts.ts';
 import { imagesOn, sourcesOn } from './images.ts';
@@ -59,6 +60,7 @@ export function storeOn(engine: Engine): Store {
     notices: noticesOn(engine),
     log: logOn(engine),
     postures: posturesOn(engine),
+    evidence: evidenceOn(engine),
     upkeep: upkeepOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),

@@ -28,6 +28,7 @@ import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
 import type { AccessStore } from './accessrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
+import type { EvidenceStore } from './evidencerecords.ts';
 import type { LogRows } from './logrecords.ts';
 import type { Notices } from './noticerecords.ts';
 import type { ImageOrigins } from './originrecords.ts';
@@ -82,6 +83,7 @@ export interface Store {
   readonly notices: Notices;
   readonly log: LogRows;
   readonly postures: Postures;
+  readonly evidence: EvidenceStore;
   readonly read: Reads;
   readonly upkeep: Upkeep;
   /**

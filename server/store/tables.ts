@@ -62,6 +62,7 @@ export type Tables = {
   log_cosignature: LogCosignatureRow;
   log_witness: LogWitnessRow;
   log_timestamp: LogTimestampRow;
+  evidence_export: EvidenceExportRow;
 };
 export type TableName = keyof Tables;
 
@@ -617,3 +618,27 @@ export type LogWitnessRow = {
 };
 
 export type LogTimestampRow = { origin: string; size: number; authority: string; token: Uint8Array; at: number };
+
+export type EvidenceExportRow = {
+  id: string;
+  created_at: number;
+  created_by: string;
+  period_from: number;
+  period_to: number;
+  filter: string | null;
+  scope: string | null;
+  frameworks: string;
+  sampling: string | null;
+  parameters: string;
+  state: string;
+  progress: string;
+  act: string | null;
+  cut: string | null;
+  attempts: number;
+  hosts: number | null;
+  error: string | null;
+  sha256: string | null;
+  bytes: number | null;
+  finished_at: number | null;
+  expires_at: number;
+};
