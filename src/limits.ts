@@ -779,3 +779,16 @@ export const POSTURE_WALK_MAX = 2000;
 export const POSTURE_EPISODES_MAX = 20_000;
 /** Reports that did not come live and were made before a moment, the newest, that are opened to see when: more than an agent spools a day. */
 export const POSTURE_LATE_MAX = 100;
+
+/** Payloads that one step of a purge looks at, and bytes of judgements among them: some milliseconds in which nobody else writes. */
+export const RETENTION_PAGE = 200;
+export const RETENTION_BYTES = 4 * 2 ** 20;
+/** Entries that one step adds to the sums of what is held. */
+export const RETENTION_COUNT_PAGE = 500;
+/** How often a night goes over what is held because there is too much of it: each time the line moves on to what is younger. */
+export const RETENTION_PASSES_MAX = 10;
+
+/** A hold: what it is on, and why. Somebody reads both in a list. */
+export const HOLD_HOSTS_MAX = 1000;
+export const HOLD_GROUPS_MAX = 100;
+export const HOLD_REASON_MAX = 2000;

@@ -5,6 +5,7 @@ import { LOG_CHECK_ROWS } from '#src/limits.ts';
 import { parseEntry, saltedDigest, type LogEntry } from '#src/log/entry.ts';
 import { sameBytes } from '#src/log/proof.ts';
 import type { LoggedEntry, LogHead, LogPayload } from '#server/store/logrecords.ts';
+import type { Purge } from '#server/store/retentionrecords.ts';
 import type { Store } from '#server/store/store.ts';
 import { hash } from 'node:crypto';
 import { TREE } from './treereads.ts';
@@ -21,9 +22,10 @@ export async function checkRows(
 ): Promise<RowsChecked> {
   const rows = await log.entries(head.log, from, limit);
   const payloads = await log.payloads(rows.map(({ id }) => id));
+  const purged = await told(log, [...payloads.values()]);
   const faults: LogFault[] = [];
   let held = 0;
-  let purged = 0;
+  let gone = 0;
   const judgements: { readonly place: string; readonly payload: Uint8Array }[] = [];
   let expected = from;
   const missing = (to: number): void => {
@@ -40,9 +42,9 @@ export async function checkRows(
     if (!sameBytes(TREE.leaf(row.entry), row.leaf))
       faults.push({ place, detail: 'its row’s leaf is not the hash of its bytes: one of them was changed' });
     const payload = payloads.get(row.id);
-    const outcome = entry === undefined ? 'wrong' : fits(entry, payload, place, faults);
+    const outcome = entry === undefined ? 'wrong' : fits(entry, row, payload, purged, place, faults);
     if (outcome === 'held') held++;
-    if (outcome === 'purged') purged++;
+    if (outcome === 'purged') gone++;
     if (outcome === 'held' && entry?.kind === 'judgement') judgements.push({ place, payload: payload!.bytes! });
   }
   for (const [i, detail] of await log.judgedDiffers(judgements.map(({ payload }) => payload)))
@@ -50,7 +52,7 @@ export async function checkRows(
   if (rows.length < limit) missing(head.size);
   const last = rows.at(-1);
   const next = last === undefined || rows.length < limit || last.index + 1 >= head.size ? null : last.index + 1;
-  return { next, faults, held, purged };
+  return { next, faults, held, purged: gone };
 }
 
 /** The entry, held against its row's columns. */
@@ -71,9 +73,41 @@ function parsed(row: LoggedEntry, place: string, faults: LogFault[]): LogEntry |
   return entry;
 }
 
+/** What entries `purge` tell, by reference: the kind, and indexes by log. */
+type Told = ReadonlyMap<string, { readonly of: string; has(log: number, index: number): boolean }>;
+
+/** Of those that stand in the log with a payload that fits; an entry is one that somebody could have written beside it otherwise. */
+async function told(log: Pick<Store['log'], 'purges'>, payloads: readonly LogPayload[]): Promise<Told> {
+  const refs = [...new Set(payloads.flatMap(({ purgedBy }) => purgedBy ?? []))];
+  const found = new Map<string, { of: string; has(log: number, index: number): boolean }>();
+  for (const [ref, { entry: bytes, salt, body }] of await log.purges(refs)) {
+    const entry = entryOf(bytes);
+    if (entry?.kind !== 'purge' || salt?.length !== 32 || body === null) continue;
+    if (saltedDigest(salt, body, sha) !== entry.digest) continue;
+    const { entries } = JSON.parse(new TextDecoder().decode(body)) as Pick<Purge, 'entries'>;
+    found.set(ref, {
+      of: entry.facts.of,
+      has: (which, index) =>
+        entries.some((one) => one.log === which && one.ranges.some(([first, last]) => index >= first && index <= last)),
+    });
+  }
+  return found;
+}
+
+function entryOf(bytes: Uint8Array): LogEntry | undefined {
+  try {
+    return parseEntry(bytes);
+  } catch (error) {
+    if (!(error instanceof BootproofError)) throw error;
+    return undefined;
+  }
+}
+
 function fits(
-  { digest }: LogEntry,
+  { digest, kind }: LogEntry,
+  { log, index }: LoggedEntry,
   payload: LogPayload | undefined,
+  purges: Told,
   place: string,
   faults: LogFault[],
 ): 'held' | 'purged' | 'wrong' {
@@ -83,9 +117,14 @@ function fits(
   };
   if (digest === null) return 'held';
   if (payload === undefined) return wrong('salt and payload are gone: the row of log_payload was removed');
-  const { ref, salt, bytes, purgedAt } = payload;
-  if (purgedAt !== null)
-    return salt === null ? 'purged' : wrong(`says that it was purged, and its salt is still there (${ref})`);
+  const { ref, salt, bytes, purgedAt, purgedBy } = payload;
+  if (purgedAt !== null) {
+    if (salt !== null) return wrong(`says that it was purged, and its salt is still there (${ref})`);
+    const purge = purges.get(purgedBy ?? '');
+    return purge?.of === kind && purge.has(log, index)
+      ? 'purged'
+      : wrong(`says that it was purged, and no entry of the log tells of that (${ref})`);
+  }
   if (salt === null) return wrong(`its salt is gone, and no purge says so (${ref})`);
   if (bytes === null) return wrong(`its payload ${ref} is gone, and no purge says so`);
   if (salt.length !== 32 || saltedDigest(salt, bytes, sha) !== digest)

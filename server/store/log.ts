@@ -7,7 +7,7 @@ import { treeHash } from '#src/log/proof.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
 import { nodeSha, pendingOf, type Logged } from './logpending.ts';
-import { judgedDiffers, payloadsOf } from './logpayload.ts';
+import { judgedDiffers, payloadsOf, purgesOf } from './logpayload.ts';
 import type { LogHead, LoggedEntry, LogRows, StoredCheckpoint } from './logrecords.ts';
 import { growTiles } from './logtree.ts';
 import type { LogEntryRow, LogHeadRow, LogPastRow, LogPendingRow, Tables } from './tables.ts';
@@ -284,6 +284,7 @@ export function logOn(engine: Engine): LogRows {
         return rows.map(entryOf);
       }),
     payloads: (ids) => engine.reading((db) => payloadsOf(db, ids)),
+    purges: (refs) => engine.reading((db) => purgesOf(db, refs)),
     judgedDiffers: (payloads) => engine.reading((_, select) => judgedDiffers(select, payloads)),
     receipts: (ref) =>
       engine.reading(async (db) => {

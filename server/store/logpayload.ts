@@ -6,7 +6,7 @@ import { fromBase64 } from '#src/bytes.ts';
 import { formatInstant, parseInstant, type Instant } from '#src/clock.ts';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Bulk } from './engine.ts';
-import type { LogPayload } from './logrecords.ts';
+import type { LoggedPurge, LogPayload } from './logrecords.ts';
 import type { Logged } from './logpending.ts';
 import type { AuditRow, LogPayloadRow, ReportRow, Tables } from './tables.ts';
 
@@ -166,8 +166,10 @@ export async function payloadsOf(
       .execute();
     const acts = await actsOf(db, rows);
     for (const row of rows) {
-      const { ref, salt, purged_at: purgedAt } = row;
-      found.set(row.id, { ref, salt, bytes: row.body ?? acts.get(ref) ?? (await envelopeAt(db, ref)), purgedAt });
+      const { ref, salt, purged_at: purgedAt, purged_by: purgedBy } = row;
+      // What is left of a report that was purged is a row with an empty envelope.
+      const bytes = purgedAt === null ? (row.body ?? acts.get(ref) ?? (await envelopeAt(db, ref))) : null;
+      found.set(row.id, { ref, salt, bytes, purgedAt, purgedBy });
     }
   }
   return found;
@@ -191,4 +193,29 @@ async function envelopeAt(db: ReadonlyKysely<Tables>, ref: string): Promise<Uint
     .where('copy', '=', Number(match[3]))
     .executeTakeFirst();
   return row?.envelope ?? null;
+}
+
+/** Entries `purge` with their payloads, by reference. */
+export async function purgesOf(
+  db: ReadonlyKysely<Tables>,
+  refs: readonly string[],
+): Promise<ReadonlyMap<string, LoggedPurge>> {
+  const found = new Map<string, LoggedPurge>();
+  for (let from = 0; from < refs.length; from += AT_ONCE) {
+    const some = refs.slice(from, from + AT_ONCE);
+    // What waits first: a row goes from there to here, and never back.
+    const waiting = await db
+      .selectFrom('log_pending')
+      .select(['ref', 'entry', 'salt', 'body'])
+      .where('ref', 'in', some)
+      .execute();
+    const placed = await db
+      .selectFrom('log_payload')
+      .innerJoin('log_entry', 'log_entry.id', 'log_payload.id')
+      .select(['log_payload.ref', 'log_entry.entry', 'log_payload.salt', 'log_payload.body'])
+      .where('log_payload.ref', 'in', some)
+      .execute();
+    for (const { ref, entry, salt, body } of [...waiting, ...placed]) found.set(ref, { entry, salt, body });
+  }
+  return found;
 }

@@ -45,6 +45,15 @@ export type LogPayload = {
   /** Null where it was purged, or is not there any more. */
   readonly bytes: Uint8Array | null;
   readonly purgedAt: Instant | null;
+  /** Under which reference the entry `purge` that tells of it was logged. */
+  readonly purgedBy: string | null;
+};
+
+/** An entry `purge` with its payload; it may have no place yet. */
+export type LoggedPurge = {
+  readonly entry: Uint8Array;
+  readonly salt: Uint8Array | null;
+  readonly body: Uint8Array | null;
 };
 
 /** Where what was logged stands: it is in the log from the moment of its own commit, and has a place from the next sequencing on. */
@@ -87,6 +96,8 @@ export interface LogRows {
   entries(log: number, from: number, limit: number): Promise<readonly LoggedEntry[]>;
   /** By the entries' ids; payloads are read from where they lie, as they are now. */
   payloads(ids: readonly string[]): Promise<ReadonlyMap<string, LogPayload>>;
+  /** Entries `purge` by their references. */
+  purges(refs: readonly string[]): Promise<ReadonlyMap<string, LoggedPurge>>;
   /** Of payloads of judgements, those of which verdicts or episodes of findings say something else now: by their place in the list, and what. */
   judgedDiffers(payloads: readonly Uint8Array[]): Promise<readonly (readonly [number, string])[]>;
   /** What was logged under a reference (logpayload.ts), oldest first. */

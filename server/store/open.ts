@@ -7,6 +7,7 @@ import type { Engine } from './engine.ts';
 import { tokensOn } from './enrol.ts';
 import { evidenceOn } from './evidence.ts';
 import { findingsOn } from './findings.ts';
+import { holdsOn } from './holds.ts';
 import { hostsOn } from './hosts.ts';
 import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
@@ -22,6 +23,7 @@ import { hostReads } from './read/hosts.ts';
 import { imageReads } from './read/images.ts';
 import { posturesOn } from './read/posture.ts';
 import { reportsOn } from './reports.ts';
+import { retentionOn } from './retention.ts';
 import { settingsOn } from './settings.ts';
 import { openSqlite, type Listing } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
@@ -61,6 +63,8 @@ export function storeOn(engine: Engine): Store {
     log: logOn(engine),
     postures: posturesOn(engine),
     evidence: evidenceOn(engine),
+    retention: retentionOn(engine),
+    holds: holdsOn(engine),
     upkeep: upkeepOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),

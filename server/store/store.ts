@@ -35,6 +35,7 @@ import type { ImageOrigins } from './originrecords.ts';
 import type { Postures } from './posturerecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
+import type { Holds, Retention } from './retentionrecords.ts';
 import type { ImageTexts } from './textrecords.ts';
 import type * as t from './trustrecords.ts';
 
@@ -84,6 +85,8 @@ export interface Store {
   readonly log: LogRows;
   readonly postures: Postures;
   readonly evidence: EvidenceStore;
+  readonly retention: Retention;
+  readonly holds: Holds;
   readonly read: Reads;
   readonly upkeep: Upkeep;
   /**

@@ -63,6 +63,10 @@ export type Tables = {
   log_witness: LogWitnessRow;
   log_timestamp: LogTimestampRow;
   evidence_export: EvidenceExportRow;
+  retained: RetainedRow;
+  retained_to: RetainedToRow;
+  hold: HoldRow;
+  hold_counter: HoldCounterRow;
 };
 export type TableName = keyof Tables;
 
@@ -584,6 +588,8 @@ export type LogPayloadRow = {
   salt: Uint8Array | null;
   body: Uint8Array | null;
   purged_at: number | null;
+  /** The reference of the entry that tells of it. */
+  purged_by: string | null;
 };
 
 export type LogTileRow = { log: number; level: number; n: number; hashes: Uint8Array };
@@ -618,6 +624,25 @@ export type LogWitnessRow = {
 };
 
 export type LogTimestampRow = { origin: string; size: number; authority: string; token: Uint8Array; at: number };
+
+/** Payloads of one kind of entries, of one UTC day, that are held. */
+export type RetainedRow = { kind: string; day: number; payloads: number; bytes: number };
+export type RetainedToRow = { log: number; next: number };
+
+export type HoldRow = {
+  n: number;
+  /** JSON: null for every host, else ids of hosts and host groups. */
+  scope: string;
+  from_at: number | null;
+  to_at: number | null;
+  reason: string;
+  set_by: string;
+  set_at: number;
+  release_reason: string | null;
+  released_by: string | null;
+  released_at: number | null;
+};
+export type HoldCounterRow = { id: number; next: number };
 
 export type EvidenceExportRow = {
   id: string;

@@ -6,6 +6,9 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { main } from '#cli/log.ts';
+import { retain } from '#server/jobs/retention.ts';
+import { KEEP_ALL } from '#server/retention.ts';
+import { openStore } from '#server/store/open.ts';
 import { checkLog } from '#test/src/log/checklog.ts';
 import { readCheckpoint } from '#src/log/checkpoint.ts';
 import { UsageError } from '#src/terminal.ts';
@@ -282,12 +285,26 @@ for (const [name, sql, place, detail] of ALTERED)
     rmSync(at, { recursive: true });
   });
 
-test('what was purged is counted, and no fault', async () => {
-  const at = altered('purged', (db) =>
+test('what was purged is counted, and no fault; what was emptied by hand is', async () => {
+  const at = altered('purged', () => {});
+  const store = await openStore(`sqlite:${join(at, 'bootproof.db')}`);
+  const clock = () => Date.now() + 400 * 86_400_000;
+  const keep = { ...KEEP_ALL, reports: 30, judgements: 30 };
+  const gone = await retain({ store, clock, log: () => {}, retention: keep });
+  assert.ok(gone.report > 0, JSON.stringify(gone));
+  while ((await store.log.sequence(2, 1000))!.added > 0);
+  await store.close();
+  const { exit, out } = await ran(main, ['verify', '--data', at]);
+  assert.equal(exit, 0);
+  assert.match(out, new RegExp(`payloads held, [1-9] purged; root`));
+  const byHand = altered('emptied', (db) =>
     db.exec(`update log_payload set purged_at = 5, salt = null, body = null where id = ${idOf('judgement')}`),
   );
-  const { out } = await ran(main, ['verify', '--data', at]);
-  assert.match(out, /payloads held, 1 purged; root/);
+  const { told } = await verified(byHand);
+  assert.deepEqual(
+    told.faults.map(({ detail }) => detail.replace(/ \(.*/, '')),
+    ['says that it was purged, and no entry of the log tells of that'],
+  );
 });
 
 test('an empty log has a checkpoint and files, and the same commands ask a server', async (t) => {

@@ -19,6 +19,7 @@ import { origins } from './contract-origins.ts';
 import { texts } from './contract-texts.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
+import { retention } from './contract-retention.ts';
 import { trusts } from './contract-trust.ts';
 import { upkeep } from './contract-upkeep.ts';
 import { admit, hostId } from './make.ts';
@@ -55,6 +56,7 @@ policies(suite);
 origins(suite);
 texts(suite);
 logs(suite);
+retention(suite);
 logCrashes(suite);
 kills(suite);
 
