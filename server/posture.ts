@@ -9,6 +9,7 @@ import { POSTURE_PAGE } from '#src/limits.ts';
 import { hostFactsOf } from './hostfacts.ts';
 import { PolicyError } from './policies.ts';
 import { DocumentError } from '#src/document/yaml.ts';
+import { answersThen, type Answers } from './postureanswers.ts';
 import { findingsThen, RETIRED, turnsOf, type FindingThen, type Turn } from './posturefindings.ts';
 import {
   hostThen,
@@ -38,6 +39,8 @@ export type Posture = {
   readonly known: Instant;
   readonly host: Stated<HostThen>;
   readonly verdict: Stated<string>;
+  /** What the verdict is made of. */
+  readonly answers: Answers;
   /** Why the verdict is that, beside the findings. */
   readonly notes: readonly string[];
   readonly report: Stated<ReportThen>;
@@ -71,6 +74,7 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
       known,
       host: out,
       verdict: out,
+      answers: { integrity: out, provenance: out, freshness: out },
       notes: [],
       report: out,
       image: out,
@@ -89,6 +93,7 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
   const { shown, next } = reports;
   const none = noneShown(host, logs.beganAt!);
   const judged = await judgementsOf(host.id, at, known, reports, store);
+  const report = reportOf(reports, none);
   const image = await imageOf(host.id, reports, none, deps);
   const booted = image.value?.digest ?? null;
   const waivers = await waiversThen(host.id, hostFacts.value ?? host, booted, at, known, store);
@@ -123,8 +128,9 @@ export async function postureOf(host: Host, at: Instant, known: Instant, deps: P
     known,
     host: hostFacts,
     verdict: verdict.stated,
+    answers: await answersThen({ at, verdict: verdict.stated, findings, report, image, policy }, deps),
     notes: verdict.notes,
-    report: reportOf(reports, none),
+    report,
     image,
     policy,
     judgedBy: by?.value != null && by.value.version !== policy.value?.version ? by.value : null,

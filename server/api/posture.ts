@@ -5,6 +5,7 @@ import { covers } from '#src/finding/scope.ts';
 import { isTheirs } from '#server/decisions/may.ts';
 import { readableWaivers } from '#server/decisions/waiverreads.ts';
 import { logsOf, postureOf, type Logs, type Posture } from '#server/posture.ts';
+import { FRESHNESS_THEN, INTEGRITY_THEN, PROVENANCE_THEN } from '#server/postureanswers.ts';
 import { UNKNOWN_CODES, type Rest, type Stated } from '#server/stated.ts';
 import { reportRef } from '#server/store/logpayload.ts';
 import { Moment, whoOf } from './deciding.ts';
@@ -59,6 +60,13 @@ const PostureJson = z
       }),
     ),
     verdict: stated(z.string()),
+    answers: z
+      .object({
+        integrity: stated(z.enum(INTEGRITY_THEN)),
+        provenance: stated(z.enum(PROVENANCE_THEN)),
+        freshness: stated(z.enum(FRESHNESS_THEN)),
+      })
+      .openapi({ description: 'What the verdict is made of: is it the image, is the image ours, did we hear.' }),
     reasons: z.array(z.string()).openapi({ description: 'What explains the verdict, heaviest first.' }),
     report: stated(
       z.object({
@@ -231,6 +239,11 @@ export function postureRoutes(api: Api, services: ApiServices): void {
         id: host.id,
         host: statedJson(then.host, logs, (value) => ({ ...value, labels: { ...value.labels } })),
         verdict: statedJson(then.verdict, logs, (value) => value),
+        answers: {
+          integrity: statedJson(then.answers.integrity, logs, (value) => value),
+          provenance: statedJson(then.answers.provenance, logs, (value) => value),
+          freshness: statedJson(then.answers.freshness, logs, (value) => value),
+        },
         reasons: reasonsOf(then),
         report: statedJson(then.report, logs, ({ madeAt, receivedAt, ...value }) => ({
           ...value,

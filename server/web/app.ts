@@ -19,6 +19,7 @@ import { keysPage } from './keys.ts';
 import { messagePage, missingPage, THEME_COOKIE, THEMES } from './layout.ts';
 import { logPage } from './log.ts';
 import { policyPages } from './policies.ts';
+import { posturePage } from './posture.ts';
 import { problemPage } from './problem.ts';
 import { referencePage } from './reference.ts';
 import { searchPage } from './search.ts';
@@ -113,6 +114,7 @@ export function webApp(services: WebServices): Hono<Env> {
   hostsPage(web, services);
   hostActs(web, services);
   hostPages(web, services);
+  posturePage(web, services);
   activityPage(web, services);
   policyPages(web, services);
   settingsPages(web, services);

@@ -71,7 +71,11 @@ async function page(c: Context<Env>, services: WebServices, tab: Tab): Promise<R
       crumbs: [['Hosts', '/hosts'], [host.name]],
       title: headline(about),
       text: cause(about),
-      acts: html`${hasRole(c.get('principal'), 'admin') && host.state === 'pending' && html`<a class="btn first named" href="/hosts/${host.id}/approve">Approve ${host.name}</a>`}`,
+      acts: html`${hasRole(c.get('principal'), 'admin') && host.state === 'pending' && html`<a class="btn first named" href="/hosts/${host.id}/approve">Approve ${host.name}</a>`}<a
+          class="btn"
+          href="/hosts/${host.id}/posture"
+          >${icon('clock')}At a moment</a
+        >`,
     })}
     <div class="stack">
       ${host.state === 'pending' && pendingNote(about, services.baseUrl())}

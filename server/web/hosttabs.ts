@@ -10,6 +10,7 @@ import { lineageSheet } from './hostlineage.ts';
 import { changeForm } from './hostacts.ts';
 import { copyHtml, digestHtml, html, icon, type Html } from './html.ts';
 import { emptyHtml } from './parts/page.ts';
+import { postureHref } from './posture.ts';
 import { auditRows } from './activity.ts';
 import type { WebServices } from './services.ts';
 import { capital, dayHtml, dayOf, momentHtml, plural, timeHtml, verdictHtml } from './words.ts';
@@ -116,7 +117,9 @@ function timeline({ host, now }: About, history: readonly VerdictChange[]): Html
           ${icon(`v-${to}`)}
           <div>
             ${capital(to)}${from !== 'new' && html` <span class="quiet">before: ${from}</span>`}<br /><small
-              >${now - at < 2 * DAY_MS ? momentHtml(at) : timeHtml(at)}${seq !== null ? html` · <a href="/hosts/${host.id}/reports">${between(seq, host.chain)}</a>` : ' · judged anew, without a report'}</small
+              ><a href="${postureHref(host.id, at)}" title="How it stood then"
+                >${now - at < 2 * DAY_MS ? momentHtml(at) : timeHtml(at)}</a
+              >${seq !== null ? html` · <a href="/hosts/${host.id}/reports">${between(seq, host.chain)}</a>` : ' · judged anew, without a report'}</small
             >
           </div>
         </li>`,

@@ -209,6 +209,7 @@ function rolloutSheet(
         <li><span class="grow">Kept to go back to</span>${slotHtml('rollback', href, listed?.hosts.rollback)}</li>
       </ul>
     </div>
+    <footer><a class="link" href="/images/${href}/hosts">Every host that ran it, over time</a></footer>
   </section>`;
 }
 

@@ -7,6 +7,7 @@ import { digestHtml, html, icon, type Html } from './html.ts';
 import { nameOf } from './home.ts';
 import { imagePage, STATE_WORDS, stateHtml } from './image.ts';
 import { imageDiffPage } from './imagediff.ts';
+import { imageHostsPage } from './imagehosts.ts';
 import { show } from './layout.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { barHtml } from './parts/charts.ts';
@@ -20,6 +21,7 @@ export function imagePages(web: Hono<Env>, services: WebServices): void {
   web.get('/images', (c) => listPage(c, services));
   web.get('/images/:digest', (c) => imagePage(c, services));
   web.get('/images/:digest/diff', (c) => imageDiffPage(c, services));
+  imageHostsPage(web, services);
   web.post('/sources', async (c) => {
     const form = await c.req.parseBody();
     const reference = typeof form['reference'] === 'string' ? form['reference'] : '';

@@ -14,9 +14,11 @@ import { footHtml } from './parts/table.ts';
 import { stateHtml, subjectHtml, whereText } from './parts/waiver.ts';
 import type { Env, WebServices } from './services.ts';
 import { waiverPage, waiverActs } from './waiver.ts';
+import { waiversInPeriod } from './waiversperiod.ts';
 import { agoHtml, count, dayHtml, plural, severityGlyph, severityHtml, span } from './words.ts';
 
 const PAGE = 50;
+/** Of today, each with its number. */
 const TABS = ['decide', 'active', 'expiring', 'expired', 'all'] as const;
 type Tab = (typeof TABS)[number];
 const WORDS: Readonly<Record<Tab, string>> = {
@@ -43,6 +45,7 @@ export function waiverPages(web: Hono<Env>, services: WebServices): void {
 async function listPage(c: Context<Env>, services: WebServices): Promise<Response> {
   const now = services.clock();
   const who = c.get('principal');
+  const isOfPeriod = c.req.query('tab') === 'period';
   const tab = TABS.find((one) => one === c.req.query('tab')) ?? 'decide';
   const after = /^[1-9][0-9]{0,14}$/.test(c.req.query('after') ?? '') ? Number(c.req.query('after')) : null;
   const states = STATES[tab];
@@ -52,7 +55,9 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
     ...(tab === 'expiring' ? { expiringBefore: now + EXPIRING_MS } : {}),
   };
   const [list, counts, extended] = await Promise.all([
-    listWaivers(filter, { cursor: after === null ? null : { n: after }, limit: PAGE }, who, services),
+    isOfPeriod
+      ? { items: [], next: null }
+      : listWaivers(filter, { cursor: after === null ? null : { n: after }, limit: PAGE }, who, services),
     countWaivers(now, now + EXPIRING_MS, who, services),
     extensions(services, who, now),
   ]);
@@ -64,19 +69,17 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
     expired: counts.expired,
     all: Object.values(byState).reduce((sum, n) => sum + n, 0),
   };
+  if (isOfPeriod) {
+    const of = await waiversInPeriod(new URL(c.req.url).searchParams, who, services);
+    const body = html`${headHtml({ title: of.title, text: of.text })} ${tabsHtml('period', numbers)}
+      <div class="stack tabbed">${of.body}</div>`;
+    return show(c, services, { title: 'Waivers', section: '/waivers', now, body }, of.isWrong ? 422 : 200);
+  }
   // Extensions stand first: what they extend ends by itself meanwhile.
   const waivers = tab === 'decide' && after === null ? [...extended, ...list.items] : list.items;
   const ids = waivers.map(({ id }) => id);
   const use = await useOf(ids, who, services);
-  const body = html`${headHtml({ title: headline(tab, numbers), text: TEXTS[tab] })}
-    <nav class="tabs" aria-label="State">
-      ${TABS.map(
-        (one) =>
-          html`<a href="/waivers?tab=${one}" ${one === tab && html` aria-current="page"`}
-            >${WORDS[one]} <span class="count">${count(numbers[one])}</span></a
-          >`,
-      )}
-    </nav>
+  const body = html`${headHtml({ title: headline(tab, numbers), text: TEXTS[tab] })} ${tabsHtml(tab, numbers)}
     <div class="stack tabbed">
       <section class="sheet">
         ${
@@ -95,6 +98,18 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
       ${(tab === 'active' || tab === 'expiring') && (await hygieneSheet(services, who, now))}
     </div>`;
   return show(c, services, { title: 'Waivers', section: '/waivers', now, body });
+}
+
+function tabsHtml(current: Tab | 'period', numbers: Readonly<Record<Tab, number>>): Html {
+  return html`<nav class="tabs" aria-label="State">
+    ${TABS.map(
+      (one) =>
+        html`<a href="/waivers?tab=${one}" ${one === current && html` aria-current="page"`}
+          >${WORDS[one]} <span class="count">${count(numbers[one])}</span></a
+        >`,
+    )}
+    <a href="/waivers?tab=period" ${current === 'period' && html` aria-current="page"`}>In a period</a>
+  </nav>`;
 }
 
 function headline(tab: Tab, numbers: Readonly<Record<Tab, number>>): string {

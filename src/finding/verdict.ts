@@ -158,8 +158,8 @@ export function freshnessOf(facts: TimeFacts & Pick<HostFacts, 'image'>, now: In
 }
 
 // Their weight is part of the integrity answer; the rest weighs on its own where policy says so.
-const IN_INTEGRITY = new Set<JudgementKind>(['hole', 'manifest']);
-const BESIDE_INTEGRITY = new Set<JudgementKind>([
+export const IN_INTEGRITY: ReadonlySet<JudgementKind> = new Set(['hole', 'manifest']);
+export const BESIDE_INTEGRITY: ReadonlySet<JudgementKind> = new Set([
   'report',
   'contradiction',
   'enforcement',
