@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { toBase64 } from '#src/bytes.ts';
 import { formatInstant } from '#src/clock.ts';
 import { readCheckpoint } from '#src/log/checkpoint.ts';
+import { LEVEL_MEANS } from '#src/log/level.ts';
 import { NoteError, parseVkey, printVkey } from '#src/signing/note.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { EXIT, OutputError, printableText, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
@@ -169,6 +170,16 @@ type State = {
   readonly checkpoint: { readonly size: number; readonly at: string } | null;
   readonly pending: { readonly count: number; readonly oldest: string | null };
   readonly previous: { readonly origin: string; readonly size: number } | null;
+  /** Of a server: who else signed, stamped or keeps checkpoints. */
+  readonly level?: number;
+  readonly raise?: readonly string[];
+  readonly anchors?: readonly {
+    readonly kind: string;
+    readonly name: string;
+    readonly size: number;
+    readonly at: string | null;
+    readonly trouble: { readonly text: string; readonly alarm: boolean } | null;
+  }[];
 };
 
 async function status(options: Options, io: Io): Promise<Exit> {
@@ -191,10 +202,26 @@ async function status(options: Options, io: Io): Promise<Exit> {
         ['checkpoint', told.checkpoint === null ? 'none' : `${told.checkpoint.size} entries, ${told.checkpoint.at}`],
         ['waiting', told.pending.oldest === null ? '0' : `${told.pending.count} since ${told.pending.oldest}`],
         ['before', told.previous === null ? undefined : `${told.previous.origin}, ${told.previous.size} entries`],
+        ['level', told.level === undefined ? undefined : `${told.level}: ${LEVEL_MEANS[told.level] ?? ''}`],
+        ...(told.anchors ?? []).map(anchorLine),
+        ...(told.raise ?? []).map((text): Fact => ['for more', text]),
       ],
       io,
     );
-  return told.state === 'signing' ? EXIT.ok : EXIT.different;
+  const isWell = told.state === 'signing' && told.anchors?.some(({ trouble }) => trouble?.alarm === true) !== true;
+  return isWell ? EXIT.ok : EXIT.different;
+}
+
+type Fact = Parameters<typeof printFacts>[0][number];
+
+function anchorLine({ kind, name, size, at, trouble }: NonNullable<State['anchors']>[number]): Fact {
+  const done = { witness: 'cosigned', authority: 'stamped' }[kind] ?? 'keep';
+  const stands = size === 0 ? 'nothing yet' : `${done} ${size} entries, ${at ?? ''}`;
+  const wrong = trouble === null ? '' : `; ${trouble.alarm ? 'ALARM: ' : ''}${trouble.text}`;
+  return [
+    kind === 'hosts' ? 'hosts' : `${kind} ${name}`,
+    trouble === null ? stands : { text: stands + wrong, style: trouble.alarm ? 'red' : 'yellow' },
+  ];
 }
 
 async function offlineState(options: Options): Promise<State> {

@@ -86,6 +86,30 @@ const OPTIONS = {
     value: 'FILE',
     help: 'where its last checkpoint is kept apart from the database (default: log.checkpoint in the data folder)',
   },
+  witness: {
+    env: 'WITNESSES',
+    value: 'VKEY=URL',
+    help: 'a C2SP witness that cosigns the log’s checkpoints: its key, and where it takes them; repeat it',
+    multiple: true,
+  },
+  'witness-every': {
+    env: 'WITNESS_EVERY',
+    value: 'TIME',
+    help: 'how often each is asked, where there is something new (default 1m)',
+  },
+  'timestamp-authority': {
+    env: 'TIMESTAMP_AUTHORITIES',
+    value: 'NAME=URL',
+    help: 'an RFC 3161 authority that stamps the log’s checkpoints; repeat it',
+    multiple: true,
+  },
+  'timestamp-ca': {
+    env: 'TIMESTAMP_CA',
+    value: 'NAME=FILE',
+    help: 'the certificates, in PEM, by which that authority’s stamps are trusted; repeat it',
+    multiple: true,
+  },
+  'timestamp-every': { env: 'TIMESTAMP_EVERY', value: 'TIME', help: 'how often each is asked (default 24h)' },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   'image-limit': {
     env: 'IMAGE_LIMITS',
@@ -179,6 +203,11 @@ export type Settings = {
   readonly jobsIntervalMs: number;
   readonly logOrigin: string | undefined;
   readonly logCheckpoint: string | undefined;
+  readonly witnesses: readonly string[];
+  readonly witnessEveryMs: number;
+  readonly timestampAuthorities: readonly string[];
+  readonly timestampCas: readonly string[];
+  readonly timestampEveryMs: number;
   /** What an image may make the server do. */
   readonly imageBounds: ImageBounds;
   readonly authFile: string | undefined;
@@ -246,6 +275,11 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     logOrigin: parseOrigin(one('log-origin')),
     logCheckpoint: one('log-checkpoint'),
+    witnesses: all('witness'),
+    witnessEveryMs: parseDuration('witness-every', one('witness-every') ?? '1m'),
+    timestampAuthorities: all('timestamp-authority'),
+    timestampCas: all('timestamp-ca'),
+    timestampEveryMs: parseDuration('timestamp-every', one('timestamp-every') ?? '24h'),
     imageBounds: imageBounds(all('image-limit'), '--image-limit'),
     authFile: one('authfile'),
     caFile: one('ca-file'),

@@ -8,6 +8,7 @@ import { VERSION } from '#src/version.ts';
 import { isFleetWide, ROLES, type Principal } from '#server/access/principal.ts';
 import { bearerOf } from '#server/access/token.ts';
 import type { Deps } from './deps.ts';
+import type { Anchors } from './log/anchors.ts';
 import type { EvidenceLog } from './log/evidencelog.ts';
 import { DELIVERY_STATES } from './store/noticerecords.ts';
 import type { Store } from './store/store.ts';
@@ -21,6 +22,7 @@ export type MetricsFor = (typeof METRICS_FOR)[number];
 export type MetricsDeps = Pick<Deps, 'clock' | 'log'> & {
   readonly store: Pick<Store, 'read' | 'jobs' | 'notices' | 'log'>;
   readonly evidence: Pick<EvidenceLog, 'published' | 'refusal'>;
+  readonly anchors: Pick<Anchors, 'standing'>;
   readonly access: { bearer(token: string): Promise<Principal | undefined> };
 };
 
@@ -47,6 +49,11 @@ export class Metrics {
   readonly #logPending: Gauge;
   readonly #logLag: Gauge;
   readonly #logSigning: Gauge;
+  readonly #logLevel: Gauge;
+  readonly #anchorSize: Gauge<'anchor'>;
+  readonly #anchorAge: Gauge<'anchor'>;
+  readonly #anchorUp: Gauge<'anchor'>;
+  readonly #alarm: Gauge;
   readonly #up: Gauge;
   #isFirst = true;
   #read: { at: number; done: Promise<void> } | undefined;
@@ -88,6 +95,14 @@ export class Metrics {
     this.#logPending = gauge('log_pending', 'Entries that have no place in the log yet.');
     this.#logLag = gauge('log_pending_seconds', 'How long the oldest of them has waited.');
     this.#logSigning = gauge('log_signing', 'Whether the log is signed; 0: somebody must act (bootproof log status).');
+    this.#logLevel = gauge('log_level', 'Guarantee level of the evidence log (docs/log.md 1): 0, 1 or 2.');
+    this.#anchorSize = gauge('log_anchor_entries', 'Entries that a witness or authority signed last.', 'anchor');
+    this.#anchorAge = gauge('log_anchor_age_seconds', 'How long ago that was.', 'anchor');
+    this.#anchorUp = gauge('log_anchor_up', 'Whether it did what it was asked for the last time.', 'anchor');
+    this.#alarm = gauge(
+      'log_alarm',
+      'Whether a witness knows another log of this name; 1: somebody must look at once.',
+    );
     gauge('build_info', 'The version that runs.', 'version').set({ version: VERSION }, 1);
   }
 
@@ -159,6 +174,15 @@ export class Metrics {
     if (published !== undefined) {
       this.#logAge.set(Math.max(0, now - published.checkpoint.at) / 1000);
       this.#logSize.set(published.checkpoint.size);
+    }
+    const { level, anchors, alarms } = await this.#deps.anchors.standing(published?.checkpoint.origin);
+    this.#logLevel.set(level);
+    this.#alarm.set(alarms.length > 0 ? 1 : 0);
+    for (const one of [this.#anchorSize, this.#anchorAge, this.#anchorUp]) one.reset();
+    for (const { name: anchor, size, at, trouble } of anchors) {
+      this.#anchorSize.set({ anchor }, size);
+      if (at !== null) this.#anchorAge.set({ anchor }, Math.max(0, now - at) / 1000);
+      this.#anchorUp.set({ anchor }, trouble === null ? 1 : 0);
     }
     this.#logPending.set(pending.count);
     this.#logLag.set(pending.oldest === null ? 0 : Math.max(0, now - pending.oldest) / 1000);

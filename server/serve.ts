@@ -13,6 +13,8 @@ import { checkIssuer } from '#server/access/oidc.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { makeFolders } from './folder.ts';
+import { readAnchors } from './log/authority.ts';
+import type { AnchorsSettings } from './log/anchors.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
 import { parseTargets } from './notices/target.ts';
 import type { PolicySource } from './policies.ts';
@@ -50,6 +52,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   const signatureRepositories = parseSignatureRepositories(settings.signatureRepositories, isPlain);
   await checkRegistryFiles(settings, io);
   const access = await accessOf(settings);
+  const anchors = await anchorsOf(settings);
   await tellAbsent(settings, io);
   if (settings.databaseUrl === undefined) makeFolder(settings.data);
   const log = logTo(io);
@@ -77,6 +80,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     jobsEveryMs: settings.jobsIntervalMs,
     noticeTargets: parseTargets(settings.noticeTargets),
     metrics: settings.metrics,
+    anchors,
     evidence: {
       origin: settings.logOrigin,
       checkpointFile: settings.logCheckpoint ?? join(settings.data, LOG_CHECKPOINT),
@@ -120,6 +124,34 @@ async function checkRegistryFiles({ authFile, caFile }: Settings, { env }: Io): 
     if (!(cause instanceof SourceError)) throw cause;
     throw new UsageError(
       `${printableText(cause.message)}; correct --authfile (or REGISTRY_AUTH_FILE) or --ca-file, or leave it out`,
+    );
+  }
+}
+
+/** Witnesses and timestamp authorities. @throws {UsageError} */
+async function anchorsOf(settings: Settings): Promise<AnchorsSettings> {
+  const { witnesses, timestampAuthorities: authorities, timestampCas, caFile } = settings;
+  const certificates: { name: string; pem: string }[] = [];
+  for (const text of timestampCas) {
+    const [, name, file] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+    if (name === undefined || file === undefined)
+      throw new UsageError(`--timestamp-ca ${printableText(text)}: expected NAME=FILE`);
+    certificates.push({ name, pem: await textIn(file, `--timestamp-ca ${name}`) });
+  }
+  return {
+    ...readAnchors({ witnesses, authorities, certificates }),
+    witnessEveryMs: settings.witnessEveryMs,
+    stampEveryMs: settings.timestampEveryMs,
+    ca: caFile === undefined ? [] : [await textIn(caFile, '--ca-file')],
+  };
+}
+
+async function textIn(file: string, option: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new UsageError(
+      `${printableText(option)}: ${printableText(file)} cannot be read: ${(cause as NodeJS.ErrnoException).code}`,
     );
   }
 }

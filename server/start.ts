@@ -38,6 +38,7 @@ import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
 import { contentsChore } from '#server/jobs/contents.ts';
 import { buildInWorker, type Build } from '#server/jobs/builder.ts';
 import { forgetChore } from '#server/jobs/forget.ts';
+import { anchorChore } from '#server/jobs/anchors.ts';
 import { logChore } from '#server/jobs/log.ts';
 import { manifestWork } from '#server/jobs/manifests.ts';
 import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/rejudge.ts';
@@ -49,6 +50,7 @@ import { noticeChore, remindChore, sendWork, tellWork } from '#server/jobs/notic
 import { silenceChore } from '#server/jobs/silence.ts';
 import { rootWork } from '#server/jobs/roots.ts';
 import { trustAllWork, trustChore, trustHostsWork, trustWork } from '#server/jobs/trust.ts';
+import { Anchors, NO_ANCHORS, type AnchorsSettings } from '#server/log/anchors.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
 import { EvidenceLog, type EvidenceDeps } from '#server/log/evidencelog.ts';
 import { LogForHosts } from '#server/log/told.ts';
@@ -130,6 +132,8 @@ export type StartOptions = {
   readonly metrics?: MetricsFor;
   /** The evidence log's name, and where its last checkpoint is kept apart from the store; by default beside an SQLite database. */
   readonly evidence?: { readonly origin?: string | undefined; readonly checkpointFile?: string | null };
+  /** Who signs or stamps its checkpoints besides; nobody by default. */
+  readonly anchors?: Partial<AnchorsSettings>;
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -144,6 +148,7 @@ export type RunningServer = {
   readonly app: Hono;
   readonly store: Store;
   readonly evidence: EvidenceLog;
+  readonly anchors: Anchors;
   /** Looks at once whether the policy's file or folder changed; what is wrong with it is logged and told by the API. */
   renewPolicy(): Promise<void>;
   /** Takes no new request, ends those under way, commits what waits, then lets go. */
@@ -168,6 +173,8 @@ const FORGET_MS = 3_600_000;
 const SENDING_LANES = 3;
 /** Notices wait half a minute before they go; looking for them more often than this only costs. */
 const NOTICES_LOOK_MS = 250;
+/** How often witnesses and authorities are looked at that are due: each has its own pace. */
+const ANCHORS_LOOK_MS = 2_000;
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
   const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
@@ -184,6 +191,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       oidc: oidc === null ? null : new Oidc(oidc, deps, () => `${url}/login/callback`),
     });
     const evidence = await openEvidence(options, { store, clock, log, random });
+    const anchors = new Anchors({ ...deps, evidence }, { ...NO_ANCHORS, ...options.anchors });
     const batch = new Batch(store);
     const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
     const defaults = new KnownDefaults(images);
@@ -199,7 +207,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const refusals = new Refusals(store, log);
     const policies = await openPolicies(options.policy, deps);
     const answers = new Answers(
-      { ...deps, evidence: new LogForHosts(evidence, keys.signer, log) },
+      { ...deps, evidence: new LogForHosts(evidence, keys.signer, log, (known) => anchors.kept(known)) },
       (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery,
     );
     const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
@@ -278,7 +286,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }), nightlyWork(deps)],
       jobsEveryMs,
     );
-    const metrics = new Metrics({ ...deps, access, evidence }, options.metrics ?? 'token');
+    const metrics = new Metrics({ ...deps, access, evidence, anchors }, options.metrics ?? 'token');
     const notices = {
       ...deps,
       targets: new Targets(options.noticeTargets ?? []),
@@ -318,6 +326,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       notices,
       metrics,
       evidence,
+      anchors,
       baseUrl: () => url,
       wake,
     });
@@ -335,6 +344,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     for (const lane of [...working, ...notifying]) lane.start();
     chores.start([
       logChore(evidence, jobsEveryMs),
+      anchorChore({ ...deps, anchors, evidence, baseUrl: () => url }, notices.wake, ANCHORS_LOOK_MS),
       silenceChore({ ...deps, batch, policies }, jobsEveryMs),
       lapseChore(lapses, jobsEveryMs),
       bulkChore(deps, SWEEP_MS),
@@ -354,11 +364,13 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       app,
       store,
       evidence,
+      anchors,
       renewPolicy: async () => {
         if (await policies.renew()) wake();
       },
       close: async () => {
         await closeHttp(server);
+        anchors.close();
         await chores.close();
         // What ends last of the work may still be told.
         for (const lanes of [working, notifying]) await Promise.all(lanes.map((lane) => lane.close()));

@@ -717,6 +717,20 @@ export const CHECKPOINT_BYTES_MAX = 8192;
 /** An entry of the log: what two bytes of length can say (C2SP tlog-tiles). */
 export const LOG_ENTRY_BYTES_MAX = 65_535;
 
+/** A timestamp authority's answer: some 6 KB with its certificates. */
+export const TIMESTAMP_BYTES_MAX = 65_536;
+/** Certificates of one timestamp, or of one file of authorities; and how many may stand between one and a root. */
+export const TIMESTAMP_CERTIFICATES_MAX = 64;
+export const TIMESTAMP_PATH_MAX = 8;
+
+/** Witnesses and timestamp authorities of one server: each is asked by itself, and each signature lies in every checkpoint. */
+export const ANCHORS_MAX = 16;
+/** How long a witness or authority may take to answer, ms, and what is read of the answer. */
+export const ANCHOR_TIMEOUT_MS = 10_000;
+export const ANCHOR_ANSWER_BYTES_MAX = 65_536;
+/** How late one that fails is asked again at most, ms: what it then signs is worth no less. */
+export const ANCHOR_RETRY_MOST_MS = 3_600_000;
+
 /** Signatures of one note: the log's own, and more witnesses than anybody asks (C2SP signed-note: at least 16 are taken). */
 export const NOTE_SIGNATURES_MAX = 32;
 

@@ -47,7 +47,12 @@ export function apiApp(services: ApiServices): Api {
     await services.store.ping();
     // It takes reports all the same, and what they say waits to be logged: ready, and in need of somebody.
     const { refusal } = services.evidence;
-    return c.text(refusal === undefined ? 'ok' : `ok\nevidence log not signed: ${refusal.message}`);
+    const { alarms } = await services.anchors.standing(services.evidence.published?.checkpoint.origin);
+    const wrong = [
+      ...(refusal === undefined ? [] : [`evidence log not signed: ${refusal.message}`]),
+      ...alarms.map(({ trouble }) => `evidence log: ${trouble!.text}`),
+    ];
+    return c.text(['ok', ...wrong].join('\n'));
   });
   api.get('/api/v1/openapi.json', (c) => c.json(openApiDocument(api)));
 

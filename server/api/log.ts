@@ -21,6 +21,23 @@ const Hash = z.string().openapi({ description: '32 bytes in base64.' });
 const NamedHead = z.object({ origin: z.string(), size: z.int(), root: Hash });
 const Place = z.object({ place: z.string(), detail: z.string() });
 
+const Anchor = z.object({
+  kind: z.enum(['witness', 'authority', 'hosts']),
+  name: z.string(),
+  size: z.int().openapi({ description: 'Entries that it signed, stamped or keeps; 0: none yet.' }),
+  at: z.string().nullable().openapi({ description: 'When, as it states.' }),
+  triedAt: z.string().nullable(),
+  trouble: z
+    .object({
+      code: z.string(),
+      text: z.string(),
+      alarm: z.boolean().openapi({ description: 'It knows another log of this name.' }),
+      since: z.string(),
+      times: z.int(),
+    })
+    .nullable(),
+});
+
 const LogState = z
   .object({
     state: z.enum(['signing', 'refused']).openapi({ description: 'refused: nothing is signed until somebody acts.' }),
@@ -37,6 +54,11 @@ const LogState = z
     pending: z.object({ count: z.int(), oldest: z.string().nullable() }),
     previous: NamedHead.nullable().openapi({ description: 'Where the log before ended, after a restart.' }),
     past: z.array(NamedHead.extend({ endedAt: z.string() })),
+    level: z
+      .union([z.literal(0), z.literal(1), z.literal(2)])
+      .openapi({ description: 'How much the log proves (docs/log.md 1), as far as `anchors` reach.' }),
+    raise: z.array(z.string()).openapi({ description: 'What there is to be done for a higher level.' }),
+    anchors: z.array(Anchor).openapi({ description: 'Who signed, stamped or keeps checkpoints besides this server.' }),
   })
   .openapi('LogState');
 
@@ -184,6 +206,7 @@ export function logRoutes(api: Api, services: ApiServices): void {
   api.openapi(state, async (c) => {
     const [head, pending, past] = await Promise.all([store.log.head(), store.log.pending(), store.log.past()]);
     const { refusal, published } = evidence;
+    const { level, raise, anchors } = await services.anchors.standing(head?.origin);
     return c.json(
       {
         state: refusal === undefined ? ('signing' as const) : ('refused' as const),
@@ -203,6 +226,14 @@ export function logRoutes(api: Api, services: ApiServices): void {
               },
         pending: { count: pending.count, oldest: timeOrNull(pending.oldest) },
         previous: head?.previous ?? null,
+        level,
+        raise: [...raise],
+        anchors: anchors.map(({ at, triedAt, trouble, ...rest }) => ({
+          ...rest,
+          at: timeOrNull(at),
+          triedAt: timeOrNull(triedAt),
+          trouble: trouble && { ...trouble, since: formatInstant(trouble.since) },
+        })),
         past: past.map(({ origin, size, root, endedAt }) => ({
           origin,
           size,

@@ -19,12 +19,17 @@ const CHANGES = { 'Cache-Control': 'public, max-age=1' } as const;
 const STAYS = { 'Cache-Control': 'public, max-age=31536000, immutable' } as const;
 const BYTES = { 'Content-Type': 'application/octet-stream', ...STAYS } as const;
 
-type Services = Pick<ApiServices, 'evidence' | 'store'>;
+type Services = Pick<ApiServices, 'evidence' | 'anchors' | 'store'>;
 
 export function logFileRoutes(app: Api, services: Services): void {
-  app.get('/log/checkpoint', (c) => {
-    const { checkpoint } = publishedOf(services);
-    return c.body(checkpoint.note, 200, { ...TEXT, ...CHANGES });
+  app.get('/log/checkpoint', async (c) =>
+    c.body(await services.anchors.cosigned(publishedOf(services)), 200, { ...TEXT, ...CHANGES }),
+  );
+  // While the log grows, its newest checkpoint is seldom the one that witnesses saw last.
+  app.get('/log/checkpoint.cosigned', async (c) => {
+    const note = await services.anchors.newestCosigned(publishedOf(services));
+    if (note === undefined) throw new ApiError('NOT_FOUND', 'no witness cosigned a checkpoint of this log');
+    return c.body(note, 200, { ...TEXT, ...CHANGES });
   });
   app.get('/log/key', (c) => {
     const { checkpoint } = publishedOf(services);
@@ -38,7 +43,7 @@ export function logFileRoutes(app: Api, services: Services): void {
 }
 
 /** @throws {ApiError} LOG_NOT_SIGNED */
-export function publishedOf({ evidence }: Pick<Services, 'evidence'>): Published {
+export function publishedOf({ evidence }: Pick<ApiServices, 'evidence'>): Published {
   const { published, refusal } = evidence;
   if (published !== undefined) return published;
   throw new ApiError('LOG_NOT_SIGNED', refusal?.message ?? 'the log has no checkpoint yet; ask again');

@@ -12,6 +12,7 @@ import type { NotedImages } from '#server/ingest/noted.ts';
 import type { Pipeline } from '#server/ingest/pipeline.ts';
 import type { Load } from '#server/ingest/quota.ts';
 import type { ChannelDeps } from '#server/decisions/channels.ts';
+import type { Anchors } from '#server/log/anchors.ts';
 import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { Metrics } from '#server/metrics.ts';
 import type { KnownOrigins } from '#server/origins.ts';
@@ -38,6 +39,7 @@ export type ApiServices = Deps & {
   readonly notices: ChannelDeps;
   readonly metrics: Metrics;
   readonly evidence: EvidenceLog;
+  readonly anchors: Anchors;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

@@ -21,14 +21,16 @@ export class LogForHosts implements EvidenceTold {
   readonly #evidence: EvidenceLog;
   readonly #server: Signer;
   readonly #log: Log;
+  readonly #kept: (checkpoint: Checkpoint) => void;
   readonly #echoes = new Lru<string, Checkpoint | null>(LOG_PROOFS_KEPT);
   #key: { readonly origin: string; readonly json: Promise<EnvelopeJson> } | undefined;
 
-  /** `server`: the key that hosts have pinned. */
-  constructor(evidence: EvidenceLog, server: Signer, log: Log) {
+  /** `server`: the key that hosts have pinned. `kept` hears what they keep. */
+  constructor(evidence: EvidenceLog, server: Signer, log: Log, kept: (checkpoint: Checkpoint) => void = () => {}) {
     this.#evidence = evidence;
     this.#server = server;
     this.#log = log;
+    this.#kept = kept;
   }
 
   async tell(echo: string | null): Promise<LogTold> {
@@ -44,6 +46,7 @@ export class LogForHosts implements EvidenceTold {
       this.#evidence.heard(parseEcho(echo!).kept!);
       return NOTHING;
     }
+    this.#kept(known);
     try {
       const proof = await this.#evidence.reads.consistency(log, size, checkpoint.size);
       return { checkpoint: checkpoint.note, consistency: { from: size, proof: proof.map(toBase64) }, logKey: null };

@@ -23,6 +23,7 @@ export type NoticeType =
   | 'fleet.digest'
   | 'fleet.mass_change'
   | 'fleet.summary'
+  | 'log.alarm'
   | 'channel.test';
 
 export type NoticeGroup = {

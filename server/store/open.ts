@@ -1,5 +1,6 @@
 /** `openStore`: from a URL to a store that keeps the contract of store.ts. */
 import { accessOn } from './access.ts';
+import { anchorsOn } from './anchors.ts';
 import { auditOn } from './audit.ts';
 import { blobsOn } from './blobs.ts';
 import { bulksOn } from './bulks.ts';
@@ -61,6 +62,7 @@ export function storeOn(engine: Engine): Store {
     access: accessOn(engine),
     notices: noticesOn(engine),
     log: logOn(engine),
+    anchors: anchorsOn(engine),
     postures: posturesOn(engine),
     evidence: evidenceOn(engine),
     retention: retentionOn(engine),

@@ -27,6 +27,7 @@ import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
 import type { AccessStore } from './accessrecords.ts';
+import type { LogAnchors } from './anchorrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
 import type { EvidenceStore } from './evidencerecords.ts';
 import type { LogRows } from './logrecords.ts';
@@ -83,6 +84,7 @@ export interface Store {
   readonly access: AccessStore;
   readonly notices: Notices;
   readonly log: LogRows;
+  readonly anchors: LogAnchors;
   readonly postures: Postures;
   readonly evidence: EvidenceStore;
   readonly retention: Retention;

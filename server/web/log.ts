@@ -1,6 +1,9 @@
 /** `/log`: how the evidence log stands, what it proves by itself, and how that becomes more (docs/log.md 1). */
 import type { Hono } from 'hono';
 import { toBase64 } from '#src/bytes.ts';
+import type { Instant } from '#src/clock.ts';
+import { LEVEL_MEANS } from '#src/log/level.ts';
+import type { AnchorsStanding, AnchorStanding } from '#server/log/anchors.ts';
 import { commandHtml, copyHtml, html, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
@@ -8,17 +11,20 @@ import type { Env, WebServices } from './services.ts';
 import { agoHtml, count, plural, timeHtml } from './words.ts';
 
 export function logPage(web: Hono<Env>, services: WebServices): void {
-  const { store, clock, evidence } = services;
+  const { store, clock, evidence, anchors } = services;
   web.get('/log', async (c) => {
     const now = clock();
     const [head, pending, past] = await Promise.all([store.log.head(), store.log.pending(), store.log.past()]);
     const { published, refusal } = evidence;
+    const standing = await anchors.standing(head?.origin);
     const checkpoint = published?.checkpoint;
     const body = html`${headHtml({
         title:
           refusal !== undefined
             ? 'The evidence log is not signed'
-            : `${plural(checkpoint?.size ?? 0, 'entry', 'entries')}, signed`,
+            : standing.alarms.length > 0
+              ? 'A witness knows another log'
+              : `${plural(checkpoint?.size ?? 0, 'entry', 'entries')}, signed`,
         text: 'Every full report, every change of a verdict or finding and every decision is an entry, added in the transaction that made it true. Whoever has an earlier checkpoint sees whether anything before it was changed.',
       })}
       ${
@@ -31,6 +37,12 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
           )}
         </section>`
       }
+      ${standing.alarms.map(
+        ({ name, trouble }) =>
+          html`<section class="sheet">
+            ${emptyHtml(`${name}: somebody must act`, trouble!.text, commandHtml('bootproof log verify'))}
+          </section>`,
+      )}
       <div class="stack">
         <section class="sheet">
           <header><h2>The log</h2></header>
@@ -61,7 +73,7 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
             </dl>
           </div>
         </section>
-        ${levelsHtml()}
+        ${levelsHtml(standing, checkpoint?.size ?? 0)} ${anchorsHtml(standing, now)}
         <section class="sheet">
           <header><h2>Verify it</h2></header>
           <div class="pad">
@@ -81,25 +93,80 @@ function keyHtml(vkey: string): Html {
     <dd><code>${vkey}</code> ${copyHtml(vkey, 'copy the key')}</dd>`;
 }
 
-/** What the log proves is not decided here: it depends on what others keep. */
-function levelsHtml(): Html {
+/** How far it reaches, and what each level would be worth. */
+function levelsHtml({ level, raise }: AnchorsStanding, size: number): Html {
   return html`<section class="sheet">
-    <header><h2>What it proves</h2></header>
+    <header>
+      <h2>What it proves</h2>
+      <span class="tag">level ${level}</span>
+    </header>
     <div class="pad">
       <dl class="facts">
-        <dt>Level 0</dt>
-        <dd>This server’s word: who has its database and key can write the log anew and sign it again.</dd>
-        <dt>Level 1</dt>
-        <dd>
-          With checkpoints that an auditor collects from hosts. Each host keeps the newest one that continues the one
-          before, and says when there is none: ${commandHtml('bootproof agent checkpoint --out FILE')}
-        </dd>
-        <dt>Level 2</dt>
-        <dd>
-          With a witness’s signature or a timestamp over a checkpoint, by somebody who runs neither the server nor the
-          hosts.
-        </dd>
+        ${LEVEL_MEANS.map(
+          (means, n) =>
+            html`<dt>${n === level ? html`<strong>Level ${n}</strong>` : html`Level ${n}`}</dt>
+              <dd>${n === level ? html`<strong>${means}</strong>` : means}</dd>`,
+        )}
       </dl>
+      ${
+        raise.length > 0 &&
+        size > 0 &&
+        html`<p>What there is to be done for a higher one:</p>
+          <ul>
+            ${raise.map((text) => html`<li>${text}</li>`)}
+          </ul>`
+      }
+      <p>What an auditor takes along of the hosts: ${commandHtml('bootproof agent checkpoint --out FILE')}</p>
     </div>
   </section>`;
+}
+
+const DOES = { witness: 'cosigned', authority: 'stamped', hosts: 'kept' } as const;
+const WHO = { witness: 'Witness', authority: 'Authority', hosts: 'Hosts' } as const;
+
+function anchorsHtml({ anchors }: AnchorsStanding, now: Instant): Html {
+  return html`<section class="sheet">
+    <header>
+      <h2>Who else keeps it</h2>
+      <span class="quiet">each sees whether what it saw before was changed</span>
+    </header>
+    ${
+      anchors.length === 0
+        ? emptyHtml('Nobody yet', 'No host told which checkpoint it keeps, and no witness or authority is named.')
+        : html`<table class="list">
+            <caption class="sr">
+              Anchors outside this server
+            </caption>
+            <thead>
+              <tr>
+                <th>Who</th>
+                <th class="num">Entries</th>
+                <th class="p2">When</th>
+                <th>Now</th>
+              </tr>
+            </thead>
+            <tbody>
+              ${anchors.map((one) => anchorRow(one, now))}
+            </tbody>
+          </table>`
+    }
+  </section>`;
+}
+
+function anchorRow({ kind, name, size, at, triedAt, trouble }: AnchorStanding, now: Instant): Html {
+  return html`<tr>
+    <td class="main">${WHO[kind]}${kind !== 'hosts' && html` <code>${name}</code>`}</td>
+    <td class="num">${size === 0 ? html`<span class="quiet">none</span>` : html`${DOES[kind]} ${count(size)}`}</td>
+    <td class="p2 soft">${at !== null && timeHtml(at)}</td>
+    <td>
+      ${
+        trouble === null
+          ? html`<span class="quiet">${triedAt === null && kind !== 'hosts' ? 'not asked yet' : 'well'}</span>`
+          : html`<strong>${trouble.text}</strong>
+              <span class="quiet"
+                >since ${agoHtml(trouble.since, now)}, ${plural(trouble.times, 'attempt')}; it is asked again</span
+              >`
+      }
+    </td>
+  </tr>`;
 }

@@ -6,6 +6,7 @@ import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
+import type { Anchors } from '#server/log/anchors.ts';
 import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
@@ -23,6 +24,7 @@ export type WebServices = Deps &
     readonly defaults: KnownDefaults;
     readonly enrolments: Enrolments;
     readonly evidence: EvidenceLog;
+    readonly anchors: Anchors;
     readonly examiner: Examiner;
     readonly images: KnownImages;
     readonly notices: ChannelDeps;

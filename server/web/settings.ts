@@ -65,7 +65,8 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
   const { store, clock, policies, basis, evidence } = services;
   const now = clock();
 
-  const [channels, sources, jobs, single, accounts, answers] = await Promise.all([
+  const [anchored, channels, sources, jobs, single, accounts, answers] = await Promise.all([
+    services.anchors.standing(evidence.published?.checkpoint.origin),
     store.notices.channels(),
     store.sources.list(),
     store.jobs.lag(now),
@@ -114,9 +115,11 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                 [
                   '/log',
                   'Evidence log',
-                  evidence.refusal === undefined
-                    ? plural(evidence.published?.checkpoint.size ?? 0, 'entry', 'entries')
-                    : 'not signed: somebody must act',
+                  evidence.refusal !== undefined
+                    ? 'not signed: somebody must act'
+                    : anchored.alarms.length > 0
+                      ? 'a witness knows another log: somebody must act'
+                      : `${plural(evidence.published?.checkpoint.size ?? 0, 'entry', 'entries')}, level ${anchored.level}`,
                 ],
                 ['/activity', 'Activity', 'who did what'],
               ].map(

@@ -2,6 +2,7 @@
 import { createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto';
 import { fromHex, toHex } from '#src/bytes.ts';
 import { publicKeyFromSpki, spkiOf, type PublicKey, type Signer, type Verify } from './ed25519.ts';
+import type { VerifyBy } from './x509.ts';
 
 /** PKCS #8 of an Ed25519 private key up to its 32 bytes of seed (RFC 8410 section 7). */
 const PKCS8_HEAD = '302e020100300506032b657004220420';
@@ -47,3 +48,23 @@ export function nodeSigner(pkcs8: string | Uint8Array): Signer {
 export function publicKeyOfSeed(seed: Uint8Array): PublicKey {
   return nodeSigner(pkcs8OfSeed(seed)).publicKey;
 }
+
+/** Signatures of certificates and timestamps. RSA below 2048 bits is nobody's signature any more. */
+export const verifyByKey: VerifyBy = (spki, { kind, hash }, message, signature) =>
+  new Promise((resolve, reject) => {
+    let key: KeyObject;
+    try {
+      key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+    } catch {
+      resolve(false); // no key that OpenSSL knows: nothing is signed by it
+      return;
+    }
+    const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key;
+    if (type !== (kind === 'ecdsa' ? 'ec' : kind) || (type === 'rsa' && (details?.modulusLength ?? 0) < 2048)) {
+      resolve(false);
+      return;
+    }
+    verify(kind === 'ed25519' ? null : hash, message, key, signature, (error, valid) =>
+      error === null ? resolve(valid) : reject(error),
+    );
+  });

@@ -50,6 +50,7 @@ const MORE: Readonly<Record<NoticeType, Partial<About>>> = {
   },
   'fleet.mass_change': { groups: [group], moreGroups: 4 },
   'fleet.summary': {},
+  'log.alarm': {},
   'channel.test': {},
 };
 const HOSTS = [
