@@ -20,7 +20,7 @@ import { parseTargets } from './notices/target.ts';
 import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { absence, readNamedFiles } from './sources.ts';
-import { LOG_CHECKPOINT, startServer, type StartOptions } from './start.ts';
+import { EXPORTS, LOG_CHECKPOINT, startServer, type StartOptions } from './start.ts';
 import { repositoryOf } from '#server/decisions/sources.ts';
 import { SourceError } from '#src/source/source.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
@@ -82,6 +82,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     metrics: settings.metrics,
     anchors,
     evidence: {
+    exports: { folder: join(settings.data, EXPORTS) },
       origin: settings.logOrigin,
       checkpointFile: settings.logCheckpoint ?? join(settings.data, LOG_CHECKPOINT),
     },

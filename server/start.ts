@@ -1,7 +1,7 @@
 /** A server in this process: store, keys, intake, jobs, HTTP, wired from what is handed in; and its orderly end. */
 import { randomBytes } from 'node:crypto';
 import type { BlockList } from 'node:net';
-import { arch, availableParallelism } from 'node:os';
+import { arch, availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Hono } from 'hono';
 import { toHex } from '#src/bytes.ts';
@@ -33,6 +33,9 @@ import { Pipeline } from '#server/ingest/pipeline.ts';
 import { Load, Shares } from '#server/ingest/quota.ts';
 import { Refusals } from '#server/ingest/refusals.ts';
 import { Lapses } from '#server/decisions/lapse.ts';
+import { Exports } from '#server/evidence/exports.ts';
+import { makeInWorker, type Make } from '#server/evidence/inworker.ts';
+import { exportWork } from '#server/evidence/work.ts';
 import { lapseChore, waiverWork } from '#server/jobs/lapse.ts';
 import { bulkChore, bulkWork } from '#server/jobs/bulk.ts';
 import { contentsChore } from '#server/jobs/contents.ts';
@@ -134,6 +137,8 @@ export type StartOptions = {
   readonly evidence?: { readonly origin?: string | undefined; readonly checkpointFile?: string | null };
   /** Who signs or stamps its checkpoints besides; nobody by default. */
   readonly anchors?: Partial<AnchorsSettings>;
+  /** Where bundles that were exported lie, by default beside an SQLite database; and how they are made. */
+  readonly exports?: { readonly folder?: string; readonly make?: Make };
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -300,13 +305,23 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const telling = new Lane(deps, [tellWork(notices, notices.wake)], lookMs);
     const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], lookMs));
     const chores = new Chores(log);
-    const working = [builds, judgements, trusts, roots];
+    const working = [builds, judgements, trusts, roots, exportLane];
     const notifying = [telling, ...sending];
     const wake = (): void => {
       for (const lane of working) lane.wake();
     };
 
     const app = buildApp({
+    const exporting = {
+      ...deps,
+      evidence,
+      storeUrl: options.storeUrl,
+      folder: exportFolder(options),
+      baseUrl: () => url,
+      make: options.exports?.make ?? makeInWorker,
+    };
+    const exports = new Exports(exporting);
+    const exportLane = new Lane(deps, [exportWork(exporting)], jobsEveryMs);
       ...deps,
       access,
       basis,
@@ -337,6 +352,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await noteRoots(basis, store, { actor: 'configuration', at: clock() });
     await store.jobs.enqueue([...basis.refreshes.map(({ name }) => rootJob(name, clock())), nightlyJob(clock())]);
     listening = await listen(app, options.listen, log);
+      exports,
     url ||= urlOf(options.listen.host, listening.port);
     // Made once nothing can fail any more: a token that a failed start took with it is never told.
     const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
@@ -366,6 +382,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       evidence,
       anchors,
       renewPolicy: async () => {
+      exports.chore(SWEEP_MS),
         if (await policies.renew()) wake();
       },
       close: async () => {
@@ -403,6 +420,8 @@ async function openEvidence(
     : null;
   const { origin, checkpointFile: path = beside } = evidence;
   const named = baseUrl?.replace(/^https?:\/\//, '') ?? `bootproof-${toHex(deps.random(NAME_BYTES))}`;
+/** The folder of exported bundles, likewise. */
+export const EXPORTS = 'evidence';
   return EvidenceLog.open(
     { ...deps, signer: await logSigner(deps.store, deps.random) },
     { origin, defaultOrigin: `${named}/log`, file: path === null ? null : new CheckpointFile(path) },
@@ -431,6 +450,12 @@ function registryOf({ registry = {} }: StartOptions) {
     caFiles: registry.caFiles ?? [],
     authFile: registry.authFile,
     mirrors: registry.mirrors ?? [],
+/** Beside an SQLite database; else where the options say, or below the temporary folder. */
+function exportFolder({ exports, storeUrl }: StartOptions): string {
+  const beside = storeUrl.startsWith('sqlite:') ? dirname(storeUrl.slice('sqlite:'.length)) : tmpdir();
+  return exports?.folder ?? join(beside, EXPORTS);
+}
+
     // Only where a host names an index: the platform most like ours, until hosts tell theirs.
     platform: `linux/${names[arch()] ?? 'amd64'}`,
     builder: BUILDER,

@@ -785,6 +785,23 @@ export const BUNDLE_BROUGHT_BYTES_MAX = 2 ** 20;
 /** Different checkpoints that reports of a bundle repeat and that are held against its log: of 90 days some thousand; each takes some hundred bytes. */
 export const BUNDLE_ECHOES_MAX = 50_000;
 
+/** Evidence exports that are kept at once, each with its file, and for how long: until an auditor took it away. */
+export const EXPORTS_MAX = 20;
+export const EXPORT_KEPT_MS = 7 * 86_400_000;
+/** Bytes of one bundle, and how much of the disk stays free whatever is asked for: intake needs it more. */
+export const EXPORT_BYTES_MAX = 64 * 2 ** 30;
+export const EXPORT_FREE_BYTES = 2 ** 30;
+/** Heap of the thread that makes a bundle, MB: it holds one host and one page at a time. */
+export const EXPORT_HEAP_MB = 512;
+/** Rows that an export reads at once, and hosts. */
+export const EXPORT_PAGE = 200;
+/** Log entries of a host that are looked through for the last full report before the period, and findings older than the log: a year of days. */
+export const EXPORT_REPORTS_BACK = 4000;
+/** A longest period, ms: ten years. */
+export const EXPORT_PERIOD_MS = 10 * 366 * 86_400_000;
+/** How often an export is begun again where it ended without a reason of its own. */
+export const EXPORT_ATTEMPTS_MAX = 10;
+
 /** Entries of a host that one page of a question about the past reads; a host has some a day. */
 export const POSTURE_PAGE = 200;
 /** Entries of a host that such a question walks past until it has what it looks for: a finding that opens and ends every minute, for a day. */

@@ -5,6 +5,7 @@ import type { Deps } from '#server/deps.ts';
 import type { KnownWaivers } from '#server/exempt.ts';
 import type { Batch } from '#server/ingest/batch.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
+import type { Exports } from '#server/evidence/exports.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
@@ -40,6 +41,8 @@ export type ApiServices = Deps & {
   readonly metrics: Metrics;
   readonly evidence: EvidenceLog;
   readonly anchors: Anchors;
+  readonly exports: Exports;
+  readonly retention: RetentionSettings;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

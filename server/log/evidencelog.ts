@@ -118,6 +118,35 @@ export class EvidenceLog {
     await mine;
   }
 
+  /**
+   * A signed checkpoint of the log that stands, of an earlier size: what an export is about ends with its own act. @throws {LogError} while
+   * nothing is signed.
+   */
+  async checkpointOf(size: number): Promise<StoredCheckpoint> {
+    const { store, clock, signer } = this.#deps;
+    if (this.#refusal !== undefined) throw this.#refusal;
+    const head = await store.log.head();
+    const root = head && (await this.reads.rootAt(head.log, size));
+    if (head === undefined || root === undefined) throw new LogError('LOG_REWOUND', `the log has not ${size} entries`);
+    const known = await store.log.checkpoint(head.origin, size);
+    const checkpoint = known ?? {
+      origin: head.origin,
+      size,
+      root,
+      note: await signCheckpoint({ origin: head.origin, size, root }, signer),
+      at: clock(),
+    };
+    if (
+      !sameBytes(checkpoint.root, root) ||
+      (known === undefined && (await store.log.keepCheckpoint(checkpoint)) === 'forked')
+    )
+      throw new LogError(
+        'LOG_FORKED',
+        `another tree of ${size} entries was signed as ${head.origin} before: somebody changed the database; 'bootproof log verify' names what`,
+      );
+    return (await store.log.checkpoint(head.origin, size)) ?? checkpoint;
+  }
+
   /** Ends the log, and begins one of another name that names where this one was. @throws {LogError} LOG_RESTART */
   async restart(origin: string, by: Act): Promise<NamedHead> {
     const { store, signer } = this.#deps;

@@ -32,11 +32,12 @@ const denyDigest = (documents: readonly DenyDocument[]): Digest => digestOf(cano
 type BasisStore = Pick<Store, 'denials' | 'trust' | 'blobs'>;
 
 /** What a process was started with. */
-type Configuration = { readonly files: TrustFiles; readonly refreshes: readonly RootRefresh[] };
+export type Configuration = { readonly files: TrustFiles; readonly refreshes: readonly RootRefresh[] };
 
-const CONFIGURATION = 'configuration';
+/** Its note in the store. */
+export const CONFIGURATION = 'configuration';
 /** Names the configuration's text among the blobs; null: no image policy. */
-const ConfigurationNote = z.strictObject({ blob: z.string().refine(isDigest).nullable() });
+export const ConfigurationNote = z.strictObject({ blob: z.string().refine(isDigest).nullable() });
 const Base64 = z.string().transform((text) => fromBase64(text));
 const ConfigurationText = z.strictObject({
   policies: z.array(z.strictObject({ file: z.string(), text: z.string() })),
@@ -125,14 +126,8 @@ export class Basis {
   /** The configuration with each root as it was last refreshed. */
   async #setupNow(): Promise<TrustSetup | null> {
     if (this.#configuration === null) return null;
-    const { files, refreshes } = this.#configuration;
-    const roots = new Map(files.roots.map((root) => [root.name, root]));
-    for (const { name } of refreshes) {
-      const blob = (await readRefreshNote(name, this.#store))?.root?.blob;
-      const found = blob === undefined ? undefined : await this.#store.blobs.get(blob);
-      if (found !== undefined) roots.set(name, { name, bytes: found.bytes });
-    }
-    const now = { policies: files.policies, roots: [...roots.values()] };
+    const { files } = this.#configuration;
+    const now = { policies: files.policies, roots: await rootsNow(this.#configuration, this.#store) };
     // Parsing policies takes a while, and most of what is news is none here.
     return this.#setup !== null && sameFiles(this.#setup.files, now) ? this.#setup : trustSetup(now);
   }
@@ -151,11 +146,32 @@ export class Basis {
   }
 
   async #read(blob: Digest): Promise<Configuration> {
-    const found = await this.#store.blobs.get(blob);
+    const found = await configurationIn(blob, this.#store);
     if (found === undefined) throw new Error(`the image policy ${blob} is not among the blobs`);
-    const { policies, roots, refreshes } = ConfigurationText.parse(JSON.parse(Buffer.from(found.bytes).toString()));
-    return { files: { policies, roots }, refreshes };
+    return found;
   }
+}
+
+/** A configuration that counts, or counted once; undefined where its text is gone. */
+export async function configurationIn(
+  blob: string,
+  { blobs }: Pick<BasisStore, 'blobs'>,
+): Promise<Configuration | undefined> {
+  const found = await blobs.get(blob);
+  if (found === undefined) return undefined;
+  const { policies, roots, refreshes } = ConfigurationText.parse(JSON.parse(Buffer.from(found.bytes).toString()));
+  return { files: { policies, roots }, refreshes };
+}
+
+/** Trust roots as they count now, each as it was last refreshed. */
+export async function rootsNow({ files, refreshes }: Configuration, store: BasisStore): Promise<TrustFiles['roots']> {
+  const roots = new Map(files.roots.map((root) => [root.name, root]));
+  for (const { name } of refreshes) {
+    const blob = (await readRefreshNote(name, store))?.root?.blob;
+    const found = blob === undefined ? undefined : await store.blobs.get(blob);
+    if (found !== undefined) roots.set(name, { name, bytes: found.bytes });
+  }
+  return [...roots.values()];
 }
 
 function bytesOf({ files: { policies, roots }, refreshes }: Configuration): Uint8Array {

@@ -4,6 +4,7 @@ import type { Principal } from '#server/access/principal.ts';
 import type { ChannelDeps } from '#server/decisions/channels.ts';
 import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import type { Deps } from '#server/deps.ts';
+import type { Exports } from '#server/evidence/exports.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import type { Examiner } from '#server/ingest/examiner.ts';
 import type { Anchors } from '#server/log/anchors.ts';
@@ -25,6 +26,8 @@ export type WebServices = Deps &
     readonly enrolments: Enrolments;
     readonly evidence: EvidenceLog;
     readonly anchors: Anchors;
+    readonly exports: Exports;
+    readonly retention: RetentionSettings;
     readonly examiner: Examiner;
     readonly images: KnownImages;
     readonly notices: ChannelDeps;

@@ -109,7 +109,13 @@ export class FactCheck {
     this.counts.judgements++;
     const told = this.#told.get(index) ?? [];
     this.#told.delete(index);
-    if (payload === undefined) return;
+    if (payload === undefined) {
+      // What it said is gone; that the verdict turned, its entry says itself.
+      const { verdict } = entry.facts;
+      if (verdict !== null && at >= this.#period.from && at < this.#period.to)
+        this.#lastTold.set(entry.host, verdict.to);
+      return;
+    }
     const judged = this.#read(index, payload, Judgement);
     if (judged === undefined) return;
     const { host, findings, before, after } = judged;

@@ -53,8 +53,8 @@ export const HostFact = z.discriminatedUnion('inScope', [
       integrity: Word,
       provenance: Word,
       freshness: Word,
-      /** Differences that policy allows, and findings that are waived. */
-      allowed: Count,
+      /** Differences that policy allows, null where it was judged again since: only the last judgement is kept whole. And findings that are waived. */
+      allowed: Count.nullable(),
       waived: Count,
     }),
     /** What it booted in the period, oldest first; the first may have begun before. `rule` and `enforced` as far as known. */
@@ -231,8 +231,8 @@ export const BundleHead = z.strictObject({
     /** Guarantee level of the server's own doing (docs/log.md 1); checkpoints that hosts kept raise it to 1 when they are handed in. */
     level: z.literal(LEVELS),
   }),
-  /** Messages about findings that left, and those that never arrived, within the period. */
-  notices: z.strictObject({ delivered: Count, failed: Count }),
+  /** Messages about findings that left, and those that never arrived, within the period; null in a bundle of a part: they are of the fleet. */
+  notices: z.strictObject({ delivered: Count, failed: Count }).nullable(),
   sampling: z
     .strictObject({ method: z.literal('sha256-order/1'), seed: z.string().min(1).max(200), size: Count })
     .nullable(),

@@ -12,7 +12,7 @@ import { canonicalJson } from '#src/signing/canonical.ts';
 import { DsseError, envelopeDigest, parseEnvelope, verifyEnvelope } from '#src/signing/dsse.ts';
 import { KeyError, parsePublicKey, type PublicKey, type Verify } from '#src/signing/ed25519.ts';
 import type { Sha256 } from '#src/digest.ts';
-import type { HostFact, HostInScope } from './facts.ts';
+import type { HostFact, HostInScope, ImageFact } from './facts.ts';
 import type { Faults } from './steps.ts';
 import type { Walked } from './walk.ts';
 
@@ -40,6 +40,11 @@ export type HostFaults = { readonly population: Faults; readonly reports: Faults
 
 export class HostCheck {
   readonly #hosts = new Map<string, HostState | null>();
+  /** Images by their other names: hosts may name one by its configuration. */
+  readonly #names = new Map<string, string>();
+  #began: Instant | undefined;
+  /** The log begins within the period, after a host was enrolled. */
+  isLate = false;
   readonly #period: { readonly from: Instant; readonly to: Instant };
   readonly #whole: boolean;
   readonly #manifests: ReadonlyMap<string, ManifestHeader>;
@@ -95,6 +100,15 @@ export class HostCheck {
       reports: 0,
       enrolled: fact.enrolment === null,
     });
+  }
+
+  image({ image, names }: ImageFact): void {
+    for (const name of names) this.#names.set(name, image);
+  }
+
+  /** The log's first entry, where the bundle holds it. */
+  began(at: Instant): void {
+    this.#began = at;
   }
 
   /** Of a host in scope; undefined for others, and where the population names none that can be one. */
@@ -215,7 +229,7 @@ export class HostCheck {
     const last = state.fulls.at(-1);
     if (last !== undefined && report.previous !== last.digest) this.counts.breaks++;
     const booted = report.deployment.booted?.image?.digest ?? null;
-    if (booted !== null && !state.images.has(booted))
+    if (booted !== null && !state.images.has(booted) && !state.images.has(this.#names.get(booted) ?? ''))
       this.#faults.reports.add(`${where}: it booted ${booted}, which is not among the host's deployments`);
     this.#manifest(where, report);
     if (copy > 0) return;
@@ -320,8 +334,11 @@ export class HostCheck {
   }
 
   /** The first whole day on which the host said nothing and no gap says so, where it should have spoken more than once a day. */
-  #silentDay({ fact, days }: HostState, from: Instant, to: Instant): number | undefined {
+  #silentDay({ fact, days }: HostState, enrolled: Instant, to: Instant): number | undefined {
     if (1000 * fact.intervalSeconds > DAY_MS / 2) return undefined;
+    // A host that is older than the log may have been heard before there was one.
+    const from = fact.enrolment === null ? Math.max(enrolled, this.#began ?? (this.#whole ? 0 : Infinity)) : enrolled;
+    if (from > enrolled) this.isLate = true;
     const gaps = fact.gaps.map((gap) => ({ from: parseInstant(gap.from)!, to: parseInstant(gap.to)! }));
     for (let day = 0; this.#period.from + (day + 1) * DAY_MS <= to; day++) {
       const begin = this.#period.from + day * DAY_MS;

@@ -31,8 +31,7 @@ export function* method({ assessment, results, frameworks }: Page): Iterable<Mar
         ${head.sampling === null ? html`No sample was drawn. <code>bootproof evidence sample</code> draws one from <code>csv/population.csv</code>.` : html`A sample of ${number(head.sampling.size)} hosts was drawn with the seed <code>${head.sampling.seed}</code> (${head.sampling.method}: hosts in the order of SHA-256 of seed, line feed and id), in <code>csv/sample.csv</code>. With the same seed everybody draws the same.`}
       </li>
       <li>
-        Messages about findings: ${number(head.notices.delivered)} delivered, ${number(head.notices.failed)} failed.
-        They are counted here and enter no result.
+        ${head.notices === null ? 'Messages about findings are counted for the whole fleet, and this is a part of it.' : html`Messages about findings: ${number(head.notices.delivered)} delivered, ${number(head.notices.failed)} failed. They are counted here and enter no result.`}
       </li>
       <li>
         CSV files are UTF-8 with a byte order mark. A cell that a spreadsheet would take for a formula has an apostrophe

@@ -1,0 +1,30 @@
+/** The thread that makes a bundle: a store, a heap and a processor's time of its own, so that intake goes on beside it. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { parentPort, workerData } from 'node:worker_threads';
+import { BootproofError } from '#src/error.ts';
+import { serverKeys } from '#server/keys.ts';
+import { openStore } from '#server/store/open.ts';
+import { makeBundle } from './bundle.ts';
+import type { MakeRequest, Said } from './inworker.ts';
+
+assert.ok(parentPort !== null, 'this file runs as a worker thread');
+const port = parentPort;
+// eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
+const say = (said: Said): void => port.postMessage(said);
+const { storeUrl, order } = workerData as MakeRequest;
+const store = await openStore(storeUrl);
+try {
+  const { signer } = await serverKeys(store, randomBytes);
+  const made = await makeBundle(order, {
+    store,
+    signer,
+    tell: (progress, hosts) => say({ kind: 'progress', progress, hosts }),
+  });
+  say({ kind: 'made', made });
+} catch (error) {
+  if (!(error instanceof BootproofError)) throw error;
+  say({ kind: 'refused', code: error.code, text: error.message });
+} finally {
+  await store.close();
+}
