@@ -9,7 +9,7 @@ import { verifyBundle, type Brought, type Verification, type VerifyDeps } from '
 import type { ZipSource } from '#src/evidence/zip.ts';
 import { BUNDLE_BROUGHT_BYTES_MAX } from '#src/limits.ts';
 import { treeHash } from '#src/log/proof.ts';
-import { verifyInPool } from '#src/signing/node.ts';
+import { verifyByKey, verifyInPool } from '#src/signing/node.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
 import { emptyFolder, recompute, recomputeTo } from './evidencecompute.ts';
@@ -44,7 +44,10 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .command('verify <file>')
     .description('check a bundle, step by step, without a network')
     .option('--key <fingerprint>', "SHA-256 of the server's public key, 64 hex digits (repeatable)", list)
-    .option('--trusted-root <file>', 'keys of servers, logs and witnesses that you trust (docs/evidence.md 6)')
+    .option(
+      '--trusted-root <file>',
+      'keys of servers, logs and witnesses, and certificates of timestamp authorities, that you trust (docs/evidence.md 6)',
+    )
     .option('--known-checkpoint <file>', 'a checkpoint of the log that somebody kept (repeatable)', list)
     .option('--consistency <file>', 'a proof between such a checkpoint and the bundle (repeatable)', list)
     .option('--write <dir>', 'compute the report, OSCAL and tables again from the facts, into this folder')
@@ -99,6 +102,7 @@ function summary(result: Verification): string {
 const sha = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
 const DEPS: Omit<VerifyDeps, 'tell'> = {
   verify: verifyInPool,
+  verifyBy: verifyByKey,
   sha256: () => createHash('sha256'),
   tree: treeHash(sha),
   recompute,
@@ -112,6 +116,7 @@ async function broughtBy(options: Options): Promise<Brought> {
     keys: [...key, ...(root?.keys ?? [])].map(fingerprint),
     logs: root?.logs ?? [],
     witnesses: root?.witnesses ?? [],
+    tsas: root?.tsas ?? [],
     known: await texts(knownCheckpoint),
     consistency: await texts(consistency),
     from: timeOf(options.from, '--from'),

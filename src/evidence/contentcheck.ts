@@ -42,8 +42,10 @@ export async function checkContent(
     manifests,
   }: { readonly checkpoint: Checkpoint; readonly manifests: ReadonlyMap<string, ManifestHeader> },
   brought: { readonly known: Files; readonly consistency: Files },
+  /** Sizes at which somebody else stamped the log: `roots` of the outcome has the root at each that the bundle holds. */
+  stamped: ReadonlySet<number>,
   deps: { readonly verify: Verify; readonly sha256: () => RunningHash; readonly tree: TreeHash },
-): Promise<KeptOutcome> {
+): Promise<KeptOutcome & { readonly roots: ReadonlyMap<number, Uint8Array> }> {
   const steps: Step[] = [];
   const notChecked: string[] = [];
   const hashOf: Sha256 = (data) => {
@@ -79,7 +81,7 @@ export async function checkContent(
       hash.update(bytes);
       return hash.digest();
     },
-    sizes: kept.sizes,
+    sizes: new Set([...kept.sizes, ...stamped]),
     roots: new Map(),
     log: faults.log,
     records: faults.records,
@@ -212,7 +214,7 @@ export async function checkContent(
   if (hosts.isLate)
     notChecked.push('what was before the log began: it begins within the period, and the hosts were enrolled earlier');
 
-  return { steps, notChecked, seen: others.seen, incomplete: others.incomplete };
+  return { steps, notChecked, seen: others.seen, incomplete: others.incomplete, roots: walk.roots };
 }
 
 /** A list that cannot be read is its step's fault, and the others go on. */

@@ -4,7 +4,7 @@ import type { Verification } from './verify.ts';
 const LEVELS = [
   "that the log was not rewritten is the server's own word (level 0)",
   'its log is the one that was seen elsewhere (level 1)',
-  'a witness that you trust saw its log (level 2)',
+  'a witness or timestamp authority that you trust saw its log (level 2)',
 ] as const;
 
 export type Summary = {

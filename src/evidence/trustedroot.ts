@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { NoteError, parseVkey, type NoteKey } from '#src/signing/note.ts';
+import { CertificateError, readPem, type Certificate } from '#src/signing/x509.ts';
 
 export class TrustedRootError extends BootproofError<
   /** Not 64 hex digits. */
@@ -15,6 +16,8 @@ export type TrustedRoot = {
   readonly keys: readonly string[];
   readonly logs: readonly NoteKey[];
   readonly witnesses: readonly NoteKey[];
+  /** Certificates of timestamp authorities, or of who certified them. */
+  readonly tsas: readonly Certificate[];
 };
 
 const Document = z.strictObject({
@@ -22,6 +25,7 @@ const Document = z.strictObject({
   keys: z.array(z.string()).min(1),
   logs: z.array(z.string()).default([]),
   witnesses: z.array(z.string()).default([]),
+  tsas: z.array(z.string()).default([]),
 });
 
 /** A fingerprint with or without `sha256:` before it. @throws {TrustedRootError} FINGERPRINT_SYNTAX */
@@ -47,11 +51,16 @@ export function readTrustedRoot(text: string): TrustedRoot {
   }
   const parsed = Document.safeParse(value);
   if (!parsed.success) throw no(z.prettifyError(parsed.error).replaceAll('\n', ' '));
-  const { keys, logs, witnesses } = parsed.data;
+  const { keys, logs, witnesses, tsas } = parsed.data;
   try {
-    return { keys: keys.map(readFingerprint), logs: logs.map(parseVkey), witnesses: witnesses.map(parseVkey) };
+    return {
+      keys: keys.map(readFingerprint),
+      logs: logs.map(parseVkey),
+      witnesses: witnesses.map(parseVkey),
+      tsas: tsas.flatMap(readPem),
+    };
   } catch (cause) {
-    if (!(cause instanceof NoteError)) throw cause;
+    if (!(cause instanceof NoteError || cause instanceof CertificateError)) throw cause;
     throw no(cause.message, cause);
   }
 }

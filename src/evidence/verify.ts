@@ -8,11 +8,13 @@ import { fromBase64, toBase64, toHex } from '#src/bytes.ts';
 import { digestOf } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { openCheckpoint, type OpenCheckpoint } from '#src/log/checkpoint.ts';
+import { levelOf, type Level } from '#src/log/level.ts';
 import type { TreeHash } from '#src/log/proof.ts';
 import type { Envelope } from '#src/signing/dsse.ts';
 import { verifyEnvelope } from '#src/signing/dsse.ts';
 import { fingerprintOf, publicKeyFromSpki, type PublicKey, type Verify } from '#src/signing/ed25519.ts';
 import { parseVkey, type NoteKey } from '#src/signing/note.ts';
+import type { Certificate, VerifyBy } from '#src/signing/x509.ts';
 import {
   isTaken,
   LISTS,
@@ -27,6 +29,7 @@ import { csvCheck } from './csvcheck.ts';
 import { ImageFact, PolicyFact, type BundleHead, type Facts } from './facts.ts';
 import { checkManifests } from './manifestcheck.ts';
 import { BundleReader } from './reader.ts';
+import { checkStamps, stampsIn } from './stampcheck.ts';
 import { counted, Faults, type Step } from './steps.ts';
 import type { RunningHash } from './writer.ts';
 import { openZip, type ZipSource } from './zip.ts';
@@ -38,6 +41,8 @@ export type Brought = {
   /** The log's own keys, where they are known besides: else the server's word for its log's key counts. */
   readonly logs: readonly NoteKey[];
   readonly witnesses: readonly NoteKey[];
+  /** Certificates of timestamp authorities, or of who certified them. */
+  readonly tsas: readonly Certificate[];
   /** Checkpoints that somebody kept: notes, or what `bootproof agent checkpoint` prints. */
   readonly known: readonly { readonly name: string; readonly text: string }[];
   /** Consistency proofs that were fetched since, for checkpoints that lie outside what the bundle holds. */
@@ -51,6 +56,8 @@ export type VerifyDeps = {
   readonly verify: Verify;
   readonly sha256: () => RunningHash;
   readonly tree: TreeHash;
+  /** For timestamps; undefined: not checked. */
+  readonly verifyBy?: VerifyBy;
   /** Results of controls out of facts, as the bundle's `controls/results.json` has them; undefined: not computed again. */
   readonly recompute?: (facts: Facts, read: (member: string) => Promise<string>) => Promise<string>;
   /** The step `signatures`: proofs of images judged again; undefined: not judged. */
@@ -70,7 +77,7 @@ export type Verification = {
   readonly steps: readonly Step[];
   readonly notChecked: readonly string[];
   /** Guarantee level that was shown (docs/log.md 1); 0 where only the server's word is there. */
-  readonly level: 0 | 1 | 2;
+  readonly level: Level;
   /** Nothing is wrong, but something that was asked for could not be told. */
   readonly incomplete: boolean;
 };
@@ -84,7 +91,9 @@ class Verifier {
   readonly #deps: VerifyDeps;
   readonly #steps: Step[] = [];
   readonly #notChecked: string[] = [];
-  #level: 0 | 1 | 2 = 0;
+  /** Who else saw the log, as far as it was shown. */
+  #outside = false;
+  #kept = false;
   #incomplete = false;
 
   constructor(brought: Brought, deps: VerifyDeps) {
@@ -99,7 +108,7 @@ class Verifier {
       ok,
       steps: this.#steps,
       notChecked: this.#notChecked,
-      level: this.#level,
+      level: levelOf({ outside: this.#outside, kept: this.#kept }),
       incomplete: this.#incomplete || this.#brought.keys.length === 0,
     };
   }
@@ -213,7 +222,8 @@ class Verifier {
     this.#period(head);
     const checkpoint = await this.#step('checkpoint', () => this.#checkpoint(reader, head));
     if (checkpoint === undefined) return this.#skipped('the checkpoint');
-    this.#witnessed(checkpoint, head);
+    const stamps = stampsIn(reader.names, checkpoint.size);
+    this.#witnessed(checkpoint, head, stamps.length);
     const manifests = await this.#step('manifests', async () => {
       const own = await serverKey(reader);
       const found = await checkManifests(reader, own, this.#deps);
@@ -224,12 +234,24 @@ class Verifier {
       head,
       { checkpoint, manifests: manifests ?? new Map() },
       this.#brought,
+      new Set(stamps.map(({ size }) => size)),
       this.#deps,
     );
     for (const step of found.steps) this.#tell(step);
     this.#notChecked.push(...found.notChecked);
     if (found.incomplete) this.#incomplete = true;
-    if (found.seen && this.#level === 0) this.#level = 1;
+    if (found.seen) this.#kept = true;
+    const stamped = await checkStamps(stamps, (name) => reader.bytes(name), checkpoint, found.roots, {
+      trusted: this.#brought.tsas,
+      verify: this.#deps.verifyBy,
+    });
+    if (stamped.step !== undefined) this.#tell(stamped.step);
+    this.#notChecked.push(...stamped.notChecked);
+    if (stamped.seen) this.#outside = true;
+    if (head.log.level === 2 && !this.#outside)
+      this.#notChecked.push(
+        'level 2, which the bundle claims: bring the key of a witness, or the certificate of a timestamp authority, that you trust (--trusted-root)',
+      );
     await this.#rest(reader, statement);
   }
 
@@ -280,10 +302,10 @@ class Verifier {
     return { good: `${checkpoint.origin}, ${checkpoint.size} entries, signed by its log`, value: checkpoint };
   }
 
-  #witnessed({ witnesses, note }: OpenCheckpoint, { log }: BundleHead): void {
+  #witnessed({ witnesses, note }: OpenCheckpoint, { log }: BundleHead, stamps: number): void {
     const others = note.signatures.length - 1 - witnesses.length;
     if (witnesses.length > 0) {
-      this.#level = 2;
+      this.#outside = true;
       this.#tell({
         check: 'witness',
         ok: true,
@@ -292,10 +314,12 @@ class Verifier {
     }
     if (others > 0)
       this.#notChecked.push(`${others} more signatures on the checkpoint: their keys were not given (--trusted-root)`);
-    if (log.level === 2 && witnesses.length === 0)
-      this.#notChecked.push(
-        'level 2, which the bundle claims: no key of a witness was given, and timestamps are checked with openssl (VERIFY.md)',
-      );
+    if (log.level === 2 && note.signatures.length === 1 && stamps === 0)
+      this.#tell({
+        check: 'witness',
+        ok: false,
+        detail: 'the statement says level 2, and nobody but the log signed or stamped its checkpoint',
+      });
   }
 
   async #rest(reader: BundleReader, { predicate }: Statement): Promise<void> {

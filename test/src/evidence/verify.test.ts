@@ -11,7 +11,9 @@ import { PORTABLE } from '#src/log/proof.ts';
 import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
-import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
+import { cosignNote, noteKey, parseNote, printNote } from '#src/signing/note.ts';
+import { nodeSigner, pkcs8OfSeed, verifyByKey, verifyInPool } from '#src/signing/node.ts';
+import { AUTHORITY, issue, stampOf } from '../signing/tsa.ts';
 import {
   bundleOf,
   checkpointAt,
@@ -33,6 +35,7 @@ const NOTHING: Brought = {
   keys: [key],
   logs: [],
   witnesses: [],
+  tsas: [],
   known: [],
   consistency: [],
   from: undefined,
@@ -40,7 +43,11 @@ const NOTHING: Brought = {
 };
 
 const verify = (bytes: Uint8Array, brought: Partial<Brought> = {}) =>
-  verifyBundle(sourceOf(bytes), { ...NOTHING, ...brought }, { verify: verifyInPool, sha256, tree: PORTABLE });
+  verifyBundle(
+    sourceOf(bytes),
+    { ...NOTHING, ...brought },
+    { verify: verifyInPool, verifyBy: verifyByKey, sha256, tree: PORTABLE },
+  );
 const failed = ({ steps }: Verification) => steps.filter(({ ok }) => !ok).map(({ check }) => check);
 const detail = ({ steps }: Verification, check: string) => steps.find((step) => step.check === check)?.detail ?? '';
 
@@ -393,6 +400,85 @@ test('a checkpoint that somebody kept raises the level, and one of a fork is ref
   assert.deepEqual([byHost.ok, byHost.level], [true, 1]);
   const byOther = await verify(bytes, { known: [{ name: 'host', text: await printed(signers[1]!) }] });
   assert.deepEqual([failed(byOther), byOther.level], [['known-checkpoint'], 0]);
+});
+
+/** A bundle of the whole log whose checkpoint others signed and stamped, the stamps of these sizes, by these authorities. */
+async function anchored(
+  stamps: readonly (readonly [name: string, size: number, tsa?: typeof AUTHORITY.tsa])[],
+  cosigned = false,
+) {
+  const parts = await goodParts('whole');
+  const { size } = parts.head.log;
+  for (const [name, at, tsa = AUTHORITY.tsa] of stamps) {
+    const text = parseNote(at === size ? parts.checkpoint : await checkpointAt(parts, at)).text;
+    const hash = sha256().update(text).digest();
+    parts.files.push({ name: `log/timestamps/${name}`, content: stampOf(hash, tsa, { time: TO + at }) });
+  }
+  if (cosigned) {
+    const note = parseNote(parts.checkpoint);
+    const line = await cosignNote(note.text, 'w.example', signers[2]!, 1_800_000_000);
+    parts.checkpoint = printNote({ ...note, signatures: [...note.signatures, line] });
+  }
+  return { parts, size };
+}
+const told = { tsas: [AUTHORITY.root.read] };
+
+test('a timestamp over the checkpoint, or one of an earlier size, is level 2 for who trusts its authority', async () => {
+  const { size } = (await goodParts('whole')).head.log;
+  const { parts } = await anchored([
+    ['tsa.tsr', size],
+    [`tsa.${size}.tsr`, size],
+    ['tsa.9.tsr', 9],
+  ]);
+  parts.head = { ...parts.head, log: { ...parts.head.log, level: 2 } };
+  const bytes = await bundleOf(parts);
+  const result = await verify(bytes, told);
+  assert.deepEqual([failed(result), result.level], [[], 2]);
+  assert.match(detail(result, 'timestamps'), new RegExp(`TSA stamped ${size} entries at .* TSA stamped 9 entries`));
+  const without = await verify(bytes);
+  assert.deepEqual([failed(without), without.level], [[], 0]);
+  assert.match(without.notChecked.join(), /3 timestamps: certificates of their authorities were not given.*level 2/);
+  const stranger = await verify(bytes, { tsas: [issue({ name: 'Other', issuer: null, path: null }).read] });
+  assert.deepEqual([failed(stranger), stranger.level], [[], 0]);
+  assert.match(stranger.notChecked.join(), /3 timestamps by authorities that the trusted root does not name/);
+});
+
+for (const [what, name, size, says] of [
+  ['of another size than it says', 'tsa.8.tsr', 9, /tsa\.8\.tsr: the timestamp is over something else/],
+  ['of an earlier size, passed off for the newest', 'tsa.tsr', 9, /over something else/],
+] as const)
+  test(`a timestamp ${what} is refused`, async () => {
+    const { parts } = await anchored([[name, size]]);
+    const result = await verify(await bundleOf(parts), told);
+    assert.deepEqual([failed(result), result.level], [['timestamps'], 0]);
+    assert.match(detail(result, 'timestamps'), says);
+  });
+
+test('what is no timestamp is refused where an authority is trusted, and one that lies before the bundle is left open', async () => {
+  const { parts } = await anchored([]);
+  parts.files.push({ name: 'log/timestamps/x.tsr', content: new Uint8Array([1, 2, 3]) });
+  assert.deepEqual(failed(await verify(await bundleOf(parts), told)), ['timestamps']);
+  const { parts: whole } = await anchored([['tsa.1.tsr', 1]]);
+  const period = await goodParts('period');
+  period.files.push(whole.files.at(-1)!);
+  const result = await verify(await bundleOf(period), told);
+  assert.deepEqual(failed(result), []);
+  assert.match(result.notChecked.join(), /1 timestamp of sizes that lie outside/);
+});
+
+test('a witness that is trusted is level 2; a statement of level 2 with nobody else on the checkpoint is false', async () => {
+  const { parts } = await anchored([], true);
+  parts.head = { ...parts.head, log: { ...parts.head.log, level: 2 } };
+  const bytes = await bundleOf(parts);
+  const witnesses = [noteKey('w.example', 4, signers[2]!.publicKey)];
+  const seen = await verify(bytes, { witnesses });
+  assert.deepEqual([failed(seen), seen.level], [[], 2]);
+  assert.match(detail(seen, 'witness'), /w\.example saw it at 2027-01-15/);
+  const blind = await verify(bytes);
+  assert.deepEqual([failed(blind), blind.level], [[], 0]);
+  const alone = await goodParts('whole');
+  alone.head = { ...alone.head, log: { ...alone.head.log, level: 2 } };
+  assert.deepEqual(failed(await verify(await bundleOf(alone))), ['witness']);
 });
 
 test('a checkpoint that a host repeated in its report, and that the log signed for another tree, shows the fork', async () => {
