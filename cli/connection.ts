@@ -133,6 +133,24 @@ export class Connection {
     throw refusal(response.status, await response.text(), this.#base);
   }
 
+  /** A file that only its asker may have, from a byte on; the answer is read as it comes. @throws {ServerError} */
+  async file(path: string, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, {
+        headers: { ...headers, authorization: `Bearer ${this.#token}` },
+        redirect: 'error',
+        signal,
+      });
+    } catch (error) {
+      throw new ServerError('SERVER_UNREACHABLE', `${this.#base} does not answer: ${whyNot(error as Error)}`, {
+        cause: error,
+      });
+    }
+    if (response.ok) return response;
+    throw refusal(response.status, await bounded(response), this.#base);
+  }
+
   /** Up to `limit` items of a list, page by page. */
   async list<Item>(
     path: string,
@@ -153,7 +171,15 @@ export class Connection {
   }
 }
 
-const WRONG_USE = new Set(['QUERY_INVALID', 'PATH_INVALID', 'BODY_INVALID', 'DENY_INVALID']);
+const WRONG_USE = new Set([
+  'QUERY_INVALID',
+  'PATH_INVALID',
+  'BODY_INVALID',
+  'DENY_INVALID',
+  'EVIDENCE_PERIOD',
+  'EVIDENCE_HOSTS',
+  'EVIDENCE_FRAMEWORK',
+]);
 
 /** A schema's own words mean nothing to whoever typed an option: which one is wrong is what is left of them. */
 function plainFault(message: string): string {

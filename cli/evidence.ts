@@ -1,4 +1,4 @@
-/** `bootproof evidence …`: what an auditor does with a bundle, without a server (docs/evidence.md). */
+/** `bootproof evidence …`: what an auditor does with a bundle, without a server, and how one is had (docs/evidence.md). */
 import { open, readFile, type FileHandle } from 'node:fs/promises';
 import { createHash, hash } from 'node:crypto';
 import { parseInstant, type Instant } from '#src/clock.ts';
@@ -13,6 +13,7 @@ import { verifyByKey, verifyInPool } from '#src/signing/node.ts';
 import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
 import { emptyFolder, recompute, recomputeTo } from './evidencecompute.ts';
+import { exportCommands } from './evidenceexport.ts';
 import { sample, type SampleOptions } from './evidencesample.ts';
 import { judgeImages } from './evidenceimages.ts';
 import { list } from './image.ts';
@@ -68,6 +69,9 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .action(async (file: string, options: SampleOptions) => {
       exit = await sample(file, options, openFile, io);
     });
+  exportCommands(command, io, (code) => {
+    exit = code;
+  });
   return runProgram(command, args, io, () => exit);
 }
 

@@ -66,7 +66,7 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     load: async () => ({ main: (await import('./trust.ts')).deny }),
   },
   evidence: {
-    about: 'check an evidence bundle, offline',
+    about: 'export an evidence bundle from a server; check one, offline',
     load: () => import('./evidence.ts'),
   },
   log: {

@@ -5,6 +5,7 @@ import { accessRoutes } from './access.ts';
 import { agentRoutes, takeReport } from './agents.ts';
 import { auditRoutes } from './audit.ts';
 import { bulkRoutes } from './bulk.ts';
+import { evidenceRoutes } from './evidence.ts';
 import { facetRoutes } from './facets.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
@@ -90,6 +91,9 @@ export function apiApp(services: ApiServices): Api {
   logRoutes(api, services);
   // Not `/api` itself: that is a page.
   api.all('/api/:rest{.+}', (c) => {
+  evidenceRoutes(api, services);
+  retentionRoutes(api, services);
+  holdRoutes(api, services);
     throw noSuchRoute(api, c.req.path);
   });
   return api;

@@ -25,6 +25,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   409: 'What stands now does not allow it.',
   412: 'Somebody changed it since it was read; `current` says what stands.',
   413: 'The body is too large.',
+  416: 'The file has no such part.',
   415: 'The body is not of a media type or coding that is taken.',
   422: 'Well formed, but it cannot mean this.',
   428: 'Say what you decide on: `If-Match` with the ETag of what you read.',
@@ -69,6 +70,7 @@ const ALWAYS = [400, 405, 429, HEADERS_TOO_LONG, 500, 503] as const;
 
 /** What does not follow from a route's shape, by the id of its operation. */
 const MORE: Readonly<Record<string, readonly number[]>> = {
+  downloadEvidenceExport: [416],
   enrol: [401, 403],
   enrolNonce: [403],
   forbidSource: [422],

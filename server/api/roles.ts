@@ -12,6 +12,7 @@ import {
   type Principal,
   type Role,
 } from '#server/access/principal.ts';
+import { EXPORTERS } from '#server/evidence/exports.ts';
 import { WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { ApiError } from './problem.ts';
 import type { Env } from './route.ts';
@@ -127,6 +128,19 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/log/check': fleet('auditor', 'admin'),
   'POST /api/v1/log/restart': fleet('admin'),
   'GET /api/v1/hosts/{id}/reports/{seq}/receipt': hosts(...READ),
+
+  'GET /api/v1/retention': fleet('auditor', 'admin'),
+  'GET /api/v1/retention/purges': fleet('auditor', 'admin'),
+  'GET /api/v1/holds': fleet('auditor', 'admin'),
+  'POST /api/v1/holds': fleet('admin'),
+  'POST /api/v1/holds/{id}/release': fleet('admin'),
+
+  // Of an operator their own host groups' part.
+  'GET /api/v1/evidence/exports': hosts(...EXPORTERS),
+  'POST /api/v1/evidence/exports': hosts(...EXPORTERS),
+  'GET /api/v1/evidence/exports/{id}': hosts(...EXPORTERS),
+  'GET /api/v1/evidence/exports/{id}/file': hosts(...EXPORTERS),
+  'DELETE /api/v1/evidence/exports/{id}': hosts(...EXPORTERS),
 
   'GET /api/v1/channels': fleet('auditor', 'admin'),
   'GET /api/v1/channels/{id}': fleet('auditor', 'admin'),

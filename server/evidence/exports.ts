@@ -107,12 +107,13 @@ export class Exports {
 
   /** @throws {EvidenceError} EVIDENCE_STATE where it is not done, or lies elsewhere */
   async file(id: string, who: Principal): Promise<ExportFile> {
-    const { state, file, from, to } = await this.get(id, who);
+    const found = await this.get(id, who);
+    const { state, file } = found;
     if (state !== 'done' || file === null)
       throw new EvidenceError('EVIDENCE_STATE', `the export is ${state}: there is no file yet`);
     const path = fileOf(this.#deps.folder, id);
     const size = await stat(path).then(
-      (found) => found.size,
+      ({ size: bytes }) => bytes,
       () => undefined,
     );
     if (size !== file.bytes)
@@ -120,8 +121,13 @@ export class Exports {
         'EVIDENCE_STATE',
         'the file does not lie on this server: another process on the same database made it, or it was removed by hand; ask there, or export again',
       );
+    return { path, ...file, name: Exports.nameOf(found) };
+  }
+
+  /** Under which it is saved. */
+  static nameOf({ from, to }: Pick<EvidenceExport, 'from' | 'to'>): string {
     const day = (at: Instant): string => formatInstant(at).slice(0, 10);
-    return { path, ...file, name: `evidence-${day(from)}-${day(to)}.zip` };
+    return `evidence-${day(from)}-${day(to)}.zip`;
   }
 
   /** Removes what is over. */
