@@ -92,8 +92,6 @@ export function apiApp(services: ApiServices): Api {
   // Not `/api` itself: that is a page.
   api.all('/api/:rest{.+}', (c) => {
   evidenceRoutes(api, services);
-  retentionRoutes(api, services);
-  holdRoutes(api, services);
     throw noSuchRoute(api, c.req.path);
   });
   return api;

@@ -42,7 +42,6 @@ export type ApiServices = Deps & {
   readonly evidence: EvidenceLog;
   readonly anchors: Anchors;
   readonly exports: Exports;
-  readonly retention: RetentionSettings;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

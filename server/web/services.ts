@@ -27,7 +27,6 @@ export type WebServices = Deps &
     readonly evidence: EvidenceLog;
     readonly anchors: Anchors;
     readonly exports: Exports;
-    readonly retention: RetentionSettings;
     readonly examiner: Examiner;
     readonly images: KnownImages;
     readonly notices: ChannelDeps;
