@@ -6,7 +6,7 @@ import { namesOf } from './hostfilter.ts';
 import { nameOf } from './home.ts';
 import { commandHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
-import { momentInput, periodFrom, periodHtml, periodText, quartersTo, type Period } from './parts/moment.ts';
+import { periodFrom, periodHtml, periodText, quartersTo, type Period } from './parts/moment.ts';
 import type { Wrongs } from './parts/form.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { addressWith } from './parts/table.ts';
@@ -72,9 +72,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
         </footer>`
       }
     </section>
-    <div class="form under">
-      ${commandHtml(`bootproof images hosts ${image.digest}${isFiltered ? ` --from ${momentInput(period.from).slice(0, 10)} --to ${zonedEnd(period, now)}` : ''}`)}
-    </div>`;
+    <div class="form under">${commandHtml(commandOf(image.digest, period))}</div>`;
   return show(
     c,
     services,
@@ -83,8 +81,11 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   );
 }
 
-/** The API's end is not included, and not in the future. */
-const zonedEnd = ({ to }: Period, now: Instant): string => `${momentInput(Math.min(to, now)).slice(0, 19)}Z`;
+/** The command's end is not included. */
+function commandOf(digest: string, { from, to, first, last }: Period): string {
+  const day = (at: Instant): string => new Date(at).toISOString().slice(0, 10);
+  return `bootproof images hosts ${digest}${first === '' ? '' : ` --from ${day(from)}`}${last === '' ? '' : ` --to ${day(to)}`}`;
+}
 
 function filterForm(path: string, query: URLSearchParams, period: Period, wrong: Wrongs, now: Instant): Html {
   return html`<form class="toolbar sieve period" role="search" aria-label="Period" method="get" action="${path}">

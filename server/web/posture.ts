@@ -12,10 +12,10 @@ import { commandHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
 import { momentFrom, momentHtml, momentInput } from './parts/moment.ts';
 import { NOTHING_WRONG, type Wrongs } from './parts/form.ts';
-import { headHtml, refusedHtml } from './parts/page.ts';
+import { emptyHtml, headHtml, refusedHtml } from './parts/page.ts';
 import { answersSheet, comparedSheet, findingsSheet, restsSheet, waiversSheet } from './posturesheets.ts';
 import type { Env, WebServices } from './services.ts';
-import { capital, plural, timeHtml } from './words.ts';
+import { capital, dayOf, plural, timeHtml } from './words.ts';
 
 /** Changes of the verdict that are offered, before the moment and behind it. */
 const TURNS_SHOWN = 5;
@@ -110,8 +110,17 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
     })}
     <div class="cols aside">
       <div class="stack">
-        ${answersSheet(shown)} ${pending.oldest !== null && pending.oldest <= known && waitingNote(pending.oldest)}
-        ${differencesSheet(differences, shown)} ${findingsSheet(shown)} ${comparedSheet(shown)} ${waiversSheet(shown)}
+        ${
+          isReached(later)
+            ? html`${answersSheet(shown)}
+              ${pending.oldest !== null && pending.oldest <= known && waitingNote(pending.oldest)}
+              ${differencesSheet(differences, shown)} ${findingsSheet(shown)} ${comparedSheet(shown)}
+              ${waiversSheet(shown)}`
+            : html`<section class="sheet">
+                ${emptyHtml('Nothing is known of it then', html`${unreachedText(later)} Choose a later moment.`)}
+              </section>`
+        }
+        ${commandHtml(`bootproof host posture ${host.name} --at ${zoned(at)}${isNow ? '' : ` --known ${zoned(known)}`}`)}
       </div>
       <aside class="stack" aria-label="Another moment">
         <section class="sheet">
@@ -119,16 +128,14 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
           <div class="pad">${formHtml(host, typed, NOTHING_WRONG)}</div>
         </section>
         ${turnsSheet(host, before, behind, at)} ${restsSheet(shown)}
-        <section class="sheet">
-          <header><h2>From a terminal</h2></header>
-          <div class="pad">
-            ${commandHtml(`bootproof host posture ${host.name} --at ${zoned(at)}${isNow ? '' : ` --known ${zoned(known)}`}`)}
-          </div>
-        </section>
       </aside>
     </div>`;
   return show(c, services, { title: `${host.name} at ${momentInput(at)}`, section: '/hosts', now, body });
 }
+
+/** The moment lies before the host, or before the log: then nothing at all is known of it. */
+const isReached = ({ host }: Posture): boolean => !('why' in host);
+const unreachedText = ({ host }: Posture): string => ('why' in host ? `${capital(host.why.text)}.` : '');
 
 const zoned = (at: Instant): string => `${momentInput(at)}Z`;
 
@@ -151,14 +158,19 @@ const WAS: Readonly<Record<string, string>> = {
 
 function headline({ at, verdict, host: facts }: Posture, host: Host): Html {
   const name = facts.value?.name ?? host.name;
-  if (verdict.value === null) return html`How ${name} stood cannot be told, ${timeHtml(at)}`;
-  return html`${name} ${WAS[verdict.value] ?? `was ${verdict.value}`}, ${timeHtml(at)}`;
+  const said = verdict.value === null ? undefined : (WAS[verdict.value] ?? `was ${verdict.value}`);
+  const iso = momentInput(at);
+  const when = html`<time datetime="${zoned(at)}"
+    >${dayOf(at)} at ${iso.endsWith(':00') ? iso.slice(11, 16) : iso.slice(11)} UTC</time
+  >`;
+  return said === undefined ? html`Nobody can tell how ${name} stood on ${when}` : html`${name} ${said} on ${when}`;
 }
 
 /** What was told then, what is known later, and whether the two agree. */
 function causeOf({ then, later, isNow }: Shown, differences: number): Html {
   const until: Part = isNow ? 'now' : html`at ${timeHtml(later.known)}`;
   const [was, is] = [then.verdict.value, later.verdict.value];
+  if (!isReached(later)) return html`The first moment that can be asked about is later.`;
   if ('why' in later.verdict) return html`As known ${until}: ${later.verdict.why.text}.`;
   const known = html`As known ${until}. `;
   if (was !== is)
@@ -200,8 +212,14 @@ function differencesSheet(differences: readonly string[], { isNow, later }: Show
 }
 
 type Turn = { readonly at: Instant; readonly from: string; readonly to: string };
-const turnsIn = (entries: readonly JudgedEntry[]): readonly Turn[] =>
-  entries.flatMap(({ at, told }) => (told === null ? [] : [{ at, ...told }])).slice(0, TURNS_SHOWN);
+/** The nearest first, as they are given; of one moment by the host's revision, which tells their order. */
+function turnsIn(entries: readonly JudgedEntry[], direction: 1 | -1): readonly Turn[] {
+  const revision = ({ judged }: JudgedEntry): number => judged?.revision ?? 0;
+  return entries
+    .toSorted((a, b) => direction * (a.at - b.at || revision(a) - revision(b) || a.index - b.index))
+    .flatMap(({ at, told }) => (told === null ? [] : [{ at, ...told }]))
+    .slice(0, TURNS_SHOWN);
+}
 
 /** When what was told of it changed, newest first, with the moment that is looked at among them. */
 function turnsSheet(
@@ -210,7 +228,7 @@ function turnsSheet(
   behind: readonly JudgedEntry[],
   at: Instant,
 ): Html | undefined {
-  const [earlier, later] = [turnsIn(before), turnsIn(behind)];
+  const [earlier, later] = [turnsIn(before, -1), turnsIn(behind, 1)];
   if (earlier.length + later.length === 0) return undefined;
   const turn = ({ at: when, from, to }: Turn): Html =>
     html`<li class="${to}">

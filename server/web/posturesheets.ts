@@ -123,7 +123,6 @@ export function findingsSheet(shown: Shown): Html {
               <tr>
                 <th class="p2">Severity</th>
                 <th>What</th>
-                <th class="p3">Decided by then</th>
                 <th class="p2 num">Since</th>
               </tr>
             </thead>
@@ -144,7 +143,6 @@ const KNOWN_TAG: Readonly<Record<Exclude<Known, 'both'>, readonly [look: string,
 function findingRow({ finding, before, known }: Row, shown: Shown): Html {
   const { group, what, rule, severity, since } = finding;
   const tag = known === 'both' ? undefined : KNOWN_TAG[known];
-  const decided = decidedHtml(finding, shown);
   const moved =
     known === 'both' &&
     before !== undefined &&
@@ -162,12 +160,11 @@ function findingRow({ finding, before, known }: Row, shown: Shown): Html {
           ></span
         >
         <span
-          >${tag !== undefined && html`<span class="tag loud ${tag[0]}">${tag[1]}</span> `}${moved && html`<span class="tag loud late">decided otherwise as known then</span> `}rule
-          ${rule}</span
+          >${tag !== undefined && html`<span class="tag loud ${tag[0]}">${tag[1]}</span> `}${moved && html`<span class="tag loud late">decided otherwise as known then</span> `}${decidedHtml(finding, shown)}
+          · rule ${rule}</span
         >
       </div>
     </td>
-    <td class="p3 nowrap soft">${decided}</td>
     <td class="p2 num soft nowrap">${momentHtml(since)}</td>
   </tr>`;
 }
@@ -183,9 +180,9 @@ function decidedHtml({ disposition, waiver }: FindingThen, { readable }: Shown):
     case 'acknowledged':
       return 'acknowledged';
     case 'none':
-      return html`<span class="quiet">nothing</span>`;
+      return 'open';
     case null:
-      return html`<span class="quiet">not known</span>`;
+      return 'open, or decided about: that is not known';
   }
 }
 
@@ -220,7 +217,7 @@ export function comparedSheet(shown: Shown): Html {
       <h2>Both answers</h2>
       <span class="quiet">about the same moment</span>
     </header>
-    <table class="compare">
+    <table class="compare moments">
       <caption class="sr">
         As known then, and as known ${isNow ? 'now' : 'later'}
       </caption>
@@ -316,7 +313,7 @@ export function waiversSheet({ then, later, readable }: Shown): Html | undefined
                   </td>
                   <td class="p3 soft nowrap">${approvedBy ?? html`<span class="quiet">–</span>`}</td>
                   <td class="p2 soft nowrap">${dayHtml(from)}</td>
-                  <td class="num soft nowrap">${dayHtml(until - 1)}</td>
+                  <td class="num soft nowrap day">${dayHtml(until - 1)}</td>
                 </tr>`;
               })}
             </tbody>

@@ -193,7 +193,7 @@ function table(waivers: readonly Waiver[], use: Use, now: Instant): Html {
             ${covers.findings === 0 ? html`<span class="quiet">–</span>` : html`<a class="over" href="/findings?tab=waived&q=waiver:${id}">${plural(covers.findings, 'finding')}</a>`}
           </td>
           <td class="p4 soft nowrap">${requestedBy}</td>
-          <td class="num soft nowrap">
+          <td class="num soft nowrap day">
             ${state === 'active' ? html`<span title="in ${span(Math.max(0, Math.floor((expiresAt - now) / 1000)))}">${dayHtml(expiresAt - 1)}</span>` : dayHtml(expiresAt - 1)}
           </td>
         </tr>`;

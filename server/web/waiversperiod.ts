@@ -157,7 +157,7 @@ function table(waivers: readonly ShownWaiver[], period: Period, now: Instant): H
             ${decidedBy ?? html`<span class="quiet">–</span>`}${alone && html` <span class="tag loud late">alone</span>`}
           </td>
           <td class="p2 soft nowrap">${dayHtml(effect.from)}</td>
-          <td class="num soft nowrap">
+          <td class="num soft nowrap day">
             ${dayHtml(effect.until - 1)}${ended !== undefined && html` <span class="tag">${ended}</span>`}
           </td>
         </tr>`;
