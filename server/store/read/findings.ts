@@ -107,12 +107,22 @@ export function groupSelection(
   if (asked.length === 0) return query;
   // What is over is waived by nobody.
   if (parts.namesWaiver && status === 'resolved') return query.where(sql.lit(false));
-  // A walk through what is resolved asks for resolved findings; every other one for present ones. Each has its index by group.
-  const found = sql`from finding where finding.is_open = ${sql.lit(status === 'resolved' ? 0 : 1)} and ${every(asked)}`;
+  // A walk through what is resolved asks for resolved findings, those that lie aside since long ago too; every other one for present ones.
+  // Each has its index by group.
+  const tables =
+    status === 'resolved'
+      ? [sql`finding where finding.is_open = 0`, sql`finding_archive as finding where finding.is_open = 0`]
+      : [sql`finding where finding.is_open = 1`];
+  const isFrom = parts.namesHosts || parts.namesWaiver;
+  const places = tables.map((from) =>
+    isFrom
+      ? sql`select finding.group_id from ${from} and ${every(asked)}`
+      : sql<boolean>`exists (select 1 from ${from} and ${every(asked)} and finding.group_id = finding_group.id)`,
+  );
   return query.where(
-    parts.namesHosts || parts.namesWaiver
-      ? sql<boolean>`${walked('finding_group.id', parts.engine)} in (select finding.group_id ${found})`
-      : sql<boolean>`exists (select 1 ${found} and finding.group_id = finding_group.id)`,
+    isFrom
+      ? sql<boolean>`${walked('finding_group.id', parts.engine)} in (${sql.join(places, sql` union all `)})`
+      : sql<boolean>`(${sql.join(places, sql` or `)})`,
   );
 }
 

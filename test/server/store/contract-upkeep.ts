@@ -1,6 +1,7 @@
 /** The contract of server/store/store.ts as tests: what is done by the night. */
 import assert from 'node:assert/strict';
 import { sql } from 'kysely';
+import { parseFilter } from '#src/finding/filter.ts';
 import { openedEngine, type Suite } from './contract.ts';
 import { absent, admit, ADMIN, commit, DAY, groupId, hostId, present, report, T0, walk } from './make.ts';
 
@@ -88,6 +89,18 @@ export function upkeep(suite: Suite): void {
     const rows = await engine.reading((db) => db.selectFrom('finding').select('group_id').execute());
     assert.deepEqual(rows, [{ group_id: groupId(3) }]);
     assert.deepEqual(await resolved(), before);
+    // The list finds it as it finds what is over since yesterday: by its host's name, by what is said of hosts, within a scope.
+    for (const [line, found] of [
+      [`host:${hostId(1)}`, 3],
+      ['-group:elsewhere', 3],
+      [`host:${hostId(2)}`, 0],
+      ['group:elsewhere', 0],
+    ] as const) {
+      const filter = { tab: 'resolved', line: parseFilter(line), now: T0 + 3 * DAY } as const;
+      const listed = await store.read.groups(filter, 'severity', page);
+      assert.equal(listed.items.length, found, line);
+      assert.deepEqual(await store.read.countGroups(filter, 10), { count: found, exact: true }, line);
+    }
     type Key = { severity: number; groupId: string };
     const paged = await walk((cursor: Key | null) =>
       store.read.hostFindings(hostId(1), 'resolved', { cursor, limit: 1 }),
