@@ -357,4 +357,5 @@ async function serve({ slots, sparseMax, sparseLeft }: WorkerData): Promise<void
   port.postMessage({ seq: -1, noXattr } satisfies Answer);
 }
 
-if (parentPort !== null && workerData?.slots instanceof SharedArrayBuffer) await serve(workerData as WorkerData);
+// Not awaited: in the one file of a built agent (packaging/single.ts) there is no `await` outside of functions.
+if (parentPort !== null && workerData?.slots instanceof SharedArrayBuffer) void serve(workerData as WorkerData);

@@ -96,7 +96,13 @@ const DISK_SAYS: ReadonlyMap<string, string> = new Map([
   ['ENOTDIR', 'what stands there is no folder'],
 ]);
 
-if (import.meta.main) {
+/** The agent as a program of its own: `bootproof agent …` as well as `…`. */
+export async function start(): Promise<void> {
+  // A program whose last wait is never answered ends as well, and has told nothing then.
+  process.exitCode = EXIT.fault;
+  const words = process.argv.slice(2);
   const io = processIo(process.stdout, process.stderr, process.env);
-  process.exitCode = await runCommand(process.argv.slice(2), io, main);
+  process.exitCode = await runCommand(words[0] === 'agent' ? words.slice(1) : words, io, main);
 }
+
+if (import.meta.main) void start();

@@ -1,6 +1,7 @@
 /** The scan's worker threads: batches of paths in, records out, in the order in which they were given. */
 import { readFileSync } from 'node:fs';
 import { getCompileCacheDir, stripTypeScriptTypes } from 'node:module';
+import { getAsset, isSea } from 'node:sea';
 import { Worker } from 'node:worker_threads';
 import {
   BATCH,
@@ -23,6 +24,9 @@ import type { Entry } from '#src/manifest/entry.ts';
 import type { Found } from './walk.ts';
 
 export { BATCH };
+
+/** The name of the workers' source within the single executable. */
+export const WORKER_ASSET = 'hashworker.js';
 
 /** What a worker saw at one path. */
 export type Seen = { readonly hole: Hole; readonly glimpse?: Glimpse } | Entry;
@@ -243,13 +247,13 @@ export function device(rdev: number): string {
 }
 
 /**
- * What a worker runs. A built agent has it as JavaScript beside this file. With a compile cache Node has the stripped
- * source at hand; without one we strip it, once for all threads: each that did so itself would take 17 MB and 50 ms.
+ * What a worker runs. The single executable has it as JavaScript within. With a compile cache Node has the stripped source at
+ * hand; without one we strip it, once for all threads: each that did so itself would take 17 MB and 50 ms.
  */
 function workerUrl(): URL {
-  const built = !import.meta.url.endsWith('.ts');
-  const url = new URL(built ? './hashworker.js' : './hashworker.ts', import.meta.url);
-  if (built || getCompileCacheDir() !== undefined) return url;
-  const source = stripTypeScriptTypes(readFileSync(url, 'utf8'));
-  return new URL(`data:text/javascript,${encodeURIComponent(source)}`);
+  const script = (source: string) => new URL(`data:text/javascript,${encodeURIComponent(source)}`);
+  if (isSea()) return script(getAsset(WORKER_ASSET, 'utf8'));
+  const url = new URL('./hashworker.ts', import.meta.url);
+  if (getCompileCacheDir() !== undefined) return url;
+  return script(stripTypeScriptTypes(readFileSync(url, 'utf8')));
 }

@@ -1,6 +1,7 @@
 /**
- * Modules → one script, so that a page holds all of its code and runs from a file with no network. It knows the few forms of import and export
- * that our own code and @noble/hashes have, and refuses any other: no bundler is needed for 60 modules without circles.
+ * Modules → one script, so that a page holds all of its code and runs from a file with no network, and the agent is one program. It knows the
+ * few forms of import and export that our own code and @noble/hashes have, and refuses any other: no bundler is needed for 60 modules
+ * without circles.
  */
 import { readFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
@@ -13,8 +14,11 @@ const PACKAGES: Readonly<Record<string, string>> = { zod: 'node_modules/zod/inde
 /** Messages in fifty languages that nobody reads here. */
 const LOCALES = 'node_modules/zod/v4/locales/index.cjs';
 
-/** A script that runs `entry` (a path below the project) and everything that it imports. */
-export function linkModules(entry: string): string {
+/**
+ * A script that runs `entry` (a path below the project) and everything that it imports. Only a script `forNode`, which has a `require` around it,
+ * may have what Node itself holds (`node:fs`), and `await import(…)`, which loads a module when it is come to.
+ */
+export function linkModules(entry: string, { forNode = false } = {}): string {
   const modules = new Map<string, string>();
   const under = new Set<string>();
   const take = (file: string): void => {
@@ -24,14 +28,18 @@ export function linkModules(entry: string): string {
     }
     if (modules.has(file)) return;
     under.add(file);
-    const { code, needs } = file.endsWith('.cjs') ? commonJs(file) : esModule(file);
+    const { code, needs } = file.endsWith('.cjs') ? commonJs(file) : esModule(file, forNode);
     for (const need of needs) take(need);
     under.delete(file);
     modules.set(file, code);
   };
   take(entry);
-  const bodies = [...modules].map(([file, code]) => `${JSON.stringify(file)}(module,exports,require){${code}\n}`);
-  return `"use strict";(()=>{const modules={${bodies.join(',\n')}};const loaded={};
+  // In parentheses, because engines compile such functions at once: all of these are going to run.
+  const bodies = [...modules].map(
+    ([file, code]) => `${JSON.stringify(file)}:(function(module,exports,require){${code}\n})`,
+  );
+  const begin = forNode ? '"use strict";const builtin=require;(()=>{' : '"use strict";(()=>{';
+  return `${begin}const modules={${bodies.join(',\n')}};const loaded={};
 const require=(name)=>{if(name in loaded)return loaded[name].exports;const module=loaded[name]={exports:{}};modules[name](module,module.exports,require);return module.exports};
 require(${JSON.stringify(entry)});})();`;
 }
@@ -50,11 +58,12 @@ function commonJs(file: string): Linked {
   return { code, needs };
 }
 
-function esModule(file: string): Linked {
+function esModule(file: string, forNode: boolean): Linked {
   const source = readFileSync(join(root, file), 'utf8');
   const needs: string[] = [];
   const exported: string[] = [];
   const need = (name: string): string => {
+    if (forNode && name.startsWith('node:')) return `builtin(${JSON.stringify(name)})`;
     const found = resolved(name, file);
     needs.push(found);
     return `require(${JSON.stringify(found)})`;
@@ -83,10 +92,16 @@ function esModule(file: string): Linked {
         return `${kind}${name}`;
       },
     );
-  const left = /^(?:import|export)\b.*/m.exec(code);
+  const linked = forNode
+    ? code
+        .replaceAll(/\bawait import\(['"]([^'"]+)['"]\)/g, (_, from: string) => need(from))
+        // Nothing else is known of a module that has no file.
+        .replaceAll(/\bimport\.meta\b/g, '({main:false})')
+    : code;
+  const left = /^(?:import|export)\b.*|\bimport\(.*|\bimport\.meta\b.*/m.exec(linked);
   if (left !== null)
-    throw new Error(`${file}: the page cannot be linked with ${JSON.stringify(left[0].slice(0, 100))}`);
-  return { code: `${code}\nObject.assign(exports, {${exported.join(', ')}});`, needs };
+    throw new Error(`${file}: the script cannot be linked with ${JSON.stringify(left[0].slice(0, 100))}`);
+  return { code: `${linked}\nObject.assign(exports, {${exported.join(', ')}});`, needs };
 }
 
 function resolved(name: string, from: string): string {
@@ -94,6 +109,6 @@ function resolved(name: string, from: string): string {
   if (name.startsWith('.')) return relative(root, join(root, dirname(from), name));
   if (name.startsWith('@noble/hashes/')) return `node_modules/${name}`;
   const found = PACKAGES[name];
-  if (found === undefined) throw new Error(`${from} needs ${name}, which no page can load`);
+  if (found === undefined) throw new Error(`${from} needs ${name}, which no such script can load`);
   return found;
 }
