@@ -73,6 +73,14 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'the evidence log: how it stands, verify it, write it as files',
     load: () => import('./log.ts'),
   },
+  hold: {
+    about: 'legal holds: what is kept whatever the settings say',
+    load: async () => ({ main: (await import('./hold.ts')).hold }),
+  },
+  retention: {
+    about: 'how long what was reported stays, and what was purged',
+    load: async () => ({ main: (await import('./retention.ts')).retention }),
+  },
   channels: {
     about: 'who is told what, and what did not arrive',
     load: async () => ({ main: (await import('./notices.ts')).channels }),

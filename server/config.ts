@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { ORIGIN } from '#src/signing/note.ts';
+import { KEEP_AT_LEAST_DAYS, type RetentionSettings } from './retention.ts';
 import { UsageError } from '#src/terminal.ts';
 
 type Option = {
@@ -110,6 +111,23 @@ const OPTIONS = {
     multiple: true,
   },
   'timestamp-every': { env: 'TIMESTAMP_EVERY', value: 'TIME', help: 'how often each is asked (default 24h)' },
+  'keep-reports': {
+    env: 'KEEP_REPORTS',
+    value: 'DAYS',
+    help: 'how long envelopes of reports stay, such as 400d (docs/retention.md); what is in force leans on stays (default: all)',
+  },
+  'keep-judgements': { env: 'KEEP_JUDGEMENTS', value: 'DAYS', help: 'the same for judgements' },
+  'keep-acts': { env: 'KEEP_ACTS', value: 'DAYS', help: 'the same for acts on which nothing leans, such as sign-ins' },
+  'keep-bytes': {
+    env: 'KEEP_BYTES',
+    value: 'SIZE',
+    help: 'how much of reports and judgements stays, such as 200G: the oldest go first (default: all)',
+  },
+  'keep-at-least': {
+    env: 'KEEP_AT_LEAST',
+    value: 'DAYS',
+    help: `what is younger never goes for want of room (default ${KEEP_AT_LEAST_DAYS}d)`,
+  },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
   'image-limit': {
     env: 'IMAGE_LIMITS',
@@ -200,6 +218,7 @@ export type Settings = {
   readonly reverifyMs: number;
   readonly noticeTargets: readonly string[];
   readonly metrics: 'off' | 'token' | 'open';
+  readonly retention: RetentionSettings;
   readonly jobsIntervalMs: number;
   readonly logOrigin: string | undefined;
   readonly logCheckpoint: string | undefined;
@@ -272,6 +291,7 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
     noticeTargets: all('notice-target'),
     metrics: parseMetrics(one('metrics') ?? 'token'),
+    retention: retentionOf(one),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
     logOrigin: parseOrigin(one('log-origin')),
     logCheckpoint: one('log-checkpoint'),
@@ -316,6 +336,32 @@ function oidcOf(one: (name: keyof typeof OPTIONS) => string | undefined): Settin
     scopes: one('oidc-scopes') ?? 'openid profile email',
     groupsClaim: one('oidc-groups-claim') ?? 'groups',
   };
+}
+
+function retentionOf(one: (name: keyof typeof OPTIONS) => string | undefined): RetentionSettings {
+  const bytes = one('keep-bytes');
+  return {
+    reports: parseDays('keep-reports', one('keep-reports')),
+    judgements: parseDays('keep-judgements', one('keep-judgements')),
+    acts: parseDays('keep-acts', one('keep-acts')),
+    bytes: bytes === undefined ? null : parseSize('keep-bytes', bytes),
+    atLeast: parseDays('keep-at-least', one('keep-at-least')) ?? KEEP_AT_LEAST_DAYS,
+  };
+}
+
+/** Whole days: a slip such as `400s` must not purge a fleet's past. */
+function parseDays(name: string, text: string | undefined): number | null {
+  if (text === undefined) return null;
+  const match = /^([1-9][0-9]{0,4})d$/.exec(text);
+  if (match === null) throw new UsageError(`--${name} ${text}: expected days, such as 400d`);
+  return Number(match[1]);
+}
+
+function parseSize(name: string, text: string): number {
+  const match = /^([1-9][0-9]{0,5})([MGT])$/.exec(text);
+  if (match === null)
+    throw new UsageError(`--${name} ${text}: expected a size such as 500M, 200G or 2T (powers of 1024)`);
+  return Number(match[1]) * 2 ** { M: 20, G: 30, T: 40 }[match[2] as 'M' | 'G' | 'T'];
 }
 
 function readFlags(args: readonly string[]): Record<string, string | boolean | (string | boolean)[] | undefined> {

@@ -77,12 +77,13 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     newAdminToken: settings.newAdminToken,
     access,
     log,
+    retention: settings.retention,
     jobsEveryMs: settings.jobsIntervalMs,
     noticeTargets: parseTargets(settings.noticeTargets),
     metrics: settings.metrics,
     anchors,
-    evidence: {
     exports: { folder: join(settings.data, EXPORTS) },
+    evidence: {
       origin: settings.logOrigin,
       checkpointFile: settings.logCheckpoint ?? join(settings.data, LOG_CHECKPOINT),
     },

@@ -48,6 +48,7 @@ import { POLICY_JOB, policyChore, policyWork, rejudgeWork } from '#server/jobs/r
 import { Chores, Lane } from '#server/jobs/runner.ts';
 import { lookUpIn, tagOf, tagWork, type LookUp } from '#server/jobs/tags.ts';
 import { nightlyJob, nightlyWork } from '#server/jobs/nightly.ts';
+import { retentionJob, retentionWork } from '#server/jobs/retention.ts';
 import { sessionChore } from '#server/jobs/sessions.ts';
 import { noticeChore, remindChore, sendWork, tellWork } from '#server/jobs/notices.ts';
 import { silenceChore } from '#server/jobs/silence.ts';
@@ -59,6 +60,7 @@ import { EvidenceLog, type EvidenceDeps } from '#server/log/evidencelog.ts';
 import { LogForHosts } from '#server/log/told.ts';
 import type { Mirror, SignatureRepository } from '#server/mirrors.ts';
 import { Targets, type NoticeTarget } from '#server/notices/target.ts';
+import { KEEP_ALL, type RetentionSettings } from '#server/retention.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
 import { assessInWorker, type Assessor } from '#server/trust/assessor.ts';
@@ -135,10 +137,12 @@ export type StartOptions = {
   readonly metrics?: MetricsFor;
   /** The evidence log's name, and where its last checkpoint is kept apart from the store; by default beside an SQLite database. */
   readonly evidence?: { readonly origin?: string | undefined; readonly checkpointFile?: string | null };
-  /** Who signs or stamps its checkpoints besides; nobody by default. */
-  readonly anchors?: Partial<AnchorsSettings>;
   /** Where bundles that were exported lie, by default beside an SQLite database; and how they are made. */
   readonly exports?: { readonly folder?: string; readonly make?: Make };
+  /** Who signs or stamps its checkpoints besides; nobody by default. */
+  readonly anchors?: Partial<AnchorsSettings>;
+  /** How long what lies beside the log stays; for good by default. */
+  readonly retention?: RetentionSettings;
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
 };
@@ -182,7 +186,7 @@ const NOTICES_LOOK_MS = 250;
 const ANCHORS_LOOK_MS = 2_000;
 /** Starts a server. @throws {StoreError | StartError} for a store that cannot be opened, an address that cannot be listened on. */
 export async function startServer(options: StartOptions): Promise<RunningServer> {
-  const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000 } = options;
+  const { log = quiet, clock = Date.now, random = randomBytes, jobsEveryMs = 1000, retention = KEEP_ALL } = options;
   const store = await openStore(options.storeUrl);
   let listening: Listening | undefined;
   let examiner: Examiner | undefined;
@@ -288,7 +292,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     // By itself: a repository that hangs must not keep images from being judged. What is done by the night can wait for it.
     const roots = new Lane(
       deps,
-      [rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }), nightlyWork(deps)],
+      [
+        rootWork({ ...deps, basis, everyMs: options.refreshRootsEveryMs ?? REFRESH_ROOTS_MS }),
+        nightlyWork(deps),
+        retentionWork({ ...deps, retention }),
+      ],
       jobsEveryMs,
     );
     const metrics = new Metrics({ ...deps, access, evidence, anchors }, options.metrics ?? 'token');
@@ -304,6 +312,17 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     const lookMs = Math.max(jobsEveryMs, NOTICES_LOOK_MS);
     const telling = new Lane(deps, [tellWork(notices, notices.wake)], lookMs);
     const sending = Array.from({ length: SENDING_LANES }, () => new Lane(deps, [sendWork(notices)], lookMs));
+    const exporting = {
+      ...deps,
+      evidence,
+      anchors,
+      storeUrl: options.storeUrl,
+      folder: exportFolder(options),
+      baseUrl: () => url,
+      make: options.exports?.make ?? makeInWorker,
+    };
+    const exports = new Exports(exporting);
+    const exportLane = new Lane(deps, [exportWork(exporting)], jobsEveryMs);
     const chores = new Chores(log);
     const working = [builds, judgements, trusts, roots, exportLane];
     const notifying = [telling, ...sending];
@@ -312,16 +331,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     };
 
     const app = buildApp({
-    const exporting = {
-      ...deps,
-      evidence,
-      storeUrl: options.storeUrl,
-      folder: exportFolder(options),
-      baseUrl: () => url,
-      make: options.exports?.make ?? makeInWorker,
-    };
-    const exports = new Exports(exporting);
-    const exportLane = new Lane(deps, [exportWork(exporting)], jobsEveryMs);
       ...deps,
       access,
       basis,
@@ -340,9 +349,11 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       policies,
       notices,
       metrics,
+      retention,
       evidence,
       anchors,
       baseUrl: () => url,
+      exports,
       wake,
     });
     await allowConfigured(options, deps);
@@ -350,9 +361,12 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     await notePolicy(policies.current, deps);
     await noteTrust(basis, deps);
     await noteRoots(basis, store, { actor: 'configuration', at: clock() });
-    await store.jobs.enqueue([...basis.refreshes.map(({ name }) => rootJob(name, clock())), nightlyJob(clock())]);
+    await store.jobs.enqueue([
+      ...basis.refreshes.map(({ name }) => rootJob(name, clock())),
+      nightlyJob(clock()),
+      retentionJob(clock()),
+    ]);
     listening = await listen(app, options.listen, log);
-      exports,
     url ||= urlOf(options.listen.host, listening.port);
     // Made once nothing can fail any more: a token that a failed start took with it is never told.
     const adminToken = (await access.first()) ?? (options.newAdminToken === true ? await access.renew() : undefined);
@@ -369,6 +383,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       trustChore(trusting, WATCH_MS),
       forgetChore(deps, FORGET_MS),
       contentsChore(deps, SWEEP_MS),
+      exports.chore(SWEEP_MS),
       noticeChore(deps, FORGET_MS),
       remindChore({ ...deps, baseUrl: () => url }, wake, SWEEP_MS),
     ]);
@@ -382,7 +397,6 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       evidence,
       anchors,
       renewPolicy: async () => {
-      exports.chore(SWEEP_MS),
         if (await policies.renew()) wake();
       },
       close: async () => {
@@ -407,6 +421,8 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
 
 /** Beside an SQLite database, or in the data folder. */
 export const LOG_CHECKPOINT = 'log.checkpoint';
+/** The folder of exported bundles, likewise. */
+export const EXPORTS = 'evidence';
 
 /** A name of its own for a log whose server was given none: it must never change, and where it listens may. */
 const NAME_BYTES = 8;
@@ -420,8 +436,6 @@ async function openEvidence(
     : null;
   const { origin, checkpointFile: path = beside } = evidence;
   const named = baseUrl?.replace(/^https?:\/\//, '') ?? `bootproof-${toHex(deps.random(NAME_BYTES))}`;
-/** The folder of exported bundles, likewise. */
-export const EXPORTS = 'evidence';
   return EvidenceLog.open(
     { ...deps, signer: await logSigner(deps.store, deps.random) },
     { origin, defaultOrigin: `${named}/log`, file: path === null ? null : new CheckpointFile(path) },
@@ -437,6 +451,12 @@ function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 
   );
 }
 
+/** Beside an SQLite database; else where the options say, or below the temporary folder. */
+function exportFolder({ exports, storeUrl }: StartOptions): string {
+  const beside = storeUrl.startsWith('sqlite:') ? dirname(storeUrl.slice('sqlite:'.length)) : tmpdir();
+  return exports?.folder ?? join(beside, EXPORTS);
+}
+
 function registryOf({ registry = {} }: StartOptions) {
   const names: Record<string, string> = {
     x64: 'amd64',
@@ -450,12 +470,6 @@ function registryOf({ registry = {} }: StartOptions) {
     caFiles: registry.caFiles ?? [],
     authFile: registry.authFile,
     mirrors: registry.mirrors ?? [],
-/** Beside an SQLite database; else where the options say, or below the temporary folder. */
-function exportFolder({ exports, storeUrl }: StartOptions): string {
-  const beside = storeUrl.startsWith('sqlite:') ? dirname(storeUrl.slice('sqlite:'.length)) : tmpdir();
-  return exports?.folder ?? join(beside, EXPORTS);
-}
-
     // Only where a host names an index: the platform most like ours, until hosts tell theirs.
     platform: `linux/${names[arch()] ?? 'amd64'}`,
     builder: BUILDER,

@@ -20,6 +20,8 @@ import { originRoutes } from './origins.ts';
 import { ApiError, problemResponse } from './problem.ts';
 import { postureRoutes } from './posture.ts';
 import { problemRoutes } from './problems.ts';
+import { retentionRoutes } from './retention.ts';
+import { holdRoutes } from './holds.ts';
 import { newApi, type Api } from './route.ts';
 import { needOf, requires } from './roles.ts';
 import { tokenRoutes } from './tokens.ts';
@@ -89,9 +91,11 @@ export function apiApp(services: ApiServices): Api {
   accessRoutes(api, services);
   auditRoutes(api, services);
   logRoutes(api, services);
+  evidenceRoutes(api, services);
+  retentionRoutes(api, services);
+  holdRoutes(api, services);
   // Not `/api` itself: that is a page.
   api.all('/api/:rest{.+}', (c) => {
-  evidenceRoutes(api, services);
     throw noSuchRoute(api, c.req.path);
   });
   return api;

@@ -406,6 +406,11 @@ export function hostRoutes(api: Api, services: ApiServices): void {
     await known(id, c);
     const report = await store.reports.get(id, Number(seq));
     if (report === undefined) throw new ApiError('REPORT_UNKNOWN', 'this report is not kept, or never came');
+    if (report.envelope.length === 0)
+      throw new ApiError(
+        'REPORT_UNKNOWN',
+        'its envelope passed its retention and was purged; its entry in the log stays',
+      );
     if (!mayTake(report.envelope, whoOf(c), services.policies.current))
       throw new ApiError('FORBIDDEN', 'it holds a text that the policy denies: it is for auditors and admins');
     return c.body(new Uint8Array(report.envelope), 200, {

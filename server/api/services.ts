@@ -17,6 +17,7 @@ import type { Anchors } from '#server/log/anchors.ts';
 import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { Metrics } from '#server/metrics.ts';
 import type { KnownOrigins } from '#server/origins.ts';
+import type { RetentionSettings } from '#server/retention.ts';
 import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
@@ -40,8 +41,9 @@ export type ApiServices = Deps & {
   readonly notices: ChannelDeps;
   readonly metrics: Metrics;
   readonly evidence: EvidenceLog;
-  readonly anchors: Anchors;
   readonly exports: Exports;
+  readonly retention: RetentionSettings;
+  readonly anchors: Anchors;
   /** Without a slash at its end; what tokens' enrolment lines name. */
   readonly baseUrl: () => string;
   /** Work may be due now: looked for at once. */

@@ -5,7 +5,7 @@
 import type { Instant } from '#src/clock.ts';
 import { RETENTION_COUNT_PAGE, RETENTION_PASSES_MAX } from '#src/limits.ts';
 import type { Deps } from '#server/deps.ts';
-import { daysOf, type RetentionSettings } from '#server/retention.ts';
+import { daysOf, KEEP_ALL, type RetentionSettings } from '#server/retention.ts';
 import type { NewJob } from '#server/store/records.ts';
 import { PURGED_KINDS, type PurgedKind, type PurgeRule, type Retained } from '#server/store/retentionrecords.ts';
 import type { Outcome, Work } from './runner.ts';
@@ -52,7 +52,7 @@ export async function retain(
 ): Promise<Readonly<Gone>> {
   const { store, clock, log, retention } = deps;
   const gone: Gone = { report: 0, judgement: 0, act: 0 };
-  await store.retention.note(retention, { actor: 'configuration', at: clock() });
+  await store.retention.note(retention, KEEP_ALL, { actor: 'configuration', at: clock() });
   while (!signal.aborted && (await store.retention.count(RETENTION_COUNT_PAGE)) > 0);
   const days = daysOf(retention);
   for (const of of PURGED_KINDS) {

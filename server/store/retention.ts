@@ -69,12 +69,12 @@ export function retentionOn(engine: Engine): Retention {
         if (cursor !== null) query = query.where('log_payload.id', '<', cursor.id);
         return pageOf(await query.execute(), limit, purgeOf, ({ id }) => ({ id }));
       }),
-    note: (settings, by) =>
+    note: (settings, standard, by) =>
       engine.write(async (tx) => {
         const text = JSON.stringify(settings);
         const value = new TextEncoder().encode(text);
         const row = await tx.db.selectFrom('setting').select('value').where('key', '=', NOTE).executeTakeFirst();
-        const before = row === undefined ? 'null' : new TextDecoder().decode(row.value);
+        const before = row === undefined ? JSON.stringify(standard) : new TextDecoder().decode(row.value);
         if (before === text) return;
         await tx.db
           .insertInto('setting')

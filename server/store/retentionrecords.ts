@@ -71,8 +71,8 @@ export interface Retention {
   purge(step: PurgeStep, by: Act): Promise<PurgeDone>;
   /** Newest first. */
   purges(page: PageRequest<{ readonly id: string }>): Promise<Page<Purge, { readonly id: string }>>;
-  /** What the settings are now, told in the trail where they were others before. */
-  note(settings: unknown, by: Act): Promise<void>;
+  /** What the settings are now, told in the trail where they were others before; `standard`: what they are as long as nobody set any. */
+  note(settings: unknown, standard: unknown, by: Act): Promise<void>;
 }
 
 export type HoldScope = {

@@ -22,6 +22,7 @@ import { policyPages } from './policies.ts';
 import { posturePage } from './posture.ts';
 import { problemPage } from './problem.ts';
 import { referencePage } from './reference.ts';
+import { retentionPages } from './retention.ts';
 import { searchPage } from './search.ts';
 import type { Env, WebServices } from './services.ts';
 import { isSameOrigin, safeNext, signedIn, signInPages } from './signin.ts';
@@ -122,6 +123,7 @@ export function webApp(services: WebServices): Hono<Env> {
   imagePages(web, services);
   trustPage(web, services);
   logPage(web, services);
+  retentionPages(web, services);
   waiverPages(web, services);
   web.all('*', (c) => missingPage(c, services));
   return web;

@@ -15,7 +15,7 @@ import { reportsTab } from './hostreports.ts';
 import { aboutSheet, deploymentsTab, historySheet, historyTab, identityTab } from './hosttabs.ts';
 import { waysOf } from './hostways.ts';
 import { commandHtml, html, icon, type Html, type Part } from './html.ts';
-import { missingPage, show } from './layout.ts';
+import { messagePage, missingPage, show } from './layout.ts';
 import { headHtml, noticeHtml } from './parts/page.ts';
 import { waysHtml } from './parts/ways.ts';
 import type { Env, WebServices } from './services.ts';
@@ -122,6 +122,15 @@ async function envelope(c: Context<Env>, services: WebServices): Promise<Respons
   const host = await hostOf(c, services);
   const seq = Number(c.req.param('seq'));
   const report = host && (await services.store.reports.get(host.id, seq));
+  if (report !== undefined && report.envelope.length === 0)
+    return c.html(
+      messagePage(
+        'This report was purged',
+        'Its envelope passed its retention (docs/retention.md). Its entry in the evidence log stays, with the digest of what it was.',
+        services.clock(),
+      ),
+      410,
+    );
   if (report === undefined || !mayTake(report.envelope, c.get('principal'), services.policies.current))
     return missingPage(c, services);
   return c.body(new Uint8Array(report.envelope), 200, {

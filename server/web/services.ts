@@ -12,6 +12,7 @@ import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { KnownImages } from '#server/ingest/known.ts';
 import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import type { KnownOrigins } from '#server/origins.ts';
+import type { RetentionSettings } from '#server/retention.ts';
 import type { Policies } from '#server/policies.ts';
 import type { Basis } from '#server/trust/basis.ts';
 import type { KnownTrust } from '#server/trust/known.ts';
@@ -25,8 +26,9 @@ export type WebServices = Deps &
     readonly defaults: KnownDefaults;
     readonly enrolments: Enrolments;
     readonly evidence: EvidenceLog;
-    readonly anchors: Anchors;
     readonly exports: Exports;
+    readonly retention: RetentionSettings;
+    readonly anchors: Anchors;
     readonly examiner: Examiner;
     readonly images: KnownImages;
     readonly notices: ChannelDeps;

@@ -9,6 +9,7 @@ import { sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
 import { createToken } from '#server/decisions/tokens.ts';
 import { isSinglePerson, setSinglePerson } from '#server/decisions/waivers.ts';
 import type { Token } from '#server/store/records.ts';
+import { retentionWords } from './retention.ts';
 import { accessPages } from './settingsaccess.ts';
 import { channelPages } from './settingschannels.ts';
 import { commandHtml, copyHtml, html, icon, type Html } from './html.ts';
@@ -65,13 +66,14 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
   const { store, clock, policies, basis, evidence } = services;
   const now = clock();
 
-  const [anchored, channels, sources, jobs, single, accounts, answers] = await Promise.all([
+  const [anchored, channels, sources, jobs, single, accounts, holds, answers] = await Promise.all([
     services.anchors.standing(evidence.published?.checkpoint.origin),
     store.notices.channels(),
     store.sources.list(),
     store.jobs.lag(now),
     isSinglePerson(store),
     store.access.accounts({ cursor: null, limit: 200 }),
+    store.holds.standing(),
     store.ping().then(
       () => true,
       () => false,
@@ -121,6 +123,7 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                       ? 'a witness knows another log: somebody must act'
                       : `${plural(evidence.published?.checkpoint.size ?? 0, 'entry', 'entries')}, level ${anchored.level}`,
                 ],
+                ['/settings/retention', 'Retention and legal holds', retentionWords(services.retention, holds.length)],
                 ['/activity', 'Activity', 'who did what'],
               ].map(
                 ([href, word, fact]) =>

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { readSettings } from '#server/config.ts';
+import { KEEP_ALL } from '#server/retention.ts';
 import { IMAGE_LIMITS } from '#src/limits.ts';
 import { UsageError } from '#src/terminal.ts';
 import { throwsCode } from '#test/throws.ts';
@@ -71,4 +72,20 @@ for (const [name, args, env] of [
 
 test('a variable of the client commands is no mistake', () => {
   readSettings([], { BOOTPROOF_SERVER: 'http://x', BOOTPROOF_TOKEN: 't', PATH: '/bin' });
+});
+
+test('what is kept is said in days and sizes, and by default all of it', () => {
+  const { retention } = readSettings(['--keep-reports', '400d', '--keep-bytes', '2T'], {
+    BOOTPROOF_KEEP_ACTS: '90d',
+    BOOTPROOF_KEEP_AT_LEAST: '7d',
+  });
+  assert.deepEqual(retention, { reports: 400, judgements: null, acts: 90, bytes: 2 * 2 ** 40, atLeast: 7 });
+  assert.deepEqual(readSettings([], {}).retention, KEEP_ALL);
+  for (const flags of [
+    ['--keep-reports', '400s'],
+    ['--keep-acts', '0d'],
+    ['--keep-bytes', '200'],
+    ['--keep-at-least', '1h'],
+  ])
+    throwsCode(() => readSettings(flags, {}), UsageError, 'USAGE');
 });

@@ -183,7 +183,7 @@ export function retention(suite: Suite): void {
     // The setting changed twice: whoever reads the trail sees from what.
     const { items } = await store.audit.list({ object: 'setting:retention' }, { cursor: null, limit: 10 });
     assert.deepEqual(
-      items.map(({ before }) => before === null),
+      items.map(({ before }) => (before as RetentionSettings).bytes === null),
       items.map(({ after }) => (after as RetentionSettings).bytes === whole),
     );
     assert.equal(items.length, 2);
