@@ -18,6 +18,7 @@ import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
+import { levelAt, stampMembers } from '#server/log/anchors.ts';
 import { TreeReads } from '#server/log/treereads.ts';
 import { Lru } from '#server/lru.ts';
 import { shippedPolicy } from '#server/policyfiles.ts';
@@ -391,21 +392,11 @@ class BundleMaker {
         size: cut.size,
         root: cut.root,
         from: this.#from,
-        level: (await this.#isAnchored()) ? 2 : 0,
+        level: await levelAt(store.anchors, cut.origin, cut.size),
       },
       notices: this.#selection.whole ? await store.evidence.notices({ from, to }) : null,
       sampling: sampling === null ? null : { method: 'sha256-order/1', ...sampling },
     };
-  }
-
-  async #isAnchored(): Promise<boolean> {
-    const { store } = this.#deps;
-    const { origin, size } = this.#order.wanted.cut;
-    return (
-      (await store.evidence.cosignatures(origin, size)).length +
-        (await store.evidence.timestamps(origin, size)).length >
-      0
-    );
   }
 
   #facts(head: BundleHead): Facts {
@@ -491,8 +482,7 @@ class BundleMaker {
     for (const image of this.#sortedImages())
       for (const { name, bytes } of (await court.fact(image)).members) yield { name, content: bytes };
     for (const { name, bytes } of court.roots) yield { name: `trust-roots/${name}.json`, content: bytes };
-    for (const { authority, token } of await store.evidence.timestamps(cut.origin, cut.size))
-      yield { name: `log/timestamps/${authority.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.tsr`, content: token };
+    yield* await stampMembers(store.anchors, cut.origin, { from: this.#from, size: cut.size });
     const mappings = (await shippedFrameworks()).filter(({ framework }) => frameworks.includes(framework.id));
     this.#step('results', 0, null);
     yield* derivedMembers(facts, mappings, { fingerprint: fingerprintOf(signer.publicKey) });

@@ -5,11 +5,12 @@
 import { rm, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { toBase64 } from '#src/bytes.ts';
-import { EXPORT_ATTEMPTS_MAX, EXPORT_PAGE } from '#src/limits.ts';
+import { ANCHOR_TIMEOUT_MS, EXPORT_ATTEMPTS_MAX, EXPORT_PAGE } from '#src/limits.ts';
 import { VERSION } from '#src/version.ts';
 import type { Deps } from '#server/deps.ts';
 import { makeFolders } from '#server/folder.ts';
 import { backoff, type Chore, type Work } from '#server/jobs/runner.ts';
+import type { Anchors } from '#server/log/anchors.ts';
 import type { EvidenceLog } from '#server/log/evidencelog.ts';
 import type { EvidenceExport, ExportCut } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
@@ -36,6 +37,7 @@ export const exportJob = (id: string, runAt: number): NewJob => ({
 
 export type ExportDeps = Pick<Deps, 'store' | 'clock' | 'log'> & {
   readonly evidence: EvidenceLog;
+  readonly anchors: Pick<Anchors, 'anchor' | 'cosigned'>;
   readonly storeUrl: string;
   readonly folder: string;
   readonly baseUrl: () => string;
@@ -103,7 +105,11 @@ async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCu
       );
     const receipt = (await store.log.receipts(auditRef(logged.act))).findLast(({ index }) => index !== null);
     if (receipt?.index != null && receipt.log === evidence.published?.log) {
-      const { origin, size, root, note } = await evidence.checkpointOf(receipt.index + 1);
+      const checkpoint = await evidence.checkpointOf(receipt.index + 1);
+      const { origin, size, root } = checkpoint;
+      const published = { log: receipt.log, checkpoint };
+      await deps.anchors.anchor(published, AbortSignal.timeout(3 * ANCHOR_TIMEOUT_MS));
+      const note = await deps.anchors.cosigned(published);
       const cut = { log: receipt.log, origin, size, root: toBase64(root), note, at: logged.at };
       return store.evidence.exports.cut(wanted.id, cut);
     }

@@ -10,7 +10,13 @@ import { howToRaise, levelOf, type Level } from '#src/log/level.ts';
 import { sameBytes } from '#src/log/proof.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import type { World } from '#server/deps.ts';
-import { anchorOf, type AnchorState, type AnchorTrouble } from '#server/store/anchorrecords.ts';
+import {
+  anchorOf,
+  HOSTS_ANCHOR,
+  type AnchorState,
+  type AnchorTrouble,
+  type LogAnchors,
+} from '#server/store/anchorrecords.ts';
 import type { Store } from '#server/store/store.ts';
 import { askAuthority, type Authority } from './authority.ts';
 import type { EvidenceLog, Published } from './evidencelog.ts';
@@ -59,23 +65,11 @@ export type AnchorsStanding = {
   readonly alarms: readonly AnchorStanding[];
 };
 
-/** What a bundle takes along of a checkpoint. */
-export type AnchoredCheckpoint = {
-  /** The note with every cosignature: `log/checkpoint`. */
-  readonly note: string;
-  /** Members below `log/timestamps/`: `AUTHORITY.SIZE.tsr`, DER, of this checkpoint and of earlier ones from `from` on. */
-  readonly timestamps: readonly { readonly name: string; readonly bytes: Uint8Array }[];
-  /** `predicate.head.log.level`, and what there is to be done for a higher one. */
-  readonly level: Level;
-  readonly raise: readonly string[];
-};
-
-/** Under which hosts stand among anchors: no witness has a space in its name. */
-const HOSTS = 'kept by hosts';
 const NONCE_BYTES = 8;
 const RETRY_FIRST_MS = 60_000;
 
 type Asked = {
+  readonly kind: 'witness' | 'authority';
   readonly anchor: string;
   readonly everyMs: number;
   ask(published: Published, from: number, signal: AbortSignal): Promise<void>;
@@ -124,33 +118,23 @@ export class Anchors {
   }
 
   /**
-   * For a bundle: asks every witness and authority for this checkpoint now, as long as the signal lets it, and answers what there is then. `from`: the
-   * first entry of the bundle; stamps of checkpoints before it cannot be told by the entries in it.
+   * For a bundle: asks every witness and authority for this checkpoint now, and ends when all answered or the signal says so. What came of it lies in the
+   * store (`levelAt`, `stampMembers`); what did not is told as trouble, and an export waits for nobody longer.
    */
-  async anchored(published: Published, from: number, signal: AbortSignal): Promise<AnchoredCheckpoint> {
+  async anchor(published: Published, signal: AbortSignal): Promise<void> {
     const { store, clock } = this.#deps;
-    const { origin, size, note } = published.checkpoint;
+    const { origin, size } = published.checkpoint;
     const states = await this.#states(published);
+    const stamped = new Set((await store.anchors.stamps(origin, size)).map((one) => anchorOf(one.authority)));
     await Promise.all(
       this.#asked().map(async (one) => {
-        const at = states.get(one.anchor)?.size ?? 0;
-        if (at >= size) return;
+        const from = states.get(one.anchor)?.size ?? 0;
+        // A witness signs nothing behind what it signed; an authority stamps anything.
+        if (one.kind === 'witness' ? from >= size : stamped.has(one.anchor)) return;
         await store.anchors.claim(one.anchor, origin, clock(), clock());
-        await this.#attempt(one, published, at, signal);
+        await this.#attempt(one, published, from, signal);
       }),
     );
-    const cosignatures = await store.anchors.cosignatures(origin, size);
-    const stamps = (await store.anchors.stamps(origin, from)).filter((stamp) => stamp.size <= size);
-    const level = levelOf({
-      outside: cosignatures.length > 0 || stamps.some((stamp) => stamp.size === size),
-      kept: ((await this.#states(published)).get(HOSTS)?.size ?? 0) > 0,
-    });
-    return {
-      note: withLines(note, cosignatures),
-      timestamps: stamps.map(({ authority, size: of, token }) => ({ name: `${authority}.${of}.tsr`, bytes: token })),
-      level,
-      raise: howToRaise(level),
-    };
   }
 
   /** The published checkpoint with the cosignatures that it has by now. */
@@ -175,7 +159,7 @@ export class Anchors {
       const { size = 0, at = null, triedAt = null, trouble = null } = states.get(anchor) ?? {};
       return { kind, name, size, at, triedAt, trouble };
     };
-    const hosts = of('hosts', 'hosts', HOSTS);
+    const hosts = of('hosts', 'hosts', HOSTS_ANCHOR);
     const anchors = [
       ...witnesses.map(({ key: { name } }) => of('witness', name, name)),
       ...authorities.map(({ name }) => of('authority', name, anchorOf(name))),
@@ -206,7 +190,7 @@ export class Anchors {
     this.#kept = undefined;
     const signed = await store.log.checkpoint(origin, kept.size);
     if (signed !== undefined && sameBytes(signed.root, kept.root))
-      await store.anchors.noted(HOSTS, origin, kept.size, clock());
+      await store.anchors.noted(HOSTS_ANCHOR, origin, kept.size, clock());
   }
 
   async #askIfDue(one: Asked, published: Published, state: AnchorState | undefined): Promise<void> {
@@ -288,3 +272,28 @@ const retryAfter = (times: number): number =>
 
 const withLines = (note: string, lines: readonly { readonly line: string }[]): string =>
   note + lines.map(({ line }) => `${line}\n`).join('');
+
+/** How much a checkpoint proves by itself: what a bundle's statement says of its own (`predicate.head.log.level`). */
+export async function levelAt(
+  anchors: Pick<LogAnchors, 'cosignatures' | 'stamps' | 'states'>,
+  origin: string,
+  size: number,
+): Promise<Level> {
+  const stamps = (await anchors.stamps(origin, size)).filter((stamp) => stamp.size === size);
+  const states = await anchors.states(origin);
+  return levelOf({
+    outside: stamps.length > 0 || (await anchors.cosignatures(origin, size)).length > 0,
+    kept: states.some(({ anchor, size: of }) => anchor === HOSTS_ANCHOR && of > 0),
+  });
+}
+
+/** Members of a bundle below `log/`: every stamp of a size from `from` on, the checkpoint's own among them. */
+export async function stampMembers(
+  anchors: Pick<LogAnchors, 'stamps'>,
+  origin: string,
+  { from, size }: { readonly from: number; readonly size: number },
+): Promise<readonly { readonly name: string; readonly content: Uint8Array }[]> {
+  return (await anchors.stamps(origin, from))
+    .filter((stamp) => stamp.size <= size)
+    .map(({ authority, size: of, token }) => ({ name: `log/timestamps/${authority}.${of}.tsr`, content: token }));
+}

@@ -46,6 +46,9 @@ export type Stamp = {
 /** What an authority is called among anchors: no witness has a space in its name. */
 export const anchorOf = (authority: string): string => `rfc3161 ${authority}`;
 
+/** Under which hosts stand that keep checkpoints. */
+export const HOSTS_ANCHOR = 'kept by hosts';
+
 export interface LogAnchors {
   states(origin: string): Promise<readonly AnchorState[]>;
   /** Notes that it is asked now. False where somebody asked after `unlessSince`: of two processes one asks. */

@@ -1,15 +1,17 @@
 /** Witnesses and timestamp authorities of a running server: what is asked and kept, what is told where they fail, and what is an alarm. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { openCheckpoint } from '#src/log/checkpoint.ts';
-import { verifyInPool } from '#src/signing/node.ts';
-import { parseVkey } from '#src/signing/note.ts';
-import { readPem } from '#src/signing/x509.ts';
+import { verifyByKey, verifyInPool } from '#src/signing/node.ts';
+import { parseNote, parseVkey } from '#src/signing/note.ts';
+import { verifyTimestamp } from '#src/signing/timestamp.ts';
+import { UsageError } from '#src/terminal.ts';
+import { levelAt, stampMembers, type AnchorStanding } from '#server/log/anchors.ts';
 import { readAnchors } from '#server/log/authority.ts';
 import { anchorChore } from '#server/jobs/anchors.ts';
 import { enrol, HOUR, image, MINUTE, serverFor, type TestServer } from '../fleet.ts';
-import { throwsCode } from '../../throws.ts';
+import { answerTo, AUTHORITY, issue, pemOf, STAMPING, type Bent } from '../../src/signing/tsa.ts';
+import { visitor } from '../web/visitor.ts';
 import { answering, TestWitness } from './witness.ts';
 
 const OS = image('41');
@@ -38,6 +40,7 @@ test('a witness: asked at its pace, its signature kept and told, what fails trie
   const { anchors, evidence } = server.server;
   const state = async () => (await server.api('/api/v1/log')).body;
   const size = () => evidence.published!.checkpoint.size;
+  await server.settle();
   await evidence.turn();
   await anchors.turn();
   // It does not know the log yet: said, counted, and not asked again at once.
@@ -149,4 +152,107 @@ test('a witness: asked at its pace, its signature kept and told, what fails trie
   server.time.now += 2 * HOUR;
   await anchors.turn();
   assert.deepEqual([(await state()).anchors[0].trouble, (await state()).level], [null, 2]);
+});
+
+test('an authority stamps once a day what grew, at an export anything; what does not verify is not kept; hosts that keep checkpoints count', async (t) => {
+  let bent: Partial<Bent> & { readonly type?: string; readonly by?: typeof AUTHORITY.tsa } = {};
+  let asked = 0;
+  const url = await answering(t, (query) => {
+    asked++;
+    const { type = 'application/timestamp-reply', by = AUTHORITY.tsa, ...more } = bent;
+    return { status: 200, type, body: answerTo(query, by, { time: server.time.now, ...more }) };
+  });
+  const certificates = [{ name: 'corp', pem: pemOf(AUTHORITY.root) }];
+  const server = await serverFor(t, {
+    images: [OS],
+    anchors: readAnchors({ witnesses: [], authorities: [`corp=${url}/tsa?key=secret`], certificates }),
+  });
+  const { anchors, evidence, store } = server.server;
+  const host = await enrol(server, OS);
+  const { body: first } = await host.sendFull();
+  await server.settle();
+  await evidence.turn();
+  const { origin } = evidence.published!.checkpoint;
+  const standing = () => anchors.standing(origin);
+  for (const [what, code] of [
+    [{ type: 'text/html' }, 'TIMESTAMP_ANSWER'],
+    [{ status: 2 }, 'TIMESTAMP_REFUSED'],
+    [{ nonce: Uint8Array.of(1) }, 'TIMESTAMP_NONCE'],
+    [{ by: issue({ name: 'TSA', issuer: null, usage: STAMPING }) }, 'TIMESTAMP_UNTRUSTED'],
+  ] as const) {
+    bent = what;
+    server.time.now += 2 * HOUR;
+    await anchors.turn();
+    const [{ trouble }] = (await standing()).anchors as [AnchorStanding];
+    assert.deepEqual([trouble?.code, trouble?.text.includes('secret')], [code, false]);
+  }
+  assert.deepEqual([(await standing()).level, await store.anchors.stamps(origin, 0)], [0, []]);
+  bent = {};
+  server.time.now += 2 * HOUR;
+  await anchors.turn();
+  const [stamp] = await store.anchors.stamps(origin, 0);
+  const { size } = stamp!;
+  assert.deepEqual([(await standing()).level, (await standing()).anchors[0]!.size], [2, size]);
+  const trusted = [AUTHORITY.root.read];
+  const text = parseNote((await store.log.checkpoint(origin, size))!.note).text;
+  const read = await verifyTimestamp(stamp!.token, Buffer.from(text), { trusted, verify: verifyByKey });
+  assert.equal(read.time, Math.floor(server.time.now / 1000) * 1000);
+
+  // Not again within the day, however much was logged; at an export all the same.
+  await act(server);
+  const before = asked;
+  await anchors.turn();
+  assert.equal(asked, before);
+  assert.equal(await levelAt(store.anchors, origin, evidence.published!.checkpoint.size), 0);
+  // A host that repeats what it keeps.
+  await host.sendSame({ checkpoint: first.checkpoint! });
+  await host.sendSame({ checkpoint: first.checkpoint! });
+  await anchors.turn();
+  assert.deepEqual(
+    (await standing()).anchors.map(({ kind }) => kind),
+    ['authority', 'hosts'],
+  );
+  assert.equal(await levelAt(store.anchors, origin, evidence.published!.checkpoint.size), 1);
+  const published = evidence.published!;
+  await anchors.anchor(published, AbortSignal.timeout(10_000));
+  assert.equal(await levelAt(store.anchors, origin, published.checkpoint.size), 2);
+  assert.deepEqual(
+    (await stampMembers(store.anchors, origin, { from: 0, size: published.checkpoint.size })).map(({ name }) => name),
+    [size, published.checkpoint.size].map((of) => `log/timestamps/corp.${of}.tsr`),
+  );
+  await act(server);
+  server.time.now += 24 * HOUR;
+  await anchors.turn();
+  assert.ok((await standing()).anchors[0]!.size > published.checkpoint.size);
+  const page = await visitor(server);
+  assert.match((await page.page('/log')).text, /level 2[\s\S]*corp[\s\S]*stamped/);
+});
+
+test('witnesses and authorities are named with all that it takes, or refused', () => {
+  const { vkey } = new TestWitness();
+  const good = {
+    witnesses: [`${vkey}=https://w.example/`],
+    authorities: ['corp=https://tsa.example/'],
+    certificates: [{ name: 'corp', pem: pemOf(AUTHORITY.root) }],
+  };
+  const { witnesses, authorities } = readAnchors(good);
+  assert.deepEqual([witnesses[0]!.url, authorities[0]!.url], ['https://w.example', 'https://tsa.example/']);
+  const log = vkey.replace(/\+.*/, '');
+  for (const [what, says] of [
+    [{ witnesses: [vkey] }, /VKEY=URL/],
+    [{ witnesses: [`${vkey}=ftp://w.example`] }, /VKEY=URL/],
+    [{ witnesses: [`${vkey}=https://u:p@w.example`] }, /VKEY=URL/],
+    [{ witnesses: [`${log}=https://w.example`] }, /verifier key/],
+    [{ witnesses: [...good.witnesses, ...good.witnesses] }, /named twice/],
+    [{ certificates: [] }, /--timestamp-ca corp=FILE/],
+    [{ certificates: [{ name: 'corp', pem: 'nothing' }] }, /no certificate in PEM/],
+    [{ certificates: [...good.certificates, { name: 'other', pem: '' }] }, /other without --timestamp-authority/],
+    [{ authorities: ['https://tsa.example/'] }, /NAME=URL/],
+    [{ authorities: ['a b=https://tsa.example/'] }, /NAME=URL/],
+  ] as const)
+    assert.throws(
+      () => readAnchors({ ...good, ...what }),
+      (error: Error) => error instanceof UsageError && says.test(error.message),
+      JSON.stringify(what).slice(0, 80),
+    );
 });
