@@ -136,7 +136,7 @@ function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof v
   const days = daysOf(settings);
   return html`<section class="sheet">
     <header><h2>How long</h2></header>
-    <div class="pad">
+    <div class="pad form">
       <dl class="facts">
         ${volumes.map(
           ({ of, payloads, bytes, oldest }) =>
@@ -147,7 +147,7 @@ function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof v
                     payloads === 0
                       ? 'none counted yet'
                       : html`${count(payloads)} held,
-                        ${bytesText(bytes)}${oldest !== null && html`, the oldest of ${whenHtml(oldest * DAY_MS, now)}`}`
+                        ${bytesText(bytes)}${oldest !== null && html`, the oldest ${whenHtml(oldest * DAY_MS, now)}`}`
                   }</small
                 >
               </dd>`,
@@ -179,7 +179,7 @@ function holdsSheet(holds: readonly Hold[], { may, now, more }: Around): Html {
             'A hold keeps what it is on, whatever the settings say, until somebody releases it.',
           )
         : html`<div class="pad">
-            <ul class="rows">
+            <ul class="rows whole">
               ${holds.map((one) => holdRow(one, may, now))}
             </ul>
           </div>`
@@ -214,7 +214,7 @@ function holdRow({ id, scope, from, to, reason, setBy, setAt, released }: Hold, 
     ${
       may &&
       released === null &&
-      html`<form class="acts" method="post" action="${PATH}/release">
+      html`<form method="post" action="${PATH}/release">
         <input type="hidden" name="id" value="${id}" />
         <input
           class="input"
@@ -268,7 +268,7 @@ function purgesSheet(purges: readonly Purge[], now: Instant, more: boolean): Htm
       purges.length === 0
         ? emptyHtml('Nothing', 'Every payload that was ever logged is still held.')
         : html`<div class="pad">
-            <ul class="rows">
+            <ul class="rows whole">
               ${purges.map(
                 ({ index, at, of, payloads, before, rule, entries }) =>
                   html`<li>
