@@ -1,4 +1,5 @@
 // A log over HTTP, read by torchwood and x/mod's tlog: usage tlogcheck URL VKEY OLD-CHECKPOINT CONSISTENCY PROOF ENTRY.
+// Or tlogcheck cosigned VKEY WITNESS-VKEY CHECKPOINT: the log and the witness signed it.
 // Every entry is fetched and authenticated against the checkpoint in CONSISTENCY; the older checkpoint must be its beginning; the proof must hold.
 package main
 
@@ -26,7 +27,21 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+func cosigned(vkey, witness, file string) {
+	log := must(note.NewVerifier(vkey))
+	policy := torchwood.ThresholdPolicy(3, torchwood.OriginPolicy(log.Name()), torchwood.SingleVerifierPolicy(log),
+		torchwood.SingleVerifierPolicy(must(torchwood.NewCosignatureVerifier(witness))))
+	step = "checkpoint"
+	checkpoint, _, err := torchwood.VerifyCheckpoint(must(os.ReadFile(file)), policy)
+	must(0, err)
+	fmt.Printf("cosigned %d entries\n", checkpoint.N)
+}
+
 func main() {
+	if os.Args[1] == "cosigned" {
+		cosigned(os.Args[2], os.Args[3], os.Args[4])
+		return
+	}
 	base, vkey := os.Args[1], os.Args[2]
 	read := func(n int) []byte { return must(os.ReadFile(os.Args[n])) }
 	verifier := must(note.NewVerifier(vkey))
