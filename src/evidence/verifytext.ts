@@ -69,9 +69,11 @@ A record of \`records/*.ndjson\` belongs to its entry by a salted digest:
     head -1 records/acts-00001.ndjson | jq -j .payload >> ../salted
     sha256sum ../salted                      # the digest in the entry of that index
 
-A timestamp token in \`log/timestamps/\`, if there is one, is over the bytes of \`log/checkpoint\` up to its empty line, that line left out:
+A timestamp in \`log/timestamps/\`, if there is one of this size, is over the bytes of \`log/checkpoint\` up to its empty line, that line left out:
 
-    openssl ts -verify -data ../cp.txt -in log/timestamps/NAME.tsr -CAfile THE-AUTHORITYS-CA.pem
+    openssl ts -verify -data ../cp.txt -in log/timestamps/NAME.${log.size}.tsr -CAfile THE-AUTHORITYS-CA.pem
+
+One with a smaller number is over the same three lines of an earlier checkpoint. \`bootproof evidence verify --trusted-root\` computes that from the entries.
 
 ## Reports of hosts
 
