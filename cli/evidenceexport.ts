@@ -319,10 +319,11 @@ class Progress {
     this.#quiet = quiet;
   }
 
-  async state({ state, stages, attempts }: Export): Promise<void> {
+  async state({ state, stages, attempts, error }: Export): Promise<void> {
     if (attempts > this.#attempts) {
       this.#attempts = attempts;
-      await this.line(`the server stopped in the middle: begun anew, attempt ${attempts}`);
+      const why = error === null ? 'the server stopped in the middle' : `it failed: ${error.text.split('\n')[0] ?? ''}`;
+      await this.line(`${printableText(why)}; begun anew, attempt ${attempts}`);
     }
     if (state === 'queued') return this.#show('waiting for its turn', 'waiting for its turn');
     const last = stages.at(-1);

@@ -799,8 +799,8 @@ export const EXPORT_PAGE = 200;
 export const EXPORT_REPORTS_BACK = 4000;
 /** A longest period, ms: ten years. */
 export const EXPORT_PERIOD_MS = 10 * 366 * 86_400_000;
-/** How often an export is begun again where it ended without a reason of its own. */
-export const EXPORT_ATTEMPTS_MAX = 10;
+/** How often an export is begun before it is given up, where our own fault ended it; a server that stopped counts as none. */
+export const EXPORT_ATTEMPTS_MAX = 3;
 
 /** Entries of a host that one page of a question about the past reads; a host has some a day. */
 export const POSTURE_PAGE = 200;

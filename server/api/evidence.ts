@@ -1,11 +1,11 @@
 /** `/api/v1/evidence/exports`: bundles for auditors, made as jobs; their files are fetched in parts, so that a download goes on (docs/evidence.md 7). */
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
-import { Exports, fileBytes, PARAMETERS } from '#server/evidence/exports.ts';
+import { downloadOf } from '#server/evidence/download.ts';
+import { Exports, PARAMETERS } from '#server/evidence/exports.ts';
 import { EXPORT_STAGES, EXPORT_STATES, type EvidenceExport } from '#server/store/evidencerecords.ts';
 import { whoOf } from './deciding.ts';
 import { momentOf, queryMoment } from './posture.ts';
-import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
 import { Time } from './schemas.ts';
@@ -173,19 +173,6 @@ const remove = adminRoute({
   responses: { 200: json(z.object({ done: z.boolean() }), 'Gone, with its file; stopped where it was running.') },
 });
 
-/** Of one range; undefined where none is asked for that counts. @throws {ApiError} RANGE_INVALID */
-function rangeOf(
-  header: string | undefined,
-  bytes: number,
-): { readonly from: number; readonly to: number } | undefined {
-  const [, first = '', last = ''] = /^bytes=([0-9]{0,15})-([0-9]{0,15})$/.exec(header?.trim() ?? '') ?? [];
-  if (first === '' && last === '') return undefined;
-  const from = first === '' ? Math.max(0, bytes - Number(last)) : Number(first);
-  const to = first === '' || last === '' ? bytes - 1 : Math.min(Number(last), bytes - 1);
-  if (from < bytes && from <= to) return { from, to };
-  throw new ApiError('RANGE_INVALID', `the file has ${bytes} bytes`, [{ parameter: 'Range', detail: 'lies outside' }]);
-}
-
 export function evidenceRoutes(api: Api, services: ApiServices): void {
   const { exports, clock, wake } = services;
 
@@ -222,19 +209,16 @@ export function evidenceRoutes(api: Api, services: ApiServices): void {
   api.openapi(show, async (c) => c.json(exportJson(await exports.get(c.req.valid('param').id, whoOf(c))), 200));
 
   api.openapi(file, async (c) => {
-    const { path, bytes, sha256, name } = await exports.file(c.req.valid('param').id, whoOf(c));
-    const etag = `"${sha256}"`;
-    const ifRange = c.req.header('if-range');
-    const range = ifRange === undefined || ifRange === etag ? rangeOf(c.req.header('range'), bytes) : undefined;
-    const { from, to } = range ?? { from: 0, to: bytes - 1 };
-    return c.body(fileBytes(path, from, to), range === undefined ? 200 : 206, {
-      'Content-Type': 'application/zip',
-      'Content-Length': String(to - from + 1),
-      'Content-Disposition': `attachment; filename="${name}"`,
-      'Accept-Ranges': 'bytes',
-      ETag: etag,
-      ...(range === undefined ? {} : { 'Content-Range': `bytes ${from}-${to}/${bytes}` }),
+    const found = await exports.file(c.req.valid('param').id, whoOf(c));
+    const {
+      status,
+      headers,
+      body: bytes,
+    } = downloadOf(found, {
+      range: c.req.header('range'),
+      ifRange: c.req.header('if-range'),
     });
+    return c.body(bytes, status, headers);
   });
 
   api.openapi(remove, async (c) => {

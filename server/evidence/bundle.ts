@@ -170,9 +170,8 @@ class BundleMaker {
     this.#policies = [...(await hostPolicies(this.#about)), ...(await imagePolicies(this.#about))];
     const head = (await store.log.head())!;
     const policy = await this.#policyAtEnd();
-    const controls = new Map(
-      [...policy.files, ...policy.state, ...policy.accounts].map(({ id, controls: own }) => [id, own]),
-    );
+    const rules = policy === undefined ? [] : [...policy.files, ...policy.state, ...policy.accounts];
+    const controls = new Map(rules.map(({ id, controls: own }) => [id, own]));
     const groups = new Lru<string, NonNullable<Awaited<ReturnType<StoryAbout['group']>>>>(GROUPS_KEPT);
     const names = new Map<string, string>();
     const about: StoryAbout = {
@@ -242,12 +241,13 @@ class BundleMaker {
     return 0;
   }
 
-  async #policyAtEnd(): Promise<Policy> {
+  /** Undefined where it belongs to no version: hosts know what they were told. */
+  async #policyAtEnd(): Promise<Policy | undefined> {
     const { store } = this.#deps;
     const { policy: shipped } = await shippedPolicy();
     const then = await store.postures.policyAt(this.#period.to - 1);
     const version = then && (await store.policies.get(then.n));
-    return version === undefined ? shipped : policyOfDocuments(version.documents, shipped).policy;
+    return version && policyOfDocuments(version.documents, shipped).policy;
   }
 
   async #decisions(): Promise<void> {

@@ -1,5 +1,4 @@
 /** Exports as people ask for them (docs/evidence.md 7): what may be asked for, who may see which, and their files. */
-import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
@@ -139,10 +138,6 @@ export class Exports {
     );
   }
 }
-
-/** A part of the file, from `from` to `to`, both included. */
-export const fileBytes = (path: string, from: number, to: number): ReadableStream<Uint8Array> =>
-  ReadableStream.from(createReadStream(path, { start: from, end: to })) as ReadableStream<Uint8Array>;
 
 const scopeOf = (who: Principal): Scope | undefined => acting(who, ...EXPORTERS)?.groups;
 

@@ -23,8 +23,8 @@ export type StoryAbout = {
   readonly cut: LogCut;
   readonly period: Range;
   readonly exportedAt: Instant;
-  /** The policy in force at the end of the period, and which controls each of its rules names. */
-  readonly policy: Policy;
+  /** The policy in force at the end of the period, and which controls each of its rules names; undefined for one without versions. */
+  readonly policy: Policy | undefined;
   readonly controls: ReadonlyMap<string, readonly string[]>;
   /** The present log began before the period did: an older host without an entry said nothing. */
   readonly beganAt: Instant;
@@ -69,7 +69,7 @@ export async function storyOf(host: Host, about: StoryAbout): Promise<HostStory 
     from: Math.max(period.from, host.createdAt),
     to: Math.min(period.to, about.exportedAt, acts.retiredAt ?? FOREVER),
   };
-  const { reportEvery, silentAfter, lateAfter } = freshnessOf(about.policy, hostFactsOf(host));
+  const { reportEvery, silentAfter, lateAfter } = termsOf(host, about.policy);
   const intervalSeconds = Math.max(1, Math.floor(reportEvery / 1000));
   const { checkIns, gaps } = checkInsOf({
     span,
@@ -290,6 +290,14 @@ function silencesOf(
   }
   if (from !== undefined) out.push({ from, to: span.to });
   return out;
+}
+
+/** When the host must report: by policy, or as it was told itself. */
+function termsOf(host: Host, policy: Policy | undefined) {
+  if (policy !== undefined) return freshnessOf(policy, hostFactsOf(host));
+  const { interval, liveAt, lateAfter, silentAfter } = host.freshness;
+  const since = liveAt ?? host.createdAt;
+  return { reportEvery: interval, lateAfter: lateAfter - since, silentAfter: silentAfter - since };
 }
 
 /** A verdict that the log does not tell of: nothing changed since it began. */

@@ -18,6 +18,8 @@ export class EvidenceError extends BootproofError<
   | 'EVIDENCE_STATE'
   /** The file would be larger than it may be, or the disk is full. */
   | 'EVIDENCE_DISK'
+  /** A part of its file that there is not. */
+  | 'RANGE_INVALID'
 > {}
 
 const ABOUT_HOSTS: readonly FilterTerm['field'][] = ['host', 'group', 'label'];

@@ -11,7 +11,7 @@ import type { Deps } from '#server/deps.ts';
 import { makeFolders } from '#server/folder.ts';
 import { backoff, type Chore, type Work } from '#server/jobs/runner.ts';
 import type { Anchors } from '#server/log/anchors.ts';
-import type { EvidenceLog } from '#server/log/evidencelog.ts';
+import type { EvidenceLog, Published } from '#server/log/evidencelog.ts';
 import type { EvidenceExport, ExportCut } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
 import type { NewJob } from '#server/store/records.ts';
@@ -82,7 +82,7 @@ export function exportWork(deps: ExportDeps): Work {
   };
 }
 
-/** Everything of the period is in the log before the act, and the act is the last entry that the bundle is about. */
+/** Everything of the period is in the log before the act, and the bundle is about the log up to it. */
 async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCut | undefined> {
   const { store, clock, evidence } = deps;
   const { has } = selectionOf(wanted.filter, wanted.scope);
@@ -105,9 +105,8 @@ async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCu
       );
     const receipt = (await store.log.receipts(auditRef(logged.act))).findLast(({ index }) => index !== null);
     if (receipt?.index != null && receipt.log === evidence.published?.log) {
-      const checkpoint = await evidence.checkpointOf(receipt.index + 1);
-      const { origin, size, root } = checkpoint;
-      const published = { log: receipt.log, checkpoint };
+      const published = await checkpointFor(wanted, { log: receipt.log, size: receipt.index + 1 }, deps);
+      const { origin, size, root } = published.checkpoint;
       await deps.anchors.anchor(published, AbortSignal.timeout(3 * ANCHOR_TIMEOUT_MS));
       const note = await deps.anchors.cosigned(published);
       const cut = { log: receipt.log, origin, size, root: toBase64(root), note, at: logged.at };
@@ -116,6 +115,23 @@ async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCu
     await new Promise((resolve) => setTimeout(resolve, PLACE_MS));
   }
   throw new Error('the act of exporting has no place in the log yet');
+}
+
+/**
+ * The checkpoint that a bundle is about. Of a part it ends with the act: what follows may be about others. Of the whole fleet it is the one that was
+ * published behind it, which witnesses sign, unless an entry of an earlier day stands last.
+ */
+async function checkpointFor(
+  { filter, scope, to }: EvidenceExport,
+  { log, size }: { readonly log: number; readonly size: number },
+  { store, evidence }: ExportDeps,
+): Promise<Published> {
+  const { published } = evidence;
+  if (published !== undefined && selectionOf(filter, scope).whole && published.checkpoint.size >= size) {
+    const [last] = await store.log.entries(log, published.checkpoint.size - 1, 1);
+    if (last !== undefined && last.at >= to) return published;
+  }
+  return { log, checkpoint: await evidence.checkpointOf(size) };
 }
 
 async function made(

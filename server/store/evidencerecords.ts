@@ -172,12 +172,6 @@ export interface EvidenceReads {
   notices(range: Range): Promise<{ readonly delivered: number; readonly failed: number }>;
   /** The newest checkpoint of at most this size, and when it was signed. */
   checkpointAtMost(origin: string, size: number): Promise<{ readonly size: number; readonly at: Instant } | undefined>;
-  /** Cosignatures of a checkpoint, as lines of a note. */
-  cosignatures(origin: string, size: number): Promise<readonly string[]>;
-  timestamps(
-    origin: string,
-    size: number,
-  ): Promise<readonly { readonly authority: string; readonly token: Uint8Array }[]>;
 }
 
 export type EvidenceStore = EvidenceReads & {

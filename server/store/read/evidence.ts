@@ -168,26 +168,5 @@ export function evidenceReads(engine: Engine): EvidenceReads {
           .limit(1)
           .executeTakeFirst(),
       ),
-    cosignatures: (origin, size) =>
-      engine.reading(async (db) => {
-        const rows = await db
-          .selectFrom('log_cosignature')
-          .select('line')
-          .where('origin', '=', origin)
-          .where('size', '=', size)
-          .orderBy('witness')
-          .execute();
-        return rows.map(({ line }) => line);
-      }),
-    timestamps: (origin, size) =>
-      engine.reading(async (db) =>
-        db
-          .selectFrom('log_timestamp')
-          .select(['authority', 'token'])
-          .where('origin', '=', origin)
-          .where('size', '=', size)
-          .orderBy('authority')
-          .execute(),
-      ),
   };
 }
