@@ -9,7 +9,9 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -138,28 +140,60 @@ test('what bootc is asked is what the agent parses, and lies where the agent loo
   assert.match(read('bootproof.tmpfiles'), new RegExp(`^d ${join(file, '..')} `, 'm'));
 });
 
-test('what install.sh puts into an image is all that the agent needs', () => {
+test('what install.sh puts into an image lies in /usr, enabled there, and SELinux lets systemd start it', () => {
   const image = join(top, 'image');
-  const made = spawnSync('sh', [join(units, 'install.sh'), image], { encoding: 'utf8' });
-  assert.equal(made.status, 0, made.stderr);
+  const executable = join(top, 'executable');
+  writeFileSync(executable, 'of any machine\n');
+  const made = spawnSync('sh', [join(units, 'install.sh'), image, executable], { encoding: 'utf8' });
+  assert.equal(made.stderr, '');
+  assert.equal(made.status, 0);
   assert.deepEqual(readdirSync(image), ['usr'], 'nothing beside /usr');
-  const lib = join(image, 'usr/lib');
-  for (const name of ALL) assert.equal(readFileSync(join(lib, 'systemd/system', name), 'utf8'), read(name));
+  const usr = join(image, 'usr');
+  for (const name of ALL) assert.equal(readFileSync(join(usr, 'lib/systemd/system', name), 'utf8'), read(name));
   for (const link of [
     'timers.target.wants/bootproof-agent.timer',
     'bootc-status-updated.target.wants/bootproof-agent.service',
   ])
-    assert.ok(existsSync(join(lib, 'systemd/system', link)), `${link} leads to its unit`);
-  // The launcher has the place in the image in it: here its program is run by hand.
-  const launcher = readFileSync(join(lib, 'bootproof/bootproof'), 'utf8');
-  assert.match(launcher, /^exec \/usr\/lib\/bootproof\/node .*\/usr\/lib\/bootproof\/agent\/main\.ts "\$@"$/m);
-  for (const command of ['enroll', 'run', 'scan']) {
-    const run = spawnSync(join(lib, 'bootproof/node'), [join(lib, 'bootproof/agent/main.ts'), command, '--help'], {
-      encoding: 'utf8',
-      env: {},
-    });
-    assert.equal(run.status, 0, `${command}: ${run.stderr}`);
-  }
+    assert.ok(existsSync(join(usr, 'lib/systemd/system', link)), `${link} leads to its unit`);
+  // What lies in /usr/lib is lib_t, in /usr/libexec bin_t.
+  assert.equal(
+    realpathSync(join(usr, 'lib/bootproof/bootproof')),
+    join(realpathSync(usr), 'libexec/bootproof/bootproof'),
+  );
+  assert.equal(readFileSync(join(usr, 'libexec/bootproof/agent'), 'utf8'), 'of any machine\n');
+  for (const program of ['agent', 'bootproof'])
+    assert.equal(statSync(join(usr, 'libexec/bootproof', program)).mode & 0o777, 0o755);
+  assert.ok(readdirSync(join(usr, 'share/doc/bootproof-agent')).includes('LICENSE.node'));
+});
+
+test('install.sh without an executable says how to make one', () => {
+  const made = spawnSync('sh', [join(units, 'install.sh'), join(top, 'none'), join(top, 'absent')], {
+    encoding: 'utf8',
+  });
+  assert.equal(made.status, 64);
+  assert.match(made.stderr, /npm run build:agent/);
+  assert.ok(!existsSync(join(top, 'none')));
+});
+
+// That it says which library is missing: test/foreign/agentbuild.test.ts.
+test('what starts the agent does so where no library is where it usually lies, but the loader misses none', () => {
+  const script = read('bootproof');
+  const place = join(top, 'libraries');
+  mkdirSync(place, { recursive: true });
+  const agent = join(place, 'agent');
+  writeFileSync(agent, '#!/bin/sh\necho started "$@"\n', { mode: 0o755 });
+  const folders = /for folder in ([^;]+);/.exec(script)![1]!;
+  const here = script.replace('/usr/libexec/bootproof/agent', agent).replace(folders, place);
+  const run = () => spawnSync('sh', ['-s', '--', 'agent', 'run'], { input: here, encoding: 'utf8' });
+  assert.equal(run().stdout, 'started agent run\n');
+});
+
+test('the presets name the units that can be enabled', () => {
+  const named = [...read('bootproof.preset').matchAll(/^enable (\S+)$/gm)].map((found) => found[1]!);
+  assert.deepEqual(
+    named.sort(),
+    ALL.filter((name) => settings(name).some((line) => line.startsWith('WantedBy='))).sort(),
+  );
 });
 
 test('systemd-tmpfiles and systemd-sysusers read our files', (t) => {

@@ -5,12 +5,23 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync, type SpawnSyncOptionsWithStringEncoding } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 import type { Machine } from '../../packaging/elf.ts';
 import { nodeOf } from '../../packaging/nodes.ts';
+import { buildPackages } from '../../packaging/packages.ts';
 import { singleExecutable } from '../../packaging/single.ts';
 import { VERSION } from '../../src/version.ts';
 
@@ -79,7 +90,7 @@ test('its workers read what the agent of this checkout reads, capabilities inclu
   const { stats: _, ...told } = JSON.parse(there.stdout) as { stats: unknown; trees: { usr: { entries: number } } };
   const { stats: __, ...expected } = JSON.parse(here.stdout) as { stats: unknown };
   assert.deepEqual(told, expected);
-  assert.equal(told.trees.usr.entries, 304);
+  assert.equal(told.trees.usr.entries, 303);
   // From any folder, and under another name.
   const moved = join(top, 'another-name');
   cpSync(agentFor(native), moved);
@@ -126,6 +137,104 @@ test('it runs on a root that holds glibc, libstdc++, libgcc and libatomic, and n
     (JSON.parse(stdout) as { trees: { usr: { holes: unknown[] } } }).trees.usr.holes.length,
     1,
     'no mounts to be read',
+  );
+});
+
+test('where a library is missing, what starts the agent says which, and which packages have it', (t: TestContext) => {
+  if (process.geteuid?.() !== 0) return t.skip('chroot needs root');
+  const host = join(top, 'host');
+  const program = join(host, 'usr/libexec/bootproof');
+  mkdirSync(program, { recursive: true });
+  cpSync(agentFor(native), join(program, 'agent'));
+  cpSync(join(root, 'agent/units/bootproof'), join(program, 'bootproof'));
+  const shell = realpathSync('/bin/sh');
+  for (const file of [...libraries(agentFor(native)), ...libraries(shell)]) {
+    mkdirSync(join(host, dirname(file)), { recursive: true });
+    copyFileSync(file, join(host, file));
+  }
+  mkdirSync(join(host, 'bin'), { recursive: true });
+  copyFileSync(shell, join(host, 'bin/sh'));
+  const start = () =>
+    run('chroot', [host, '/bin/sh', '/usr/libexec/bootproof/bootproof', 'agent', '--version'], {
+      env: { PATH: process.env['PATH']! },
+    });
+  assert.equal(start().stdout, `bootproof agent ${VERSION}\n`);
+  for (const file of libraries(agentFor(native)).filter((name) => /libatomic|libgcc/.test(name)))
+    rmSync(join(host, file));
+  const { stdout, stderr, status } = start();
+  assert.equal(stdout, '');
+  assert.equal(status, 70);
+  assert.match(
+    stderr,
+    /^bootproof: the agent cannot start, because this host lacks libatomic\.so\.1 libgcc_s\.so\.1: .*\n$/,
+  );
+});
+
+test('rpm and deb hold the same files, and are the same bit for bit whatever umask and folder they are made in', (t: TestContext) => {
+  // What goes into them does not matter here, and 120 MB are a minute of compression.
+  const small = join(top, 'small');
+  writeFileSync(small, 'an executable\n');
+  const build = (name: string) => {
+    const out = join(top, name);
+    mkdirSync(out);
+    return buildPackages('x64', small, out, 1_764_000_000);
+  };
+  const first = build('first');
+  const before = process.umask(0o077);
+  const second = build('second-in-another-folder');
+  process.umask(before);
+  if (first.rpm === null || first.deb === null) return t.skip('rpmbuild or dpkg-deb is not here');
+  assert.deepEqual(readFileSync(second.rpm!), readFileSync(first.rpm));
+  assert.deepEqual(readFileSync(second.deb!), readFileSync(first.deb));
+
+  const text = (program: string, ...args: string[]) => execFileSync(program, args, { encoding: 'utf8' });
+  const inRpm = text(
+    'rpm',
+    '-qp',
+    '--nosignature',
+    '--qf',
+    '[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME}/%{FILEGROUPNAME}\n]',
+    first.rpm,
+  )
+    .split('\n')
+    .filter((line) => / 0?1[02]/.test(line))
+    .map((line) => `${line.split(' ')[0]} ${line.split(' ')[2]}`);
+  const inDeb = text('dpkg-deb', '-c', first.deb)
+    .split('\n')
+    .filter((line) => /^[-l]/.test(line))
+    .map((line) => `${line.split(/\s+/)[5]!.slice(1)} ${line.split(/\s+/)[1]}`);
+  assert.ok(inRpm.length >= 15);
+  assert.deepEqual(inRpm.sort(), inDeb.sort());
+  for (const line of inRpm) assert.match(line, /^\/usr\/\S+ root\/root$/);
+  for (const need of ['libatomic', 'libstdc++', 'libgcc', 'glibc >= 2.28'])
+    assert.ok(text('rpm', '-qp', '--nosignature', '--requires', first.rpm).split('\n').includes(need), need);
+  for (const need of ['libatomic1', 'libstdc++6', 'libgcc-s1', 'libc6 (>= 2.28)'])
+    assert.ok(text('dpkg-deb', '-f', first.deb, 'Depends').includes(need), need);
+});
+
+test('dpkg unpacks the deb, and its links lead where they should', (t: TestContext) => {
+  if (process.geteuid?.() !== 0) return t.skip('dpkg needs root');
+  const out = join(top, 'third');
+  mkdirSync(out);
+  const small = join(top, 'another');
+  writeFileSync(small, 'an executable\n');
+  const { deb } = buildPackages('x64', small, out, 1_764_000_000);
+  if (deb === null) return t.skip('dpkg-deb is not here');
+  const host = join(top, 'dpkg');
+  for (const folder of ['var/lib/dpkg/updates', 'var/lib/dpkg/info', 'var/lib/dpkg/triggers', 'etc'])
+    mkdirSync(join(host, folder), { recursive: true });
+  writeFileSync(join(host, 'var/lib/dpkg/status'), '');
+  writeFileSync(join(host, 'var/lib/dpkg/available'), '');
+  const dpkg = (...args: string[]) =>
+    run('dpkg', [`--root=${host}`, '--force-depends', '--force-script-chrootless', '--force-not-root', ...args], {
+      env: { PATH: process.env['PATH']! },
+    });
+  const unpacked = dpkg('--unpack', deb);
+  assert.equal(unpacked.status, 0, unpacked.stderr);
+  assert.ok(existsSync(join(host, 'usr/lib/systemd/system/bootproof-agent.timer')));
+  assert.equal(
+    readFileSync(join(host, 'usr/lib/bootproof/bootproof'), 'utf8'),
+    readFileSync(join(root, 'agent/units/bootproof'), 'utf8'),
   );
 });
 
