@@ -677,6 +677,8 @@ export const NOTICE_KEPT_MS = {
   dead: 90 * 86_400_000,
   // Longer than any waiver lives: what was reminded of once stays so.
   reminded: 400 * 86_400_000,
+  // How many there were of each day: what an audit of a year looks back on, twice.
+  tally: 800 * 86_400_000,
 } as const;
 
 /** Of what an image says of one layer, characters; and components that it names: only ever shown. A RUN with a script in it is some KB. */
@@ -823,3 +825,21 @@ export const RETENTION_PASSES_MAX = 10;
 export const HOLD_HOSTS_MAX = 1000;
 export const HOLD_GROUPS_MAX = 100;
 export const HOLD_REASON_MAX = 2000;
+
+/** A list of hosts that somebody else keeps, characters: a hundred thousand rows of some columns. As JSON, every quote is two. */
+export const INVENTORY_CHARS_MAX = 16 * 2 ** 20;
+export const INVENTORY_BODY_BYTES_MAX = 32 * 2 ** 20;
+export const INVENTORY_ROWS_MAX = 250_000;
+export const INVENTORY_COLUMNS_MAX = 1000;
+/** A name, id or label of such a list: longer than DNS and our own labels allow. */
+export const INVENTORY_CELL_CHARS_MAX = 300;
+export const INVENTORY_LABELS_MAX = 10;
+/** Both differences as JSON: they are one line of a bundle (BUNDLE_LINE_BYTES_MAX). */
+export const INVENTORY_DIFFERENCES_BYTES_MAX = 12 * 2 ** 20;
+/** Lists that are known by name, and versions of each of which the list itself is kept; what it was compared to is kept of all. */
+export const INVENTORY_SOURCES_MAX = 100;
+export const INVENTORY_LISTS_KEPT = 30;
+/** Hosts that one read gives to hold a list against. */
+export const INVENTORY_HOSTS_PAGE = 5000;
+/** Differences of each kind that a page shows: more is on the command line. */
+export const INVENTORY_SHOWN = 500;

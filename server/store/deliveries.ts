@@ -5,6 +5,7 @@ import { locked, write } from './channelrow.ts';
 import type { Engine } from './engine.ts';
 import { enqueue } from './jobs.ts';
 import type * as n from './noticerecords.ts';
+import { outcomesIn, tally } from './noticetally.ts';
 import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { DeliveryRow } from './tables.ts';
@@ -52,7 +53,7 @@ export const deliveryRow = (delivery: n.NewDelivery): DeliveryRow => ({
 
 export function deliveriesOn(
   engine: Engine,
-): Pick<n.Notices, 'due' | 'nextDue' | 'attempted' | 'get' | 'deliveries' | 'resend' | 'count' | 'sweep'> {
+): Pick<n.Notices, 'due' | 'nextDue' | 'attempted' | 'get' | 'deliveries' | 'resend' | 'count' | 'outcomes' | 'sweep'> {
   return {
     due: (channelId, now, limit) =>
       engine.reading(async (db) => {
@@ -158,8 +159,14 @@ export function deliveriesOn(
         for (const { state, count } of rows) counts[state as n.DeliveryState] = count;
         return counts;
       }),
+    outcomes: (period) => engine.listing((db) => outcomesIn(db, period)),
     sweep: ({ told: toldBefore, delivered, dead, reminded }) =>
-      engine.write(async ({ db }) => {
+      engine.write(async (tx) => {
+        const { db } = tx;
+        await tally(
+          tx,
+          sql<boolean>`((state = 'delivered' and created_at < ${delivered}) or (state = 'dead' and created_at < ${dead}))`,
+        );
         await db.deleteFrom('outbox').where('delivery_id', 'is not', null).where('at', '<', toldBefore).execute();
         // A change that committed while its channel was removed: on PostgreSQL it did not see that.
         for (const table of ['outbox', 'delivery'] as const)

@@ -144,6 +144,9 @@ export type Reminder = { readonly object: string } & (
     }
 );
 
+/** Notices about integrity that came in, and that were given up, with when they were made. */
+export type NoticeOutcomes = { readonly delivered: number; readonly failed: number };
+
 export interface Notices {
   /** By name. At most CHANNELS_MAX stand (the caller looks). */
   channels(): Promise<readonly Channel[]>;
@@ -221,6 +224,11 @@ export interface Notices {
   addOnce(kind: string, object: string, delivery: NewDelivery, jobs: readonly r.NewJob[]): Promise<boolean>;
   /** How many are in each state; delivered ones as long as they are kept. */
   count(): Promise<Readonly<Record<DeliveryState, number>>>;
+  /**
+   * Notices of findings and verdicts that were made in a period, by what became of them; those that are forgotten since, or whose channel is
+   * gone, too: of such days, the ones that begin in it.
+   */
+  outcomes(period: { readonly from: Instant; readonly to: Instant }): Promise<NoticeOutcomes>;
   /** Forgets what was told before, and what was delivered or given up before. */
   sweep(before: {
     readonly told: Instant;

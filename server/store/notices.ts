@@ -8,6 +8,7 @@ import type { Engine } from './engine.ts';
 import { GROUP_COUNTS } from './findings.ts';
 import { enqueue } from './jobs.ts';
 import type * as n from './noticerecords.ts';
+import { tally } from './noticetally.ts';
 import { remindersOn } from './reminders.ts';
 import type * as r from './records.ts';
 import type { OutboxRow, Tables } from './tables.ts';
@@ -78,6 +79,7 @@ export function noticesOn(engine: Engine): n.Notices {
       engine.write(async (tx) => {
         const before = await locked(tx, id);
         if (before === undefined) return false;
+        await tally(tx, sql<boolean>`channel_id = ${id}`);
         await tx.db.deleteFrom('channel').where('id', '=', id).execute();
         await tx.db.deleteFrom('outbox').where('channel_id', '=', id).execute();
         await tx.db.deleteFrom('delivery').where('channel_id', '=', id).execute();

@@ -273,6 +273,29 @@ function outboxes(suite: Suite): void {
     await store.notices.attempted(third!, { state: 'delivered', nextAt: null, status: 204, error: null }, T0 + 4, null);
     await store.notices.sweep({ told: T0 + 1, delivered: T0 + 1, dead: 0, reminded: 0 });
     assert.deepEqual(await store.notices.count(), { waiting: 0, delivered: 0, dead: 0 });
+    // How many there were stays known: of forgotten days, and of a channel that is removed. Of tests and images nothing is counted.
+    const day = Math.floor(T0 / 86_400_000) * 86_400_000;
+    const outcomes = (from: number, to: number) => store.notices.outcomes({ from, to });
+    assert.deepEqual(await outcomes(day, day + 1), { delivered: 1, failed: 0 });
+    assert.deepEqual(await outcomes(day + 1, later), { delivered: 0, failed: 0 }, 'the day began before');
+    for (const [id, more, state] of [
+      ['d_2', { n: 2 }, 'delivered'],
+      ['d_3', { topic: `verdict:drifted`, n: 3 }, 'dead'],
+      ['d_4', { topic: `image:${digest('image')}`, n: 4 }, 'delivered'],
+      ['d_5', { n: 5 }, undefined],
+    ] as const) {
+      const made = delivery(id, more);
+      await store.notices.add(made, null, []);
+      if (state === undefined) continue;
+      const came = { state, nextAt: null, status: null, error: null };
+      assert.equal(await store.notices.attempted({ ...made, attempts: 0 }, came, T0 + 5, null), true);
+    }
+    const [due5] = await store.notices.due('c_all', T0, 1);
+    assert.equal(due5!.id, 'd_5');
+    assert.deepEqual(await outcomes(day, later), { delivered: 2, failed: 1 });
+    assert.deepEqual(await outcomes(T0 + 1, later), { delivered: 0, failed: 0 });
+    await store.notices.remove('c_all', ADMIN);
+    assert.deepEqual(await outcomes(day, later), { delivered: 2, failed: 1 });
   });
 
   suite('a channel is changed on what was read, and its secret is in no trail', async (url, t) => {
