@@ -81,6 +81,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'how long what was reported stays, and what was purged',
     load: async () => ({ main: (await import('./retention.ts')).retention }),
   },
+  inventory: {
+    about: 'lists of hosts that others keep, and what they and the fleet do not agree on',
+    load: async () => ({ main: (await import('./inventory.ts')).inventory }),
+  },
   channels: {
     about: 'who is told what, and what did not arrive',
     load: async () => ({ main: (await import('./notices.ts')).channels }),

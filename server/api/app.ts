@@ -1,6 +1,6 @@
 /** The API as one application: agents' routes first, then health, then people's routes behind the admin token. */
 import { bodyLimit } from 'hono/body-limit';
-import { API_BODY_BYTES_MAX, POLICY_BODY_BYTES_MAX } from '#src/limits.ts';
+import { API_BODY_BYTES_MAX, INVENTORY_BODY_BYTES_MAX, POLICY_BODY_BYTES_MAX } from '#src/limits.ts';
 import { accessRoutes } from './access.ts';
 import { agentRoutes, takeReport } from './agents.ts';
 import { auditRoutes } from './audit.ts';
@@ -10,6 +10,7 @@ import { facetRoutes } from './facets.ts';
 import { findingRoutes } from './findings.ts';
 import { hostRoutes } from './hosts.ts';
 import { imageRoutes } from './images.ts';
+import { inventoryRoutes } from './inventories.ts';
 import { logRoutes } from './log.ts';
 import { logFileRoutes } from './logfiles.ts';
 import { noSuchRoute, takenMethods } from './methods.ts';
@@ -72,7 +73,11 @@ export function apiApp(services: ApiServices): Api {
   api.use('/api/v1/*', takenMethods(api));
   const bounded = boundedTo(API_BODY_BYTES_MAX);
   const boundedPolicy = boundedTo(POLICY_BODY_BYTES_MAX);
-  api.use('/api/v1/*', (c, next) => (c.req.path.startsWith('/api/v1/policies') ? boundedPolicy : bounded)(c, next));
+  const boundedInventory = boundedTo(INVENTORY_BODY_BYTES_MAX);
+  api.use('/api/v1/*', (c, next) => {
+    if (c.req.path.startsWith('/api/v1/policies')) return boundedPolicy(c, next);
+    return (c.req.path.startsWith('/api/v1/inventories/') ? boundedInventory : bounded)(c, next);
+  });
   hostRoutes(api, services);
   postureRoutes(api, services);
   facetRoutes(api, services);
@@ -94,6 +99,7 @@ export function apiApp(services: ApiServices): Api {
   evidenceRoutes(api, services);
   retentionRoutes(api, services);
   holdRoutes(api, services);
+  inventoryRoutes(api, services);
   // Not `/api` itself: that is a page.
   api.all('/api/:rest{.+}', (c) => {
     throw noSuchRoute(api, c.req.path);

@@ -142,6 +142,11 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/evidence/exports/{id}/file': hosts(...EXPORTERS),
   'DELETE /api/v1/evidence/exports/{id}': hosts(...EXPORTERS),
 
+  'GET /api/v1/inventories': fleet('auditor', 'operator', 'admin'),
+  'GET /api/v1/inventories/{source}': fleet('auditor', 'operator', 'admin'),
+  'GET /api/v1/inventories/{source}/versions': fleet('auditor', 'operator', 'admin'),
+  'POST /api/v1/inventories/{source}': fleet('operator', 'admin'),
+
   'GET /api/v1/channels': fleet('auditor', 'admin'),
   'GET /api/v1/channels/{id}': fleet('auditor', 'admin'),
   'POST /api/v1/channels': fleet('admin'),

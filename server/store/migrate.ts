@@ -15,6 +15,7 @@ import { schema0011 } from './migrations/0011.ts';
 import { schema0012 } from './migrations/0012.ts';
 import { schema0013 } from './migrations/0013.ts';
 import { schema0014 } from './migrations/0014.ts';
+import { schema0015 } from './migrations/0015.ts';
 import { StoreError } from './store.ts';
 
 export const DIALECTS: Readonly<Record<'sqlite' | 'postgres', Dialect>> = {
@@ -51,6 +52,7 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
   schema0012,
   schema0013,
   schema0014,
+  schema0015,
 ];
 
 /** The schema that this build reads and writes. */

@@ -12,6 +12,7 @@ import { holdsOn } from './holds.ts';
 import { hostsOn } from './hosts.ts';
 import { imagesOn, sourcesOn } from './images.ts';
 import { intakeIn } from './intake.ts';
+import { inventoriesOn } from './inventories.ts';
 import { jobsOn } from './jobs.ts';
 import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
 import { logOn } from './log.ts';
@@ -67,6 +68,7 @@ export function storeOn(engine: Engine): Store {
     evidence: evidenceOn(engine),
     retention: retentionOn(engine),
     holds: holdsOn(engine),
+    inventories: inventoriesOn(engine),
     upkeep: upkeepOn(engine),
     read: { ...hostReads(engine), ...findingReads(engine), ...facetReads(engine), ...imageReads(engine) },
     intake: (items) => (items.length === 0 ? Promise.resolve([]) : engine.write((tx) => intakeIn(tx, items))),

@@ -29,6 +29,7 @@ import type { FilterLine } from '#src/finding/filter.ts';
 import type { AccessStore } from './accessrecords.ts';
 import type { LogAnchors } from './anchorrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
+import type { Inventories } from './inventoryrecords.ts';
 import type { EvidenceStore } from './evidencerecords.ts';
 import type { LogRows } from './logrecords.ts';
 import type { Notices } from './noticerecords.ts';
@@ -89,6 +90,7 @@ export interface Store {
   readonly evidence: EvidenceStore;
   readonly retention: Retention;
   readonly holds: Holds;
+  readonly inventories: Inventories;
   readonly read: Reads;
   readonly upkeep: Upkeep;
   /**

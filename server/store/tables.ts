@@ -67,6 +67,8 @@ export type Tables = {
   retained_to: RetainedToRow;
   hold: HoldRow;
   hold_counter: HoldCounterRow;
+  inventory: InventoryRow;
+  inventory_source: InventorySourceRow;
 };
 export type TableName = keyof Tables;
 
@@ -643,6 +645,31 @@ export type HoldRow = {
   released_at: number | null;
 };
 export type HoldCounterRow = { id: number; next: number };
+
+export type InventoryRow = {
+  source: string;
+  version: number;
+  at: number;
+  by_actor: string;
+  digest: string;
+  bytes: number;
+  /** JSON. */
+  mapping: string;
+  theirs: number;
+  ours: number;
+  /** JSON. */
+  matched: string;
+  repeated: number;
+  blank: number;
+  only_theirs: number;
+  only_ours: number;
+  /** JSON, zstd. */
+  differences: Uint8Array;
+  list: Uint8Array | null;
+  /** Of the trail. */
+  act: string;
+};
+export type InventorySourceRow = { source: string; version: number };
 
 export type EvidenceExportRow = {
   id: string;

@@ -14,6 +14,7 @@ import { hostPages } from './host.ts';
 import { hostActs } from './hostacts.ts';
 import { hostsPage } from './hosts.ts';
 import { imagePages } from './images.ts';
+import { inventoryPages } from './inventory.ts';
 import { homePage } from './home.ts';
 import { keysPage } from './keys.ts';
 import { messagePage, missingPage, THEME_COOKIE, THEMES } from './layout.ts';
@@ -124,6 +125,7 @@ export function webApp(services: WebServices): Hono<Env> {
   trustPage(web, services);
   logPage(web, services);
   retentionPages(web, services);
+  inventoryPages(web, services);
   waiverPages(web, services);
   web.all('*', (c) => missingPage(c, services));
   return web;

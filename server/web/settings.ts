@@ -66,7 +66,7 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
   const { store, clock, policies, basis, evidence } = services;
   const now = clock();
 
-  const [anchored, channels, sources, jobs, single, accounts, holds, answers] = await Promise.all([
+  const [anchored, channels, sources, jobs, single, accounts, holds, inventories, answers] = await Promise.all([
     services.anchors.standing(evidence.published?.checkpoint.origin),
     store.notices.channels(),
     store.sources.list(),
@@ -74,6 +74,7 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
     isSinglePerson(store),
     store.access.accounts({ cursor: null, limit: 200 }),
     store.holds.standing(),
+    store.inventories.newest(),
     store.ping().then(
       () => true,
       () => false,
@@ -124,6 +125,11 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                       : `${plural(evidence.published?.checkpoint.size ?? 0, 'entry', 'entries')}, level ${anchored.level}`,
                 ],
                 ['/settings/retention', 'Retention and legal holds', retentionWords(services.retention, holds.length)],
+                [
+                  '/inventory',
+                  'Inventories of others',
+                  inventories.length === 0 ? 'none was imported' : plural(inventories.length, 'list'),
+                ],
                 ['/activity', 'Activity', 'who did what'],
               ].map(
                 ([href, word, fact]) =>

@@ -20,6 +20,7 @@ import { origins } from './contract-origins.ts';
 import { texts } from './contract-texts.ts';
 import { plans } from './contract-plans.ts';
 import { policies } from './contract-policies.ts';
+import { inventories } from './contract-inventory.ts';
 import { retention } from './contract-retention.ts';
 import { trusts } from './contract-trust.ts';
 import { upkeep } from './contract-upkeep.ts';
@@ -44,6 +45,7 @@ origins(suite);
 texts(suite);
 logs(suite);
 retention(suite);
+inventories(suite);
 logCrashes(suite);
 kills(suite);
 
