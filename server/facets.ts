@@ -14,15 +14,21 @@ export const FACETS = ['severity', 'rule', 'control', 'tree', 'change', 'age', '
 export type FacetName = (typeof FACETS)[number];
 
 const AGES = ['<24h', '<7d', '>7d', '>30d'] as const;
-/** Host groups and images that are told: those with the most hosts. */
-const PLACES_SHOWN = 12;
-/** Images among which the most used are looked for. */
-const IMAGES_LOOKED_AT = 200;
+/** Host groups and images that are told where nothing else is asked: those with the most hosts. Each is a count of its own. */
+export const PLACES_SHOWN = 12;
+/** The most that may be asked for; and the images among which the most used are looked for. */
+export const PLACES_MAX = 200;
 
 type Deps = { readonly store: Pick<Store, 'read' | 'policies'> };
 
 /** One facet of the list that `filter` makes; values that would leave nothing are left out of open-ended ones. */
-export async function facetOf(name: FacetName, filter: GroupFilter, cap: number, deps: Deps): Promise<Facet[]> {
+export async function facetOf(
+  name: FacetName,
+  filter: GroupFilter,
+  cap: number,
+  deps: Deps,
+  places = PLACES_SHOWN,
+): Promise<Facet[]> {
   const { read } = deps.store;
   const line = filter.line ?? [];
   const counted = async (value: string, term: FilterTerm): Promise<Facet> => ({
@@ -48,13 +54,13 @@ export async function facetOf(name: FacetName, filter: GroupFilter, cap: number,
       return byRule(name, filter, cap, deps);
     case 'group': {
       const groups = (await read.hostGroups(filter.scope)).toSorted((a, b) => b.hosts - a.hosts);
-      return some(groups.slice(0, PLACES_SHOWN).map(({ name: group }) => counted(group, one('group', [group]))));
+      return some(groups.slice(0, places).map(({ name: group }) => counted(group, one('group', [group]))));
     }
     case 'image': {
-      const { items } = await read.images({ scope: filter.scope ?? null }, { cursor: null, limit: IMAGES_LOOKED_AT });
+      const { items } = await read.images({ scope: filter.scope ?? null }, { cursor: null, limit: PLACES_MAX });
       const used = items.filter(({ hosts }) => hosts.booted > 0).sort((a, b) => b.hosts.booted - a.hosts.booted);
       return some(
-        used.slice(0, PLACES_SHOWN).map(async ({ digest }) => {
+        used.slice(0, places).map(async ({ digest }) => {
           const names = (await read.aliases(digest)).map(({ alias }) => alias);
           return counted(digest, one('image', [digest, ...names]));
         }),

@@ -48,6 +48,40 @@ export async function originOf(
   return { told: told?.get(path!) ?? null, elsewhere: elsewhere ?? null, since, alike };
 }
 
+/** Who brings the path in an image that others of its hosts run. */
+export type OriginElsewhere = { readonly image: string; readonly told: Told; readonly hosts: number };
+/** Images that are looked into beside the first host's. */
+export const IMAGES_TOLD_MAX = 3;
+
+/**
+ * The same of the other images that these hosts run, those with the most of them first; `more`: images that were not looked into. Hosts that
+ * run the first one's image are told with it.
+ */
+export async function originsElsewhere(
+  { kind, subject }: Pick<FindingGroup, 'kind' | 'subject'>,
+  first: Host | undefined,
+  hosts: Iterable<Host>,
+  { origins }: { readonly origins: KnownOrigins },
+): Promise<{ readonly images: readonly OriginElsewhere[]; readonly more: number }> {
+  const path = pathOfSubject({ kind, subject });
+  if (path === undefined) return { images: [], more: 0 };
+  const others = new Map<string, { readonly image: string; readonly rule: string | null; hosts: number }>();
+  for (const { images, rule } of hosts) {
+    if (images.booted === null || images.booted === (first?.images.booted ?? null)) continue;
+    const known = others.get(images.booted) ?? { image: images.booted, rule, hosts: 0 };
+    known.hosts++;
+    others.set(images.booted, known);
+  }
+  const most = [...others.values()].sort((a, b) => b.hosts - a.hosts || (a.image < b.image ? -1 : 1));
+  const told = await Promise.all(
+    most.slice(0, IMAGES_TOLD_MAX).map(async ({ image, rule, hosts: n }): Promise<readonly OriginElsewhere[]> => {
+      const found = (await origins.of(image, rule, [path])).get(path);
+      return found === undefined ? [] : [{ image, told: found, hosts: n }];
+    }),
+  );
+  return { images: told.flat(), more: Math.max(0, most.length - IMAGES_TOLD_MAX) };
+}
+
 async function alikeOf(
   sha256: string | undefined,
   own: string,

@@ -1,10 +1,10 @@
 /** `/api/v1/groups/facets`: for each word that narrows the list of groups, how long it is then (docs/findings.md 6). */
 import { z } from '@hono/zod-openapi';
-import { FACETS, facetOf } from '#server/facets.ts';
+import { FACETS, facetOf, PLACES_MAX, PLACES_SHOWN } from '#server/facets.ts';
 import type { GroupFilter } from '#server/store/store.ts';
 import { lineOf, Q, whoOf } from './deciding.ts';
 import { TABS } from './findings.ts';
-import { COUNT_MAX, queryList, Total, totalJson } from './query.ts';
+import { COUNT_MAX, queryInt, queryList, Total, totalJson } from './query.ts';
 import { adminRoute, json, type Api } from './route.ts';
 import type { ApiServices } from './services.ts';
 
@@ -20,6 +20,9 @@ const groupFacets = adminRoute({
       q: Q,
       tab: z.enum(TABS).optional().openapi({ description: 'Of that tab; default: what is present on some host.' }),
       of: queryList(FACETS).openapi({ description: 'Those alone; default: all but `group` and `image`.' }),
+      places: queryInt(1, PLACES_MAX, PLACES_SHOWN).openapi({
+        description: 'Of host groups and images at most so many, those with the most hosts.',
+      }),
     }),
   },
   responses: {
@@ -46,7 +49,7 @@ const ALWAYS = FACETS.filter((name) => name !== 'group' && name !== 'image');
 export function facetRoutes(api: Api, services: ApiServices): void {
   const { store, clock } = services;
   api.openapi(groupFacets, async (c) => {
-    const { q, tab, of = ALWAYS } = c.req.valid('query');
+    const { q, tab, of = ALWAYS, places } = c.req.valid('query');
     const base: GroupFilter = { line: await lineOf(q, store), scope: whoOf(c).groups, now: clock() };
     const filter: GroupFilter = tab === undefined ? base : { ...base, tab };
     const tabs = await Promise.all(
@@ -56,7 +59,7 @@ export function facetRoutes(api: Api, services: ApiServices): void {
     );
     const facets = await Promise.all(
       [...new Set(of)].map(async (name) => {
-        const found = await facetOf(name, filter, COUNT_MAX, services);
+        const found = await facetOf(name, filter, COUNT_MAX, services, places);
         return [name, Object.fromEntries(found.map(({ value, count }) => [value, totalJson(count)]))] as const;
       }),
     );

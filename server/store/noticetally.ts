@@ -33,10 +33,7 @@ async function counted(db: Db | Tx['db'], which: RawBuilder<boolean>): Promise<r
     .where(DONE)
     .groupBy([DAY, 'state'])
     .execute();
-  return rows.map(({ day, state, count }) => {
-    const n = Number(count);
-    return state === 'delivered' ? [Number(day), n, 0] : [Number(day), 0, n];
-  });
+  return rows.map(({ day, state, count }) => (state === 'delivered' ? [day, count, 0] : [day, 0, count]));
 }
 
 function added(lines: readonly Line[]): readonly Line[] {

@@ -8,6 +8,7 @@ import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
 import { explanations } from '#server/problems.ts';
 import { verifierRoute } from '#server/verifier/page.ts';
+import { evidencePage } from './evidence.ts';
 import { findingPages } from './findings.ts';
 import { activityPage } from './activity.ts';
 import { hostPages } from './host.ts';
@@ -124,6 +125,7 @@ export function webApp(services: WebServices): Hono<Env> {
   imagePages(web, services);
   trustPage(web, services);
   logPage(web, services);
+  evidencePage(web, services);
   retentionPages(web, services);
   inventoryPages(web, services);
   waiverPages(web, services);

@@ -14,6 +14,11 @@ const FACET_MAX = 1000;
 /** Above so many hosts a count by host group costs more than the group's name tells. */
 const GROUPS_COUNTED_HOSTS_MAX = 5000;
 const SHOWN = 8;
+/** Of one section that is asked for whole. */
+const SHOWN_WHOLE = 200;
+/** Sections that may have more than are shown. */
+export const LONG = ['rule', 'control', 'group'] as const;
+export type Long = (typeof LONG)[number];
 const AGES = new Map([
   ['<24h', 'Since yesterday'],
   ['<7d', 'Within a week'],
@@ -39,7 +44,13 @@ const PLACES = [
 ] as const;
 
 type Counted = Facet & { readonly n: number };
-type Section = { readonly title: string; readonly facets: readonly Facet[] };
+/** `more`: its name where there is more than is shown; `whole`: it is shown whole. */
+export type Section = {
+  readonly title: string;
+  readonly facets: readonly Facet[];
+  readonly more?: Long | undefined;
+  readonly whole?: boolean;
+};
 
 const same = (a: FilterTerm, b: FilterTerm): boolean => printFilter([a]) === printFilter([b]);
 const told = (word: Facet['word'], term: FilterTerm, count: Count | undefined): Counted => ({
@@ -55,6 +66,7 @@ export async function facetsOf(
   filter: GroupFilter,
   who: Principal,
   services: WebServices,
+  whole?: Long,
 ): Promise<readonly Section[]> {
   const { store } = services;
   const groups = await store.read.hostGroups(who.groups);
@@ -69,11 +81,19 @@ export async function facetsOf(
   const some = (list: readonly Counted[]): readonly Facet[] =>
     list.filter(({ n, term }) => n > 0 || line.some((one) => same(one, term)));
   const all = async (list: readonly Promise<Counted>[]): Promise<readonly Facet[]> => some(await Promise.all(list));
-  const most = async (name: FacetName, word: (value: string) => Facet['word']): Promise<readonly Facet[]> => {
+  const most = async (
+    title: string,
+    name: FacetName & ('age' | Long),
+    word: (value: string) => Facet['word'],
+  ): Promise<Section> => {
     const found = await facetOf(name, filter, FACET_MAX, services);
-    return some(found.slice(0, SHOWN).map(({ value, term, count }) => told(word(value), term, count)));
+    const shown = found.slice(0, name === whole ? SHOWN_WHOLE : SHOWN);
+    const facets = some(shown.map(({ value, term, count }) => told(word(value), term, count)));
+    return { title, facets, ...lengthOf(name === 'age' ? undefined : name, found.length) };
   };
-  const mine = groups.slice(0, SHOWN);
+  const lengthOf = (name: Long | undefined, n: number): Pick<Section, 'more' | 'whole'> =>
+    name === undefined || n <= SHOWN ? {} : { more: name, whole: name === whole };
+  const mine = groups.slice(0, whole === 'group' ? SHOWN_WHOLE : SHOWN);
   return [
     {
       title: 'Severity',
@@ -84,15 +104,16 @@ export async function facetsOf(
       title: 'Change',
       facets: await all(['added', 'modified', 'removed'].map((word) => facet(capital(word), `change:${word}`))),
     },
-    { title: 'Age', facets: await most('age', (value) => AGES.get(value) ?? value) },
+    await most('Age', 'age', (value) => AGES.get(value) ?? value),
     {
       title: 'Host group',
       facets: await all(
         mine.map(({ name }) => facet(name, printFilter([{ field: 'group', negated: false, values: [name] }]), isSmall)),
       ),
+      ...lengthOf('group', groups.length),
     },
-    { title: 'Rule', facets: await most('rule', (value) => value) },
-    { title: 'Control', facets: await most('control', (value) => value.replace(':', ' ')) },
+    await most('Rule', 'rule', (value) => value),
+    await most('Control', 'control', (value) => value.replace(':', ' ')),
     { title: 'Flag', facets: await all(FLAGS.map(([word, text]) => facet(word, text))) },
   ];
 }

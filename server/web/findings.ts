@@ -14,7 +14,7 @@ import { groupPages } from './group.ts';
 import { html, icon, type Html } from './html.ts';
 import { COUNTED_MAX, show } from './layout.ts';
 import { barHtml } from './parts/charts.ts';
-import { facetsOf } from './findingfacets.ts';
+import { facetsOf, LONG } from './findingfacets.ts';
 import { facetsHtml, queryHtml } from './parts/filter.ts';
 import { textOf, whatHtml } from './parts/finding.ts';
 import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
@@ -99,12 +99,18 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
       : { items: [], next: null },
     wrong === undefined ? store.read.countGroups(filter, COUNTED_MAX) : { count: 0, exact: true },
     Promise.all(TABS.slice(0, 4).map((one) => store.read.countGroups(filterFor(one, line, who, now), COUNTED_MAX))),
-    facetsOf(line, filter, who, services),
+    facetsOf(
+      line,
+      filter,
+      who,
+      services,
+      LONG.find((one) => one === c.req.query('more')),
+    ),
     store.read.countHosts({ now, scope: who.groups }, 1_000_000),
     listViews(who, services),
     doneBefore(c, services),
   ]);
-  const to = (next: FilterLine): string => addressOf(asked, next);
+  const to = (next: FilterLine, more: Readonly<Record<string, string>> = {}): string => addressOf(asked, next, more);
   const saved = viewsHtml(views, asked);
   const aside = html`${saved}${facetsHtml(facets, written, to)}`;
   const findings =

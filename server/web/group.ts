@@ -7,7 +7,7 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
-import { originOf } from '#server/findingorigin.ts';
+import { originOf, originsElsewhere } from '#server/findingorigin.ts';
 import { differenceIn } from '#server/contents.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import { viewOf } from '#server/standing.ts';
@@ -15,6 +15,7 @@ import type { FindingGroup, FindingStatus, FindingWithHost, Host } from '#server
 import { decidePages, decidedNotice, decideSheets } from './decide.ts';
 import type { Decide } from './decision.ts';
 import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.ts';
+import { imagesNamed } from './hostfilter.ts';
 import { missingPage, show } from './layout.ts';
 import { changeHtml, compareHtml } from './parts/compare.ts';
 import { differenceSheet } from './parts/difference.ts';
@@ -60,6 +61,11 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
   const [first] = list.items;
   const origin =
     first && (await originOf(first, group, hosts.get(first.hostId), services, { groups: who.groups, now }));
+  const others = await originsElsewhere(group, first && hosts.get(first.hostId), hosts.values(), services);
+  const named = await imagesNamed(
+    others.images.map(({ image }) => image),
+    store,
+  );
   const difference = await differenceIn(group, list.items, services);
   const spread = changes.length < CHANGES || present > 0 ? spreadOf(changes, present, now) : undefined;
   const acts = hasRole(who, 'operator', 'reviewer', 'admin');
@@ -74,7 +80,7 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
       <div class="stack">
         ${evidenceSheet(group, detail, first)}
         ${difference !== undefined && differenceSheet(difference.difference, { ...difference.host, image: difference.host.images.booted })}
-        ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed' })}
+        ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed', others, named })}
         ${spread !== undefined && spreadSheet(spread)}
         ${hostsSheet(group, list.items, hosts, { next: list.next?.hostId ?? null, later: isKey, narrowed, now })}
       </div>

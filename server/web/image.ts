@@ -1,6 +1,7 @@
 /** `/images/DIGEST`: who says that it is ours, whether it can be compared with, where it runs, and what is seen on it. */
 import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { isFleetWide } from '#server/access/principal.ts';
 import { isOneLine, printFilter } from '#src/finding/filter.ts';
 import { claimedSource } from '#server/decisions/sources.ts';
 import type { BuildNotes } from '#server/jobs/builder.ts';
@@ -10,7 +11,7 @@ import { namesOf } from './hostfilter.ts';
 import { nameOf } from './home.ts';
 import { commandHtml, copyHtml, digestHtml, html, icon, type Html } from './html.ts';
 import { COUNTED_MAX, missingPage, show } from './layout.ts';
-import { emptyHtml, headHtml } from './parts/page.ts';
+import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { trustSheet } from './trust.ts';
 import { bounded, count, plural, timeHtml, whenHtml } from './words.ts';
@@ -19,6 +20,8 @@ import { bounded, count, plural, timeHtml, whenHtml } from './words.ts';
 const NOTES_MAX = 100;
 /** Images that it can be compared with, the newest. */
 const OTHERS_MAX = 12;
+/** While it is being read. */
+const REFRESH_SECONDS = 5;
 
 export const STATE_WORDS: Readonly<Record<Image['state'], string>> = {
   pending: 'Waiting',
@@ -67,7 +70,9 @@ export async function imagePage(c: Context<Env>, services: WebServices): Promise
   const href = encodeURIComponent(image.digest);
   const opened = `${bounded(changes)} ${changes.count === 1 ? 'change is' : 'changes are'} open`;
   const name = `${nameOf(image)} ${image.version ?? ''}`.trim();
-  const body = html`${headHtml({
+  const may = isFleetWide(c.get('principal'), 'operator', 'admin');
+  const body = html`${c.req.query('did') === 'rebuild' && rebuildNotice(image)}
+    ${headHtml({
       crumbs: [['Images', '/images'], [nameOf(image)]],
       title: headline(name, image, facts.provenance, booted.count),
       text: html`${via !== 'digest' && `Found by its ${via === 'bare-hex' ? 'digest without algorithm' : `${via} digest`}. `}${listed !== undefined && listed.hosts.staged > 0 && `${plural(listed.hosts.staged, 'host')} ${listed.hosts.staged === 1 ? 'has' : 'have'} it staged. `}${
@@ -79,15 +84,31 @@ export async function imagePage(c: Context<Env>, services: WebServices): Promise
     })}
     <div class="cols aside">
       <div class="stack">
-        ${image.reasons.length > 0 && whySheet(image, now)} ${signed}
+        ${image.reasons.length > 0 && whySheet(image, may, now)} ${signed}
         ${image.state === 'ready' && compareSheet(image, others)} ${warningsSheet(image)}
       </div>
       <aside class="stack" aria-label="About this image">
-        ${aboutSheet(image, aliases, now)} ${manifestSheet(image, manifests)}
+        ${aboutSheet(image, aliases, now)} ${manifestSheet(image, manifests, may)}
         ${rolloutSheet(listed, booted, drifted, href)}
       </aside>
     </div>`;
-  return show(c, services, { title: name, section: '/images', now, body });
+  const refresh = image.state === 'building' ? { refresh: REFRESH_SECONDS } : {};
+  return show(c, services, { title: name, section: '/images', now, body, ...refresh });
+}
+
+function rebuildNotice({ state }: Image): Html {
+  return noticeHtml(
+    state === 'ready'
+      ? 'Its layers are read again, for where its files come from. Its manifests stay as they are.'
+      : 'It is tried again now. Reading an image takes a minute or so: look again.',
+  );
+}
+
+/** Reads it once more, whatever came of the last time. */
+function rebuildForm({ digest }: Image, word: string, look = ''): Html {
+  return html`<form method="post" action="/images/${encodeURIComponent(digest)}/rebuild">
+    <button class="btn${look}" type="submit">${icon('back')}${word}</button>
+  </form>`;
 }
 
 /** That there is a manifest says nothing of who built the image: a heading of the one alone would read as praise of both. */
@@ -156,7 +177,7 @@ function aboutSheet(
   </section>`;
 }
 
-function manifestSheet(image: Image, manifests: readonly Manifest[]): Html {
+function manifestSheet(image: Image, manifests: readonly Manifest[], may: boolean): Html {
   return html`<section class="sheet">
     <header>
       <h2>File manifest</h2>
@@ -184,6 +205,7 @@ function manifestSheet(image: Image, manifests: readonly Manifest[]): Html {
       }
       ${manifests.length > 0 && html`<p class="quiet">The digests are plain <code>sha256sum</code> of the manifest’s text.</p>`}
     </div>
+    ${may && image.state === 'ready' && html`<footer>${rebuildForm(image, 'Read its layers again', ' bare')}</footer>`}
   </section>`;
 }
 
@@ -295,7 +317,7 @@ function warningsSheet({ warnings: told }: Image): Html | undefined {
   </section>`;
 }
 
-function whySheet(image: Image, now: Instant): Html {
+function whySheet(image: Image, may: boolean, now: Instant): Html {
   const places = [...new Set(image.claims.flatMap((claim) => claimedSource(claim) ?? []))];
   const allowable = image.reasons.some(({ code }) => code === 'IMAGE_SOURCE_NOT_ALLOWED');
   return html`<section class="sheet waits">
@@ -326,6 +348,7 @@ function whySheet(image: Image, now: Instant): Html {
             </div>`,
         )
       }
+      ${may && rebuildForm(image, 'Try again now')}
     </div>
   </section>`;
 }

@@ -1,5 +1,6 @@
 /** `/images`: what hosts boot, stage and keep, who signed it, whether it can be compared with, and what drifted on it. */
 import type { Context, Hono } from 'hono';
+import { readAgain } from '#server/decisions/images.ts';
 import { allowSource } from '#server/decisions/sources.ts';
 import { actOf, mustBeEverywhere } from '#server/decisions/may.ts';
 import type { ImageInList } from '#server/store/records.ts';
@@ -8,7 +9,7 @@ import { nameOf } from './home.ts';
 import { imagePage, STATE_WORDS, stateHtml } from './image.ts';
 import { imageDiffPage } from './imagediff.ts';
 import { imageHostsPage } from './imagehosts.ts';
-import { show } from './layout.ts';
+import { missingPage, show } from './layout.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { barHtml } from './parts/charts.ts';
 import type { Env, WebServices } from './services.ts';
@@ -22,6 +23,14 @@ export function imagePages(web: Hono<Env>, services: WebServices): void {
   web.get('/images/:digest', (c) => imagePage(c, services));
   web.get('/images/:digest/diff', (c) => imageDiffPage(c, services));
   imageHostsPage(web, services);
+  web.post('/images/:digest/rebuild', async (c) => {
+    const who = c.get('principal');
+    mustBeEverywhere(who, 'read images again', 'operator', 'admin');
+    const asked = await readAgain(c.req.param('digest'), actOf(who, services.clock()), services);
+    if (asked === undefined) return missingPage(c, services);
+    services.wake();
+    return c.redirect(`/images/${encodeURIComponent(asked.digest)}?did=rebuild`, 303);
+  });
   web.post('/sources', async (c) => {
     const form = await c.req.parseBody();
     const reference = typeof form['reference'] === 'string' ? form['reference'] : '';

@@ -18,6 +18,7 @@ const NAVIGATION = [
   ['/policies', 'Policies'],
   ['/trust', 'Trust'],
   ['/activity', 'Activity'],
+  ['/evidence', 'Evidence'],
   ['/settings', 'Settings'],
 ] as const;
 export type Section = (typeof NAVIGATION)[number][0];

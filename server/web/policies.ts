@@ -169,7 +169,7 @@ async function versionPage(c: Context<Env>, services: WebServices, tab: Tab): Pr
       </nav>
       ${
         tab === 'rules'
-          ? rulesSheet(policy)
+          ? html`${rulesSheet(policy)} ${deniedSheet(policy)}`
           : tab === 'text'
             ? textSheets(version)
             : html`<section class="sheet">
@@ -207,6 +207,29 @@ function changesHtml(before: PolicyVersion, after: PolicyVersion): Html | undefi
 }
 
 const EFFECTS = { forbidden: 'forbidden', allowed: 'allowed', 'expected-local': 'expected here' } as const;
+
+/** Files whose lines it never lets be shown (docs/policy.md, section 14): what auditors ask about content that leaves hosts. */
+function deniedSheet({ contentsDenied }: Policy): Html {
+  return html`<section class="sheet">
+    <header>
+      <h2>Content that is never shown</h2>
+      <span class="quiet">${contentsDenied.length === 0 ? '' : plural(contentsDenied.length, 'pattern')}</span>
+    </header>
+    ${
+      contentsDenied.length === 0
+        ? emptyHtml(
+            'It denies nothing more',
+            html`Lines of a file are shown where the agent’s configuration in the image names it; what
+              <code>contents.deny</code> lists here would not be, whatever agents send.`,
+          )
+        : html`<div class="pad">
+            <ul class="rows">
+              ${contentsDenied.map(({ source }) => html`<li><code>${source}</code></li>`)}
+            </ul>
+          </div>`
+    }
+  </section>`;
+}
 
 function rulesSheet(policy: Policy): Html {
   const all = [

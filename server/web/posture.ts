@@ -25,7 +25,7 @@ const TURNS_LOOKED_AT = 60;
 export type Shown = {
   readonly host: Host;
   /** As known then, and as known later. */
-  readonly then: Posture;
+  readonly told: Posture;
   readonly later: Posture;
   /** Whether `later` is as known now, or at a moment that was asked for. */
   readonly isNow: boolean;
@@ -96,7 +96,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
     readableWaivers([...new Set(waivers.map(({ id }) => id))], who, services),
     imagesNamed([then.image.value?.digest ?? null, later.image.value?.digest ?? null], store),
   ]);
-  const shown: Shown = { host, then, later, isNow, readable, named, now };
+  const shown: Shown = { host, told: then, later, isNow, readable, named, now };
   const mine = ({ waivers: all, ...rest }: Posture) => ({
     ...rest,
     waivers: readable === undefined ? null : all.filter(({ id }) => readable.has(id)),
@@ -167,7 +167,7 @@ function headline({ at, verdict, host: facts }: Posture, host: Host): Html {
 }
 
 /** What was told then, what is known later, and whether the two agree. */
-function causeOf({ then, later, isNow }: Shown, differences: number): Html {
+function causeOf({ told: then, later, isNow }: Shown, differences: number): Html {
   const until: Part = isNow ? 'now' : html`at ${timeHtml(later.known)}`;
   const [was, is] = [then.verdict.value, later.verdict.value];
   if (!isReached(later)) return html`The first moment that can be asked about is later.`;

@@ -21,18 +21,16 @@ function statedHtml<Value>(stated: Stated<Value>, shown: (value: Value) => Part)
 
 // ── three answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const LOOKS: Readonly<Record<string, string>> = { heard: 'current' };
-
 /** `Heard`, in the look of what the host's page calls current. */
 function answer(stated: Stated<string>): Html {
   if (stated.value === null) return html`<span class="verdict silent">${icon('v-unverifiable')}Not known</span>`;
   return stated.value === 'heard'
-    ? html`<span class="verdict ${LOOKS['heard']!}">${icon('v-compliant')}Heard</span>`
+    ? html`<span class="verdict current">${icon('v-compliant')}Heard</span>`
     : answerHtml(stated.value);
 }
 
 export function answersSheet(shown: Shown): Html {
-  const { then, later } = shown;
+  const { told: then, later } = shown;
   const each = (title: string, of: (one: Posture) => Stated<string>, text: Part): Html => {
     const [was, is] = [of(then), of(later)];
     return html`<div>
@@ -80,10 +78,10 @@ function freshnessText({ report }: Posture): Html {
 
 // ── what was open ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-type Known = 'both' | 'later' | 'then';
+type Known = 'both' | 'later' | 'told';
 type Row = { readonly finding: FindingThen; readonly before: FindingThen | undefined; readonly known: Known };
 
-function rowsOf({ then, later }: Shown): readonly Row[] {
+function rowsOf({ told: then, later }: Shown): readonly Row[] {
   const [was, is] = [then.findings.value, later.findings.value ?? []];
   const before = new Map((was ?? []).map((one) => [one.group, one]));
   const now = new Set(is.map(({ group }) => group));
@@ -94,7 +92,7 @@ function rowsOf({ then, later }: Shown): readonly Row[] {
     }),
     ...(later.findings.value === null ? [] : (was ?? []))
       .filter(({ group }) => !now.has(group))
-      .map((finding): Row => ({ finding, before: finding, known: 'then' })),
+      .map((finding): Row => ({ finding, before: finding, known: 'told' })),
   ];
 }
 
@@ -137,7 +135,7 @@ export function findingsSheet(shown: Shown): Html {
 
 const KNOWN_TAG: Readonly<Record<Exclude<Known, 'both'>, readonly [look: string, word: string]>> = {
   later: ['late', 'not known then'],
-  then: ['silent', 'only as known then'],
+  told: ['silent', 'only as known then'],
 };
 
 function findingRow({ finding, before, known }: Row, shown: Shown): Html {
@@ -190,7 +188,7 @@ function decidedHtml({ disposition, waiver }: FindingThen, { readable }: Shown):
 
 /** Both answers with what is equal as well: that nothing became known of a thing is found out, too. */
 export function comparedSheet(shown: Shown): Html {
-  const { then, later, isNow, named } = shown;
+  const { told: then, later, isNow, named } = shown;
   const row = (word: string, of: (one: Posture) => readonly [key: unknown, shown: Part]): Html => {
     const [[a, was], [b, is]] = [of(then), of(later)];
     const differs = JSON.stringify(a) !== JSON.stringify(b);
@@ -263,7 +261,7 @@ export function comparedSheet(shown: Shown): Html {
 
 // ── waivers, and what it rests on ────────────────────────────────────────────────────────────────────────────────────
 
-export function waiversSheet({ then, later, readable }: Shown): Html | undefined {
+export function waiversSheet({ told: then, later, readable }: Shown): Html | undefined {
   if (readable === undefined) return undefined;
   const before = new Map(then.waivers.map((waiver) => [waiver.id, waiver]));
   const mine = later.waivers.filter(({ id }) => readable.has(id));
@@ -325,7 +323,7 @@ export function waiversSheet({ then, later, readable }: Shown): Html | undefined
 const KINDS: Readonly<Record<Rest['kind'], string>> = { judgement: 'Judgement', report: 'Report', act: 'Act' };
 
 /** Entries of the evidence log: what an auditor looks up in a bundle. */
-export function restsSheet({ then, later }: Shown): Html {
+export function restsSheet({ told: then, later }: Shown): Html {
   const all = [then, later].flatMap(({ verdict, answers, report, image, policy, host, findings, waivers }) => [
     ...[verdict, answers.integrity, answers.provenance, report, image, policy, host].flatMap(({ rests }) => rests),
     ...(findings.value ?? []).flatMap(({ rests }) => rests),

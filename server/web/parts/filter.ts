@@ -121,15 +121,23 @@ export type Facet = {
   readonly count: string | undefined;
 };
 
+/** `more`: the name of a section that is longer than what is shown of it; `whole`: all of it is shown. */
+type Section = {
+  readonly title: string;
+  readonly facets: readonly Facet[];
+  readonly more?: string | undefined;
+  readonly whole?: boolean;
+};
+
 export function facetsHtml(
-  sections: readonly { readonly title: string; readonly facets: readonly Facet[] }[],
+  sections: readonly Section[],
   line: FilterLine,
-  addressOf: (line: FilterLine) => string,
+  addressOf: (line: FilterLine, more?: Readonly<Record<string, string>>) => string,
 ): Html {
   return html`${sections
-    .filter(({ facets }) => facets.length > 0)
+    .filter(({ facets, more }) => facets.length > 0 || more !== undefined)
     .map(
-      ({ title, facets }) =>
+      ({ title, facets, more, whole = false }) =>
         html`<section>
           <h2>${title}</h2>
           <ul>
@@ -141,6 +149,16 @@ export function facetsHtml(
                   >
                 </li>`,
             )}
+            ${
+              more !== undefined &&
+              html`<li>
+                <a href="${addressOf(line, whole ? {} : { more })}"
+                  ><span class="quiet"
+                    >${whole ? 'Fewer' : 'Show all'}<span class="sr"> of ${title.toLowerCase()}</span></span
+                  ></a
+                >
+              </li>`
+            }
           </ul>
         </section>`,
     )}`;

@@ -2,6 +2,8 @@
 import { layerText, packageText, type PathOrigin } from '#src/image/origins.ts';
 import {
   ALIKE_MAX,
+  type originsElsewhere,
+  type OriginElsewhere,
   rebuildCommand,
   slotText,
   toldText,
@@ -21,10 +23,28 @@ export function originSheet(
     image,
     host,
     removed,
-  }: { readonly image: string | null; readonly host: { id: string; name: string }; readonly removed: boolean },
+    others,
+    named,
+  }: {
+    readonly image: string | null;
+    readonly host: { id: string; name: string };
+    readonly removed: boolean;
+    /** Of the other images that these hosts run. */
+    readonly others: Awaited<ReturnType<typeof originsElsewhere>>;
+    readonly named: ReadonlyMap<string, { readonly place: string; readonly version: string | null }>;
+  },
 ): Html | undefined {
   const rows: readonly (readonly [string, Part])[] = [
     ...(told === null ? [] : toldRows(told, image, removed)),
+    ...(told === null ? [] : others.images.map((other) => otherRow(other, told, image, named))),
+    ...(told === null || others.more === 0
+      ? []
+      : [
+          [
+            'Elsewhere',
+            html`<span class="quiet">${plural(others.more, 'image')} more, not looked into here</span>`,
+          ] as const,
+        ]),
     ...(elsewhere === null ? [] : [['Whose file it is', elsewhereHtml(elsewhere)] as const]),
     ...(alike.length === 0 ? [] : [['The same bytes', alikeHtml(alike)] as const]),
     ...(since === null ? [] : [['Since', sinceHtml(since, host)] as const]),
@@ -45,6 +65,25 @@ export function originSheet(
       </dl>
     </div>
   </section>`;
+}
+
+/** Another image brings it too, or brings something else: one line, since its hosts have pages of their own. */
+function otherRow(
+  { image, told, hosts }: OriginElsewhere,
+  first: Told,
+  own: string | null,
+  named: ReadonlyMap<string, { readonly place: string; readonly version: string | null }>,
+): readonly [string, Part] {
+  const known = named.get(image);
+  const name = known === undefined ? 'another image' : `${known.place} ${known.version ?? ''}`.trim();
+  const text = toldText(told, image);
+  const isSame = told.kind === 'told' && text === toldText(first, own);
+  return [
+    'Elsewhere',
+    html`in <a href="/images/${encodeURIComponent(image)}">${name}</a>, which
+      ${plural(hosts, 'of these hosts runs', 'of these hosts run')}:
+      ${text === null ? 'its manifest is being made' : isSame ? 'the same layer and package' : text}`,
+  ];
 }
 
 function toldRows(told: Told, image: string | null, removed: boolean): readonly (readonly [string, Part])[] {

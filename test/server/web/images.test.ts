@@ -82,6 +82,29 @@ test('an image tells where it runs, what is open there, and by which names it is
   const lost = await reader.page(`/images/${image('nobody has it').digest}`);
   assert.match(lost.text, /cannot be read, so its hosts cannot be judged/);
   assert.match(lost.text, /SOURCE_NOT_FOUND/);
+  // It is tried again on a click; the act stands in the trail, and where it leads says so.
+  const again = `/images/${encodeURIComponent(image('nobody has it').digest)}/rebuild`;
+  assert.match(lost.html, new RegExp(`<form method="post" action="${again}">`));
+  const { attempts } = (await server.server.store.images.find(image('nobody has it').digest))!.image;
+  const sent = await reader.send(again, {});
+  assert.deepEqual([sent.status, sent.location], [303, `${again.replace('/rebuild', '')}?did=rebuild`]);
+  assert.match((await reader.page(sent.location!)).text, /It is tried again now/);
+  await server.settle();
+  assert.ok((await server.server.store.images.find(image('nobody has it').digest))!.image.attempts > attempts);
+  const { items } = (
+    await server.api('/api/v1/audit?object=' + encodeURIComponent(`image:${image('nobody has it').digest}`))
+  ).body;
+  assert.deepEqual([items[0].action, items[0].actor], ['image.rebuild', 'admin']);
+  assert.equal((await reader.send('/images/sha256:none/rebuild', {})).status, 404);
+  assert.equal(
+    (await reader.visit(again, { method: 'POST', headers: { origin: 'http://server' } })).status,
+    403,
+    'without the word of the form',
+  );
+  assert.match(
+    (await reader.page(`/images/${OLD.digest}?did=rebuild`)).text,
+    /layers are read again, .* Read its layers again/,
+  );
   for (const [state, n] of [
     ['ready', 3],
     ['failed', 1],

@@ -158,6 +158,16 @@ test('who brought a file, whose file a host shows and since when is told by page
     /2 of 3 .*RUN dnf -y install tool.*tool-1:2\.5-3\.noarch.*of no known image: 2 images looked through/s,
   );
 
+  // On a host of another image it comes from there: each image that hosts of the change run is told.
+  const beside = await enrol(server, newer, { name: 'web-2' });
+  await report(server, beside, newer, []);
+  await report(server, beside, newer, [entryOf('/usr/bin/tool', 'changed by hand\n', 0o755)]);
+  assert.match(
+    (await told('/usr/bin/tool')).text,
+    /2 of 3 .*Elsewhere in .*41\.[12], which 1 of these hosts runs: the same layer and package/,
+  );
+  await report(server, beside, newer, []);
+
   // An added file that no layer brings is, byte for byte, the image's own configuration in another place.
   const implant = await told('/usr/bin/implant');
   assert.deepEqual([implant.origin.state, implant.origin.layer, implant.origin.packages], ['absent', null, []]);

@@ -15,6 +15,8 @@ files:
     paths: [/usr/bin/odd]
     effect: allowed
     reason: It is ours.
+contents:
+  deny: [/etc/ours/**]
 `;
 
 async function withPolicies(t: Parameters<typeof serverFor>[0]): Promise<TestServer> {
@@ -52,7 +54,11 @@ test('a policy is tried against the last reports first, and counts only once it 
   assert.equal((await a.told()).verdict, 'compliant');
   const changes = await reader.page('/policies/2/changes');
   assert.match(changes.text, /-format|\+format|\+ +- id: odd-is-fine/);
-  assert.match((await reader.page('/policies/2')).text, /odd-is-fine/);
+  assert.match(
+    (await reader.page('/policies/2')).text,
+    /odd-is-fine.*Content that is never shown 1 pattern.*\/etc\/ours\/\*\*/,
+  );
+  assert.match((await reader.page('/policies/1')).text, /It denies nothing more/);
   assert.match((await reader.page('/policies/2/text')).text, /It is ours\./);
   // Back to the one before, by the same way.
   assert.match((await reader.page('/policies/1/dryrun')).text, /would find \+2 ?, −0/);

@@ -60,27 +60,43 @@ export async function visitor(server: TestServer): Promise<Visitor> {
   };
 }
 
-/** A link that says how many things it leads to. `here`: one that is on already; its number is of the list that it stands on. */
-export type Numbered = { readonly path: string; readonly says: number; readonly text: string; readonly here: boolean };
+/**
+ * A link that says how many things it leads to; null where it says several numbers and none of them stands out. `here`: one that is on
+ * already; its number is of the list that it stands on.
+ */
+export type Numbered = {
+  readonly path: string;
+  readonly says: number | null;
+  readonly text: string;
+  readonly here: boolean;
+};
 
 /** Lists of things, and the hosts of one change. */
 const LISTS = /^\/(?:(?:findings|hosts|waivers|images)(?:\?[^#]*)?|findings\/fg_[0-9a-z]+#hosts)$/;
+const NUMBER = /^\d{1,3}(?:,\d{3})*$/;
+const wordsOf = (text: string): string => text.replaceAll(/\s+/g, ' ').trim();
 
-/** Links to lists with one whole number among their words: where each leads, and how much it says is there. */
+/** Links to lists with a whole number among their words: where each leads, and how much it says is there. */
 export function numbered(html: string): readonly Numbered[] {
   return [...html.matchAll(/<a\s([^>]*)>([\s\S]*?)<\/a\s*>/g)].flatMap(([, attributes = '', inside = '']) => {
     const path = /href="([^"]*)"/.exec(attributes)?.[1]?.replaceAll('&amp;', '&') ?? '';
-    const text = inside
-      .replaceAll(/<[^>]*>/g, ' ')
-      .replaceAll(/\s+/g, ' ')
-      .trim();
-    // Days are no things, and neither is what a name ends with.
-    const words = text.replaceAll(/within \d+ days/g, '').split(' ');
-    const numbers = words.filter((word) => /^\d{1,3}(?:,\d{3})*$/.test(word));
-    if (numbers.length !== 1 || !LISTS.test(path)) return [];
-    return [
-      { path, says: Number(numbers[0]!.replaceAll(',', '')), text, here: /aria-current="true"/.test(attributes) },
-    ];
+    if (!LISTS.test(path)) return [];
+    // Of a part of a chart the name alone says it.
+    const seen = wordsOf(inside.replaceAll(/<[^>]*>/g, ' '));
+    const text = seen === '' ? (/aria-label="([^"]*)"/.exec(attributes)?.[1] ?? '') : seen;
+    // What is asked already is a name, days are no things, and neither is what a name ends with.
+    if (text.endsWith('(drop this filter)')) return [];
+    const words = text.replaceAll(/\b\d+ days/g, '').split(' ');
+    const numbers = words.filter((word) => NUMBER.test(word));
+    if (numbers.length === 0) return [];
+    // Of several it is the one that stands alone, and last: beside a name that holds numbers.
+    const alone = inside
+      .split(/<[^>]*>/)
+      .map(wordsOf)
+      .filter((part) => NUMBER.test(part));
+    const said = numbers.length === 1 ? numbers[0] : alone.at(-1);
+    const says = said === undefined ? null : Number(said.replaceAll(',', ''));
+    return [{ path, says, text, here: /aria-current="true"/.test(attributes) }];
   });
 }
 
