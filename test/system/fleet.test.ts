@@ -41,7 +41,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
     ...Machine[],
   ];
 
-  await storm(world, deep(10, 6) * HOUR);
+  await storm(world, deep(10, 4) * HOUR);
   const backup = old.disk.copy();
 
   // A new image that nobody has pushed yet, and a second server process on the same store.
@@ -52,10 +52,10 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   }
   carried.byFile = true;
   await overflow(world, away);
-  await storm(world, deep(10, 6) * HOUR);
+  await storm(world, deep(10, 4) * HOUR);
   world.images.push(TWO);
   const evening = recent.disk.copy();
-  await storm(world, deep(8, 5) * HOUR);
+  await storm(world, deep(8, 3) * HOUR);
 
   // Restored from backups, one old and one of this evening; a clone takes turns with its origin.
   for (let i = 0; i < 20; i++) {
@@ -76,7 +76,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   await world.check();
   carried.byFile = false;
   away.offline = false;
-  await storm(world, deep(8, 5) * HOUR);
+  await storm(world, deep(8, 3) * HOUR);
   await carry(world, carried);
   world.machines.splice(world.machines.indexOf(twin), 1);
   await twoAtOnce(world, twin, cloned);
@@ -84,7 +84,7 @@ test('a fleet in a storm', { timeout: 300_000 }, async (t) => {
   await strays(world);
   await miscounts(world, odd);
   await rots(world, odd);
-  await storm(world, deep(6, 4) * HOUR);
+  await storm(world, deep(6, 2) * HOUR);
 
   await calmDown(world);
   for (const row of ROWS) assert.ok((world.ledger.met.get(row) ?? 0) > 0, `this run never met: ${row} (seed ${SEED})`);
@@ -323,7 +323,7 @@ test(
     await world.start();
     for (let i = 0; i < 4; i++) await world.enrol(`host-${i}`, ONE);
     world.odds = { ...STORMY, duplicate: 0.5, killServer: 0.05 };
-    await world.pass(deep(8, 4) * HOUR);
+    await world.pass(deep(8, 2) * HOUR);
     world.odds = CALM;
     await world.release(true);
     await world.pass(2 * HOUR);

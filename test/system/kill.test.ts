@@ -102,7 +102,7 @@ test(
     const acknowledged: Acknowledged[] = [];
     let isOver = false;
     const working = Promise.all(hosts.map((host) => report(host, acknowledged, () => isOver)));
-    for (let round = 0; round < deep(5, 3); round++) {
+    for (let round = 0; round < deep(5, 2); round++) {
       const before = acknowledged.length;
       while (acknowledged.length < before + 40) await sleep(5);
       await sleep(random() * 40);
@@ -134,7 +134,7 @@ test(
     server.process.kill('SIGTERM');
     assert.equal((await gone)[0], 0, 'an orderly end');
 
-    assert.ok(acknowledged.length >= deep(200, 120));
+    assert.ok(acknowledged.length >= deep(200, 80));
     const engine = await openEngine(`sqlite:${join(data, 'bootproof.db')}`);
     t.after(() => engine.close());
     const store = storeOn(engine);
@@ -194,7 +194,7 @@ test(
       if (random() < 0.2) return void response.destroy();
       return json(posted.answer);
     });
-    for (let round = 0; round < deep(10, 4); round++) {
+    for (let round = 0; round < deep(10, 3); round++) {
       const agent = start(t, 'test/system/agentloop.ts', home, http.url);
       const before = model.posts;
       await agent.said(/ready/);
