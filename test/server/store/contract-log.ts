@@ -196,6 +196,54 @@ export function logs(suite: Suite): void {
     assert.equal((await all(store, 3)).length, 1);
   });
 
+  suite('what others signed of a checkpoint is kept once, and how it went to ask them', async (url, t) => {
+    const { anchors } = await opened(t, url);
+    const origin = 'log.example/a';
+    const line = (size: number, at = size) => ({ size, witness: 'w', line: `line ${size}`, at });
+    const trouble = { code: 'WITNESS_KEY', text: 'no', alarm: false };
+    // Of two at once one asks, and nobody does before it is time again.
+    const claims = await Promise.all([anchors.claim('w', origin, 100, 40), anchors.claim('w', origin, 100, 40)]);
+    assert.deepEqual(claims.sort(), [false, true]);
+    assert.equal(await anchors.claim('w', origin, 150, 99), false);
+    assert.equal(await anchors.claim('w', origin, 160, 100), true);
+    for (const at of [10, 20]) await anchors.failed('w', origin, trouble, at);
+    await anchors.failed('x', 'log.example/b', { ...trouble, alarm: true }, 5);
+    const w = { anchor: 'w', origin, triedAt: 160 };
+    assert.deepEqual(await anchors.states(origin), [
+      { ...w, size: 0, at: null, trouble: { ...trouble, since: 10, times: 2 } },
+    ]);
+    await anchors.failed('w', origin, { ...trouble, code: 'WITNESS_ANSWER' }, 30);
+    assert.deepEqual((await anchors.states(origin))[0]!.trouble?.times, 1);
+    await anchors.cosigned(origin, line(7));
+    await anchors.cosigned(origin, line(9));
+    // An answer that was late: kept, and the newest stays.
+    await anchors.cosigned(origin, line(8, 800));
+    await anchors.cosigned(origin, { ...line(9), line: 'another' });
+    assert.deepEqual(await anchors.states(origin), [{ ...w, size: 9, at: 9, trouble: null }]);
+    assert.deepEqual(await anchors.cosignatures(origin, 9), [line(9)]);
+    assert.deepEqual(await anchors.cosignatures('log.example/b', 9), []);
+    assert.deepEqual([await anchors.newestCosigned(origin), await anchors.newestCosigned('other')], [9, undefined]);
+    const stamp = (size: number, authority: string) => ({ size, authority, token: Buffer.from([size]), at: 5 });
+    for (const [size, authority] of [
+      [4, 'b'],
+      [4, 'a'],
+      [2, 'a'],
+    ] as const)
+      await anchors.stamped(origin, stamp(size, authority));
+    assert.deepEqual(await anchors.stamps(origin, 3), [stamp(4, 'a'), stamp(4, 'b')]);
+    await anchors.noted('kept by hosts', origin, 3, 1);
+    await anchors.noted('kept by hosts', origin, 2, 9);
+    assert.deepEqual(
+      (await anchors.states(origin)).map(({ anchor, size, at }) => [anchor, size, at]),
+      [
+        ['kept by hosts', 3, 1],
+        ['rfc3161 a', 4, 5],
+        ['rfc3161 b', 4, 5],
+        ['w', 9, 9],
+      ],
+    );
+  });
+
   suite(
     'each act, each full report, each change and each day’s last same is logged with its commit',
     async (url, t) => {
