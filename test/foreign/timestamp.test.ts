@@ -3,90 +3,22 @@
  * and what we keep it verifies in turn, by the command of VERIFY.md.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { readAnchors } from '../../server/log/authority.ts';
 import { stampMembers } from '../../server/log/anchors.ts';
 import { readPem } from '../../src/signing/x509.ts';
 import { parseNote } from '../../src/signing/note.ts';
 import { HOUR, serverFor } from '../server/fleet.ts';
 import { answering } from '../server/log/witness.ts';
-import { ok, run, scratch } from './tools.ts';
-
-const KEYS = {
-  RSA: ['rsa:2048'],
-  'the curve P-384': ['ec', '-pkeyopt', 'ec_paramgen_curve:P-384'],
-} as const;
-
-/** An authority with a certificate above it, in a folder of its own. */
-function authority(t: TestContext, key: readonly string[]) {
-  const at = scratch(t);
-  const openssl = (...args: string[]) => ok('openssl', args, { cwd: at });
-  const make = ['req', '-newkey', ...key, '-nodes', '-days', '30'];
-  openssl(
-    ...make,
-    '-x509',
-    '-keyout',
-    'ca.key',
-    '-out',
-    'ca.pem',
-    '-subj',
-    '/CN=Root',
-    '-addext',
-    'basicConstraints=critical,CA:true',
-  );
-  openssl(...make, '-new', '-keyout', 'tsa.key', '-out', 'tsa.csr', '-subj', '/CN=Clock');
-  writeFileSync(join(at, 'ext'), 'keyUsage=critical,digitalSignature\nextendedKeyUsage=critical,timeStamping\n');
-  openssl(
-    'x509',
-    '-req',
-    '-in',
-    'tsa.csr',
-    '-CA',
-    'ca.pem',
-    '-CAkey',
-    'ca.key',
-    '-set_serial',
-    '7',
-    '-days',
-    '30',
-    '-extfile',
-    'ext',
-    '-out',
-    'tsa.pem',
-  );
-  writeFileSync(join(at, 'serial'), '01\n');
-  writeFileSync(
-    join(at, 'tsa.cnf'),
-    '[tsa]\nserial=serial\nsigner_digest=sha256\ndefault_policy=1.2.3.4.1\ndigests=sha256\naccuracy=secs:1\ness_cert_id_alg=sha256\n',
-  );
-  const answer = (query: Buffer) => {
-    writeFileSync(join(at, 'query'), query);
-    openssl(
-      'ts',
-      '-reply',
-      '-config',
-      'tsa.cnf',
-      '-section',
-      'tsa',
-      '-queryfile',
-      'query',
-      '-signer',
-      'tsa.pem',
-      '-inkey',
-      'tsa.key',
-      '-out',
-      'reply',
-    );
-    return { status: 200, type: 'application/timestamp-reply', body: readFileSync(join(at, 'reply')) };
-  };
-  return { at, answer, pem: readFileSync(join(at, 'ca.pem'), 'utf8') };
-}
+import { authority, KEYS } from './authority.ts';
+import { run, scratch } from './tools.ts';
 
 for (const [what, key] of Object.entries(KEYS))
   test(`OpenSSL with a key of ${what} stamps checkpoints of a running server, and finds them good itself`, async (t) => {
-    const { at, answer, pem } = authority(t, key);
+    const at = scratch(t);
+    const { answer, pem } = authority(at, key);
     const url = await answering(t, answer);
     const anchors = readAnchors({
       witnesses: [],
