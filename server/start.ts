@@ -157,6 +157,7 @@ export type RunningServer = {
   readonly app: Hono;
   readonly store: Store;
   readonly evidence: EvidenceLog;
+  readonly exports: Exports;
   readonly anchors: Anchors;
   /** Looks at once whether the policy's file or folder changed; what is wrong with it is logged and told by the API. */
   renewPolicy(): Promise<void>;
@@ -395,6 +396,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       app,
       store,
       evidence,
+      exports,
       anchors,
       renewPolicy: async () => {
         if (await policies.renew()) wake();

@@ -9,7 +9,15 @@ import { toBase64 } from '#src/bytes.ts';
 import { formatInstant } from '#src/clock.ts';
 import type { LogRecord, ProvenEntry } from '#src/evidence/bundle.ts';
 import { derivedMembers } from '#src/evidence/derived.ts';
-import type { BundleHead, DecisionFact, Facts, FindingFact, HostFact, ImageFact } from '#src/evidence/facts.ts';
+import type {
+  BundleHead,
+  DecisionFact,
+  Facts,
+  FindingFact,
+  HostFact,
+  ImageFact,
+  ReconciliationFact,
+} from '#src/evidence/facts.ts';
 import { writeBundle } from '#src/evidence/writer.ts';
 import type { NewMember } from '#src/evidence/zip.ts';
 import { EXPORT_BYTES_MAX, EXPORT_FREE_BYTES, EXPORT_PAGE, LOG_BATCH_MAX } from '#src/limits.ts';
@@ -18,6 +26,7 @@ import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
+import { reconciliationFacts } from '#server/inventory.ts';
 import { levelAt, stampMembers } from '#server/log/anchors.ts';
 import { TreeReads } from '#server/log/treereads.ts';
 import { Lru } from '#server/lru.ts';
@@ -60,23 +69,24 @@ export type BundleDeps = {
 
 export type MadeBundle = { readonly sha256: string; readonly bytes: number; readonly hosts: number };
 
-export const fileOf = (folder: string, id: string): string => join(folder, `${id}.zip`);
-/** What is there while it is made: what a process that died left is begun anew. */
-export const partOf = (folder: string, id: string): string => join(folder, `${id}.part`);
-export const workOf = (folder: string, id: string): string => join(folder, `${id}.work`);
+type Attempt = Pick<EvidenceExport, 'id' | 'attempts'>;
+/** Each attempt has files of its own: a process that was taken for dead may be at it still. */
+export const fileOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.zip`);
+const partOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.part`);
+const workOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.work`);
 
 /** @throws {EvidenceError} EVIDENCE_DISK */
 export async function makeBundle(order: BundleOrder, deps: BundleDeps): Promise<MadeBundle> {
   const { folder, wanted } = order;
-  await rm(workOf(folder, wanted.id), { recursive: true, force: true });
+  await rm(workOf(folder, wanted), { recursive: true, force: true });
   const maker = await BundleMaker.open(order, deps);
   try {
     await maker.gather();
     const made = await maker.write();
-    await rename(partOf(folder, wanted.id), fileOf(folder, wanted.id));
+    await rename(partOf(folder, wanted), fileOf(folder, wanted));
     return made;
   } finally {
-    await rm(workOf(folder, wanted.id), { recursive: true, force: true });
+    await rm(workOf(folder, wanted), { recursive: true, force: true });
   }
 }
 
@@ -92,6 +102,7 @@ type Spools = {
   readonly findings: SpoolList<FindingFact>;
   readonly decisions: SpoolList<DecisionFact>;
   readonly images: SpoolList<ImageFact>;
+  readonly reconciliations: SpoolList<ReconciliationFact>;
 };
 
 class BundleMaker {
@@ -125,12 +136,13 @@ class BundleMaker {
   }
 
   static async open(order: BundleOrder, deps: BundleDeps): Promise<BundleMaker> {
-    const folder = workOf(order.folder, order.wanted.id);
+    const folder = workOf(order.folder, order.wanted);
     return new BundleMaker(order, deps, {
       hosts: await SpoolList.in(folder, 'hosts'),
       findings: await SpoolList.in(folder, 'findings'),
       decisions: await SpoolList.in(folder, 'decisions'),
       images: await SpoolList.in(folder, 'images'),
+      reconciliations: await SpoolList.in(folder, 'reconciliations'),
     });
   }
 
@@ -214,6 +226,7 @@ class BundleMaker {
       after = page.at(-1)!.id;
     }
     await this.#decisions();
+    await this.#reconciliations();
     await this.#imageFacts();
     for (const list of Object.values(this.#spools)) await list.close();
   }
@@ -321,6 +334,17 @@ class BundleMaker {
     return out;
   }
 
+  /** Lists of others are about the whole fleet. */
+  async #reconciliations(): Promise<void> {
+    if (!this.#selection.whole) return;
+    const { log, size } = this.#cut;
+    for await (const fact of reconciliationFacts(this.#deps.store, { ...this.#period, log })) {
+      const index = fact.index !== null && fact.index < size ? fact.index : null;
+      if (index !== null) this.#records.acts.add(index);
+      await this.#spools.reconciliations.add({ ...fact, index });
+    }
+  }
+
   async #imageFacts(): Promise<void> {
     const images = this.#policies.filter(({ fact }) => fact.kind === 'image');
     this.#court = await ImageCourt.open(this.#deps.store, images);
@@ -358,7 +382,7 @@ class BundleMaker {
     const hash = createHash('sha256');
     let bytes = 0;
     let checked = 0;
-    await using file = await open(partOf(folder, wanted.id), 'w', 0o600);
+    await using file = await open(partOf(folder, wanted), 'w', 0o600);
     for await (const piece of writeBundle(parts, signer, () => createHash('sha256'))) {
       if (bytes - checked >= DISK_EVERY_BYTES || bytes === 0) {
         await roomFor(folder, bytes);
@@ -400,7 +424,7 @@ class BundleMaker {
   }
 
   #facts(head: BundleHead): Facts {
-    const { hosts, findings, decisions, images } = this.#spools;
+    const { hosts, findings, decisions, images, reconciliations } = this.#spools;
     const each = async function* <Value>(values: readonly Value[]): AsyncGenerator<Value> {
       yield* values;
     };
@@ -411,7 +435,7 @@ class BundleMaker {
       decisions: () => decisions.read(),
       images: () => images.read(),
       policies: () => each(this.#policies.map(({ fact }) => fact)),
-      reconciliations: () => each([]),
+      reconciliations: () => reconciliations.read(),
       logHolds: true,
     };
   }

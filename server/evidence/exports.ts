@@ -1,5 +1,5 @@
 /** Exports as people ask for them (docs/evidence.md 7): what may be asked for, who may see which, and their files. */
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
 import { lies, type Scope } from '#src/finding/scope.ts';
@@ -110,7 +110,7 @@ export class Exports {
     const { state, file } = found;
     if (state !== 'done' || file === null)
       throw new EvidenceError('EVIDENCE_STATE', `the export is ${state}: there is no file yet`);
-    const path = fileOf(this.#deps.folder, id);
+    const path = fileOf(this.#deps.folder, found);
     const size = await stat(path).then(
       ({ size: bytes }) => bytes,
       () => undefined,
@@ -131,11 +131,7 @@ export class Exports {
 
   /** Removes what is over. */
   chore(everyMs: number): Chore {
-    return exportChore(
-      this.#deps,
-      (folder) => readdir(folder).catch(() => []), // none was ever made
-      everyMs,
-    );
+    return exportChore(this.#deps, everyMs);
   }
 }
 

@@ -208,20 +208,27 @@ async function judgedOf(id: string, about: StoryAbout): Promise<Judgements> {
   const { store, period, cut } = about;
   const inPeriod: number[] = [];
   const events: Event[] = [];
-  const told: (EntryKey & { readonly from: string; readonly to: string })[] = [];
-  let after: { readonly key: EntryKey; readonly verdict: string } | undefined;
+  const told: Turn[] = [];
+  let after: { readonly revision: number; readonly verdict: string } | undefined;
+  let revision = 0;
   for await (const entry of entriesBy(id, 'judgement', { from: 0, to: period.to }, about)) {
     const { at, log, index } = entry;
     if (own(about, entry) !== null && at >= period.from) inPeriod.push(index);
+    const payload =
+      entry.body === null
+        ? undefined
+        : (JSON.parse(decoder.decode(entry.body)) as {
+            readonly revision: number;
+            readonly after: { readonly verdict: string };
+            readonly findings: readonly LoggedFinding[];
+          });
+    // What was purged stands where the log has it.
+    revision = payload?.revision ?? revision;
     const { verdict } = said<JudgedFacts>(entry.entry);
-    if (verdict !== null) told.push({ at, log, index, ...verdict });
-    if (entry.body === null) continue;
-    const payload = JSON.parse(decoder.decode(entry.body)) as {
-      readonly after: { readonly verdict: string };
-      readonly findings: readonly LoggedFinding[];
-    };
-    if (after === undefined || inOrder(after.key, entry) < 0) after = { key: entry, verdict: payload.after.verdict };
-    for (const [n, finding] of payload.findings.entries()) events.push({ at, log, index, n, ...finding });
+    if (verdict !== null) told.push({ at, log, index, revision, ...verdict });
+    if (payload === undefined) continue;
+    if (after === undefined || after.revision <= revision) after = { revision, verdict: payload.after.verdict };
+    for (const [n, finding] of payload.findings.entries()) events.push({ at, log, index, revision, n, ...finding });
   }
   const later = await store.evidence.entries(
     id,
@@ -239,19 +246,22 @@ async function judgedOf(id: string, about: StoryAbout): Promise<Judgements> {
   };
 }
 
-type Event = EntryKey & LoggedFinding & { readonly n: number };
+type Revised = EntryKey & { readonly revision: number };
+type Event = Revised & LoggedFinding & { readonly n: number };
+type Turn = Revised & { readonly from: string; readonly to: string };
 type Judgements = {
   readonly inPeriod: readonly number[];
-  /** What became of its findings until the end of the period, in the order of the log. */
+  /** What became of its findings until the end of the period, in order. */
   readonly events: readonly Event[];
-  readonly told: readonly (EntryKey & { readonly from: string; readonly to: string })[];
+  readonly told: readonly Turn[];
   /** As last judged in the period or before, without silence. */
   readonly verdict: string | null;
   /** Nothing was judged after the period. */
   readonly isLast: boolean;
 };
 
-const inOrder = (a: EntryKey, b: EntryKey): number => a.log - b.log || a.index - b.index;
+/** As they happened: what one moment brought may be logged in another order. */
+const inOrder = (a: Revised, b: Revised): number => a.log - b.log || a.revision - b.revision || a.index - b.index;
 
 async function* entriesBy(
   hostId: string,

@@ -2,7 +2,8 @@
  * Exports as jobs: log the act, take the checkpoint behind it, make the file in a thread (docs/evidence.md 7). A server that dies in the middle leaves a
  * lease that ends: the next one begins the file anew, about the same state of the log.
  */
-import { rm, stat } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { toBase64 } from '#src/bytes.ts';
 import { ANCHOR_TIMEOUT_MS, EXPORT_ATTEMPTS_MAX, EXPORT_PAGE } from '#src/limits.ts';
@@ -15,7 +16,6 @@ import type { EvidenceLog, Published } from '#server/log/evidencelog.ts';
 import type { EvidenceExport, ExportCut } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
 import type { NewJob } from '#server/store/records.ts';
-import { fileOf } from './bundle.ts';
 import type { Make } from './inworker.ts';
 import { EvidenceError, selectionOf } from './selection.ts';
 
@@ -179,31 +179,35 @@ async function made(
     });
   await noting;
   if (outcome === undefined) return removeFiles(folder, id);
+  await removeLeft(folder, id);
   if (outcome.kind === 'refused') return failed(outcome.code, outcome.text, false);
   const { sha256, bytes, hosts } = outcome.made;
   await exports.progress(id, [{ stage: 'results', done: hosts, total: hosts }], hosts);
-  if (await exports.done(id, { sha256, bytes }, clock()))
+  if (await exports.done(wanted, { sha256, bytes }, clock())) {
     log('info', 'evidence exported', { export: id, bytes, hosts });
-  else await removeFiles(folder, id);
+    await removeLeft(folder, wanted);
+  }
+  // Deleted meanwhile; or another process took this one for dead, and was faster.
+  else if ((await exports.get(id)) === undefined) await removeFiles(folder, id);
 }
 
+/** The file, and whatever attempts left. */
 export async function removeFiles(folder: string, id: string): Promise<void> {
-  for (const end of ['zip', 'part', 'work'] as const)
-    await rm(`${folder}/${id}.${end}`, { recursive: true, force: true });
+  const names = await readdir(folder).catch(() => []); // none was ever made
+  for (const name of names)
+    if (name.startsWith(`${id}.`)) await rm(join(folder, name), { recursive: true, force: true });
 }
 
-/** Whether the file of a finished export lies here. */
-export async function hasFile(folder: string, id: string): Promise<boolean> {
-  return stat(fileOf(folder, id)).then(
-    (found) => found.isFile(),
-    () => false,
-  );
+/** What attempts left that ended in the middle, once one has made the file. */
+async function removeLeft(folder: string, { id, attempts }: EvidenceExport): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name.startsWith(`${id}.`) && name !== `${id}.${attempts}.zip`)
+      await rm(join(folder, name), { recursive: true, force: true });
 }
 
 /** Removes what is over, and files that belong to nothing. */
 export function exportChore(
   { store, clock, folder }: Pick<ExportDeps, 'store' | 'clock' | 'folder'>,
-  list: (folder: string) => Promise<readonly string[]>,
   everyMs: number,
 ): Chore {
   return {
@@ -214,7 +218,11 @@ export function exportChore(
         await store.evidence.exports.remove(id, { actor: 'job:evidence', at: clock(), note: 'its time was over' });
         await removeFiles(folder, id);
       }
-      const ids = [...new Set((await list(folder)).flatMap((name) => /^(ev_[0-9a-z]{26})\./.exec(name)?.[1] ?? []))];
+      const ids = [
+        ...new Set(
+          (await readdir(folder).catch(() => [])).flatMap((name) => /^(ev_[0-9a-z]{26})\./.exec(name)?.[1] ?? []),
+        ),
+      ];
       const known = await store.evidence.exports.known(ids);
       for (const id of ids) if (!known.has(id)) await removeFiles(folder, id);
     },

@@ -161,12 +161,13 @@ function exportsOn(engine: Engine): EvidenceExports {
           .executeTakeFirst();
         return done.numUpdatedRows > 0n;
       }),
-    done: (id, { sha256, bytes }, at) =>
+    done: ({ id, attempts }, { sha256, bytes }, at) =>
       engine.write(async ({ db }) => {
         const done = await db
           .updateTable('evidence_export')
           .set({ state: 'done', sha256, bytes, finished_at: at, error: null })
           .where('id', '=', id)
+          .where('attempts', '=', attempts)
           .where('state', '=', 'running')
           .executeTakeFirst();
         return done.numUpdatedRows > 0n;

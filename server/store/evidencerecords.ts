@@ -90,8 +90,12 @@ export interface EvidenceExports {
   cut(id: string, cut: ExportCut): Promise<ExportCut | undefined>;
   /** How far it is; `hosts` once that is known. False where it is not running any more: removed, for one. */
   progress(id: string, progress: readonly StageProgress[], hosts: number | null): Promise<boolean>;
-  /** → done. False where it is not there any more. */
-  done(id: string, file: NonNullable<EvidenceExport['file']>, at: Instant): Promise<boolean>;
+  /** → done. False where it is not there any more, or was begun anew since. */
+  done(
+    attempt: Pick<EvidenceExport, 'id' | 'attempts'>,
+    file: NonNullable<EvidenceExport['file']>,
+    at: Instant,
+  ): Promise<boolean>;
   /** → failed for good, or, with `again`, still running with what went wrong last. */
   failed(id: string, error: NonNullable<EvidenceExport['error']>, at: Instant, again: boolean): Promise<void>;
   /** Removes the row, with an act `evidence.delete` in the trail. False where there is none. The file is the caller's. */

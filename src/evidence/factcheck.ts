@@ -34,7 +34,8 @@ export class FactCheck {
   readonly #told = new Map<number, string[]>();
   readonly #claims = new Map<number, Claim[]>();
   readonly #standing = new Map<string, string>();
-  readonly #lastTold = new Map<string, string>();
+  /** The newest of the period, by the host's revision: what one moment brought may be logged in another order. */
+  readonly #lastTold = new Map<string, { readonly revision: number; readonly told: string }>();
   counts = { findings: 0, transitions: 0, unlogged: 0, decisions: 0, policies: 0, acts: 0, judgements: 0 };
 
   constructor(
@@ -113,12 +114,15 @@ export class FactCheck {
       // What it said is gone; that the verdict turned, its entry says itself.
       const { verdict } = entry.facts;
       if (verdict !== null && at >= this.#period.from && at < this.#period.to)
-        this.#lastTold.set(entry.host, verdict.to);
+        this.#lastTold.set(entry.host, {
+          revision: this.#lastTold.get(entry.host)?.revision ?? 0,
+          told: verdict.to,
+        });
       return;
     }
     const judged = this.#read(index, payload, Judgement);
     if (judged === undefined) return;
-    const { host, findings, before, after } = judged;
+    const { host, revision, findings, before, after } = judged;
     const turned = before.told === after.told ? null : { from: before.told, to: after.told };
     if (
       host !== entry.host ||
@@ -129,7 +133,8 @@ export class FactCheck {
         `entry ${index}: the log says something else of a judgement of ${entry.host} than it says itself`,
       );
     if (at >= this.#period.to) return;
-    if (at >= this.#period.from) this.#lastTold.set(host, after.told);
+    if (at >= this.#period.from && revision >= (this.#lastTold.get(host)?.revision ?? 0))
+      this.#lastTold.set(host, { revision, told: after.told });
     const logged = findings.map((finding) => lineOf(host, finding)).sort();
     // What is older than the period is told as far as it matters to a finding of it.
     const missing = at < this.#period.from ? [] : difference(logged, told);
@@ -184,7 +189,7 @@ export class FactCheck {
       this.#faults.findings.add(`${lines.length} transitions are told of entry ${index}, which is not in the bundle`);
     for (const [index, claims] of this.#claims)
       for (const { list, who } of claims) this.#faults[list].add(`${who}: entry ${index} is not in the bundle`);
-    for (const [host, told] of this.#lastTold) {
+    for (const [host, { told }] of this.#lastTold) {
       const standing = this.#standing.get(host);
       if (standing !== undefined && standing !== told)
         this.#faults.findings.add(`${host} stands as ${standing}; what was logged last in the period is ${told}`);
