@@ -37,6 +37,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'who this host is to its server, and what waits',
     load: async () => (await import('./statuscommand.ts')).statusCommand,
   },
+  doctor: {
+    about: 'what works on this host, what does not, and what to do about it',
+    load: async () => (await import('./doctorcommand.ts')).doctorCommand,
+  },
 };
 
 const HELP = `bootproof agent: the part of Bootproof that runs on each host

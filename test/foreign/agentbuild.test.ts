@@ -84,7 +84,7 @@ function tree(): string {
 test('its workers read what the agent of this checkout reads, capabilities included', () => {
   const folder = tree();
   const args = ['scan', '--root', folder, '--json'];
-  const here = run(join(root, 'bootproof'), ['agent', ...args], { env: process.env as Record<string, string> });
+  const here = run(join(root, 'bootproof'), ['agent', ...args], { env: process.env });
   const there = run(agentFor(native), args);
   assert.equal(there.stderr, here.stderr);
   const { stats: _, ...told } = JSON.parse(there.stdout) as { stats: unknown; trees: { usr: { entries: number } } };
@@ -243,8 +243,7 @@ test('for arm64 it runs, on pages of 4 and of 64 KiB', (t: TestContext) => {
   if (libs === undefined || !existsSync(libs))
     return t.skip('AARCH64_ROOT does not name a folder with the libraries of arm64');
   const qemu = 'qemu-aarch64-static';
-  if (run(qemu, ['--version'], { env: process.env as Record<string, string> }).error)
-    return t.skip('qemu-user-static is not here');
+  if (run(qemu, ['--version'], { env: process.env }).error) return t.skip('qemu-user-static is not here');
   for (const page of ['4096', '65536']) {
     const { stdout, stderr } = run(qemu, ['-p', page, '-L', libs, agentFor('arm64'), '--version'], {
       env: { PATH: process.env['PATH']! },
