@@ -813,7 +813,7 @@ export const POSTURE_EPISODES_MAX = 20_000;
 /** Reports that did not come live and were made before a moment, the newest, that are opened to see when: more than an agent spools a day. */
 export const POSTURE_LATE_MAX = 100;
 
-/** Payloads that one step of a purge looks at, and bytes of judgements among them: some milliseconds in which nobody else writes. */
+/** Payloads that one step of a purge looks at, and bytes of judgements among them: some 20 ms in which nobody else writes. */
 export const RETENTION_PAGE = 200;
 export const RETENTION_BYTES = 4 * 2 ** 20;
 /** Entries that one step adds to the sums of what is held. */

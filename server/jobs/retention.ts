@@ -2,6 +2,7 @@
  * Purges what lies beside the log and is past its retention (docs/retention.md 3), by the night and after a start, in steps that each tell the
  * log what went. Ended in the middle, what went is told of, and the next run takes up the rest.
  */
+import { setImmediate as others } from 'node:timers/promises';
 import type { Instant } from '#src/clock.ts';
 import { RETENTION_COUNT_PAGE, RETENTION_PASSES_MAX } from '#src/limits.ts';
 import type { Deps } from '#server/deps.ts';
@@ -53,7 +54,8 @@ export async function retain(
   const { store, clock, log, retention } = deps;
   const gone: Gone = { report: 0, judgement: 0, act: 0 };
   await store.retention.note(retention, KEEP_ALL, { actor: 'configuration', at: clock() });
-  while (!signal.aborted && (await store.retention.count(RETENTION_COUNT_PAGE)) > 0);
+  // On SQLite a step holds the event loop: whoever waits has their turn after each.
+  while (!signal.aborted && (await store.retention.count(RETENTION_COUNT_PAGE)) > 0) await others();
   const days = daysOf(retention);
   for (const of of PURGED_KINDS) {
     const kept = days[of];
@@ -88,6 +90,7 @@ async function purgeAll(
     went += step.bytes;
     if (step.next === null || (bytes !== null && went >= bytes)) break;
     after = step.next;
+    await others();
   }
   return went;
 }

@@ -45,16 +45,16 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
       title: newest.length === 0 ? 'No list of others was imported' : 'What others count, and we',
       text: 'A list that somebody else keeps (a CMDB, a cloud’s inventory) is held against the hosts that are enrolled. What is in it and not enrolled is not watched; what is enrolled and not in it nobody there knows of.',
     })}
-    <section class="sheet">
-      ${
-        newest.length === 0
-          ? emptyHtml(
-              'Nothing to compare with',
-              'Import a list as CSV, and name the column that says which host it is.',
-              commandHtml(COMMAND),
-            )
-          : html`<div class="scroll">
-              <table class="list">
+    <div class="stack">
+      <section class="sheet">
+        ${
+          newest.length === 0
+            ? emptyHtml(
+                'Nothing to compare with',
+                'Import a list as CSV, and name the column that says which host it is.',
+                commandHtml(COMMAND),
+              )
+            : html`<table class="list">
                 <thead>
                   <tr>
                     <th>List</th>
@@ -72,23 +72,23 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                         <td class="num">${count(inventory.theirs)}</td>
                         <td class="num">${count(inventory.onlyTheirs)}</td>
                         <td class="num">${count(inventory.onlyOurs)}</td>
-                        <td class="soft">${whenHtml(inventory.at, now)} by ${inventory.by}</td>
+                        <td class="soft nowrap">${whenHtml(inventory.at, now)} by ${inventory.by}</td>
                       </tr>`,
                   )}
                 </tbody>
-              </table>
-            </div>`
+              </table>`
+        }
+      </section>
+      ${
+        newest.length > 0 &&
+        html`<section class="sheet">
+          <div class="pad form">
+            <p>The same again, or another one:</p>
+            ${commandHtml(COMMAND)}
+          </div>
+        </section>`
       }
-    </section>
-    ${
-      newest.length > 0 &&
-      html`<section class="sheet">
-        <div class="pad form">
-          <p>The same again, or another one:</p>
-          ${commandHtml(COMMAND)}
-        </div>
-      </section>`
-    }`;
+    </div>`;
   return show(c, services, { title, section: '/settings', now, body });
 }
 
@@ -112,7 +112,7 @@ async function one(c: Context<Env>, services: WebServices): Promise<Response> {
       title:
         onlyTheirs + onlyOurs === 0
           ? `${source} and the fleet agree on ${plural(theirs, 'host')}`
-          : `${plural(onlyTheirs, 'host')} of ${source} ${onlyTheirs === 1 ? 'is' : 'are'} not enrolled, ${count(onlyOurs)} ${onlyOurs === 1 ? 'is' : 'are'} not in it`,
+          : `${plural(onlyTheirs, 'host')} of ${source} ${onlyTheirs === 1 ? 'is' : 'are'} not enrolled, ${count(onlyOurs)} of ours ${onlyOurs === 1 ? 'is' : 'are'} not in it`,
       text: html`As it was ${timeHtml(inventory.at)}: ${count(theirs)} in the list, ${count(ours)} enrolled. Import the
       list again to compare it with the fleet of now.`,
     })}
@@ -189,7 +189,9 @@ function aboutHtml(inventory: Inventory): Html {
         ${
           repeated + blank > 0 &&
           html`<dt>Left out</dt>
-            <dd>${count(repeated)} repeated, ${count(blank)} without a word</dd>`
+            <dd>
+              ${[repeated > 0 && `${repeated} repeated`, blank > 0 && `${blank} without a word`].filter((part) => part !== false).join(', ')}
+            </dd>`
         }
         <dt>File</dt>
         <dd><code class="digest full">${digest}</code></dd>
@@ -213,7 +215,7 @@ function versionsHtml(versions: readonly Inventory[], shown: Inventory, now: Ins
                     : html`<a class="link" href="${PATH}/${source}?version=${version}">version ${version}</a>`
                 },
                 ${whenHtml(at, now)}</span
-              ><span class="quiet">${count(onlyTheirs)} + ${count(onlyOurs)}</span>
+              ><span class="quiet">${count(onlyTheirs)} not enrolled, ${count(onlyOurs)} not in it</span>
             </li>`,
         )}
       </ul>

@@ -31,10 +31,12 @@ test('a night purges what is past its time, a hold keeps it, and the log holds b
     host.entries = entries;
     if (n > 0) host.compareWith(OS);
     sent.push((await host.sendFull()).text);
-    await night(1);
+    server.time.now += DAY;
   }
+  await server.server.evidence.turn();
+  await night(0);
   const nothing = await run(server, retention, 'show');
-  assert.match(nothing.out, /^reports +30 days; 4 held, .* KiB, oldest of 2026-11-24$/m);
+  assert.match(nothing.out, /^reports +30 days; 5 held, .* KiB, oldest of 2026-11-24$/m);
   assert.match(nothing.out, /^legal holds +none stands$/m);
   assert.equal(nothing.err, 'nothing was ever purged\n');
 

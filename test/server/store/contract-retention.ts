@@ -163,7 +163,7 @@ export function retention(suite: Suite): void {
     await host(
       store,
       1,
-      Array.from({ length: 50 }, (_, n) => [2 * n] as const),
+      Array.from({ length: 25 }, (_, n) => [4 * n] as const),
     );
     await sequenced(store);
     while ((await store.retention.count(7)) > 0);
@@ -172,7 +172,7 @@ export function retention(suite: Suite): void {
     const acts = (await store.retention.retained()).filter(({ of }) => of === 'act');
     const actBytes = acts.reduce((sum, one) => sum + one.bytes, 0);
     const whole = (await bytes()) - actBytes;
-    assert.ok(Math.abs(whole - 50 * each) < 50, `${whole} of ${each}`);
+    assert.ok(Math.abs(whole - 25 * each) < 50, `${whole} of ${each}`);
     assert.deepEqual(await night(store, { bytes: whole, atLeast: 30 }), { report: 0, judgement: 0, act: 0 });
     assert.deepEqual(await night(store, { bytes: whole - 10 * each, atLeast: 30 }), {
       report: 11,
@@ -188,16 +188,16 @@ export function retention(suite: Suite): void {
     );
     assert.equal(items.length, 2);
     // Thirty days stay, whatever there is: from day 70 on, and the one that shows the host there.
-    assert.deepEqual(await night(store, { bytes: 1, atLeast: 30 }), { report: 23, judgement: 0, act: 0 });
-    assert.deepEqual((await kept(store, 1))[0], 35);
+    assert.deepEqual(await night(store, { bytes: 1, atLeast: 30 }), { report: 6, judgement: 0, act: 0 });
+    assert.deepEqual((await kept(store, 1))[0], 18);
     const now =
       (await bytes()) -
       actBytes -
       (await store.retention.retained())
         .filter(({ of }) => of === 'act')
         .reduce((sum, one) => sum + one.bytes, -actBytes);
-    assert.ok(Math.abs(now - 16 * each) < 20, String(now));
-    assert.equal(await verified(store), 34);
+    assert.ok(Math.abs(now - 8 * each) < 20, String(now));
+    assert.equal(await verified(store), 17);
   });
 
   suite('what a hold is on stays: everything, hosts, or whoever was in a group since', async (url, t) => {
