@@ -55,7 +55,12 @@ test('systemd-analyze verify has nothing to say', (t) => {
   const root = rootWithUnits(t);
   if (root === undefined) return;
   const run = spawnSync('systemd-analyze', ['verify', '--man=no', `--root=${root}`, ...ALL], { encoding: 'utf8' });
-  assert.equal(run.stderr + run.stdout, '');
+  const version = Number(
+    /^systemd (\d+)/.exec(spawnSync('systemd-analyze', ['--version'], { encoding: 'utf8' }).stdout)![1],
+  );
+  const tooNew = version >= 254 ? /^(?!)/ : /Unknown key (?:name )?'ImportCredential'/;
+  const said = (run.stderr + run.stdout).split('\n').filter((line) => line !== '' && !tooNew.test(line));
+  assert.deepEqual(said, []);
   assert.equal(run.status, 0);
 });
 
