@@ -19,6 +19,8 @@ type Posture = {
   readonly id: string;
   readonly host: Stated<{ readonly name: string; readonly group: string | null; readonly state: string }>;
   readonly verdict: Stated<string>;
+  /** Absent in what older servers tell. */
+  readonly answers?: Readonly<Record<'integrity' | 'provenance' | 'freshness', Stated<string>>>;
   readonly reasons: readonly string[];
   readonly report: Stated<{
     readonly seq: number;
@@ -115,6 +117,20 @@ async function tell(then: Posture, later: Posture, named: boolean, io: Io): Prom
         'verdict',
         ({ verdict }) => (verdict.value === null ? statedText(verdict, String) : word(verdict.value)),
         ({ verdict }) => verdict.entries,
+      ),
+      ...(['integrity', 'provenance', 'freshness'] as const).flatMap((name) =>
+        later.answers === undefined
+          ? []
+          : [
+              row(
+                name,
+                ({ answers }) => {
+                  const one = answers?.[name];
+                  return one?.value == null ? (one === undefined ? '-' : statedText(one, String)) : word(one.value);
+                },
+                ({ answers }) => answers?.[name].entries ?? [],
+              ),
+            ],
       ),
       row(
         'report',

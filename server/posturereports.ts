@@ -77,7 +77,7 @@ export async function reportsOf(host: Host, at: Instant, known: Instant, deps: P
 }
 
 /** The first entry of a walk that fits; walks in pages, and no further than POSTURE_WALK_MAX entries. */
-async function firstOf<Entry extends LogPlace>(
+async function firstOf<Entry extends LogPlace & { readonly seq: number }>(
   read: (from: Instant, to: Instant, limit: number) => Promise<readonly Entry[]>,
   { from, to }: { readonly from: Instant; readonly to: Instant },
   order: 'newest' | 'oldest',
@@ -86,7 +86,9 @@ async function firstOf<Entry extends LogPlace>(
   let [low, high] = [from, to];
   for (let walked = 0; walked < POSTURE_WALK_MAX; walked += POSTURE_PAGE) {
     const page = await read(low, high, POSTURE_PAGE);
-    const found = page.find(fits);
+    // Of one moment by their numbers: in the log they stand in any order.
+    const sign = order === 'newest' ? -1 : 1;
+    const found = page.toSorted((a, b) => sign * (a.at - b.at || a.seq - b.seq)).find(fits);
     if (found !== undefined || page.length < POSTURE_PAGE) return found;
     const last = page.at(-1)!.at;
     // A page of one moment alone is walked past: a host is not written to so often in a millisecond.

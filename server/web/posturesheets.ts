@@ -125,7 +125,7 @@ export function findingsSheet(shown: Shown): Html {
               </tr>
             </thead>
             <tbody>
-              ${cut.map((row) => findingRow(row, shown))}
+              ${cut.map(findingRow)}
             </tbody>
           </table>`
     }
@@ -138,7 +138,7 @@ const KNOWN_TAG: Readonly<Record<Exclude<Known, 'both'>, readonly [look: string,
   told: ['silent', 'only as known then'],
 };
 
-function findingRow({ finding, before, known }: Row, shown: Shown): Html {
+function findingRow({ finding, before, known }: Row): Html {
   const { group, what, rule, severity, since } = finding;
   const tag = known === 'both' ? undefined : KNOWN_TAG[known];
   const moved =
@@ -158,7 +158,7 @@ function findingRow({ finding, before, known }: Row, shown: Shown): Html {
           ></span
         >
         <span
-          >${tag !== undefined && html`<span class="tag loud ${tag[0]}">${tag[1]}</span> `}${moved && html`<span class="tag loud late">decided otherwise as known then</span> `}${decidedHtml(finding, shown)}
+          >${tag !== undefined && html`<span class="tag loud ${tag[0]}">${tag[1]}</span> `}${moved && html`<span class="tag loud late">decided otherwise as known then</span> `}${decidedText(finding)}
           · rule ${rule}</span
         >
       </div>
@@ -167,14 +167,11 @@ function findingRow({ finding, before, known }: Row, shown: Shown): Html {
   </tr>`;
 }
 
-function decidedHtml({ disposition, waiver }: FindingThen, { readable }: Shown): Part {
+/** In words: the waivers themselves are led to beneath. */
+function decidedText({ disposition, waiver }: FindingThen): string {
   switch (disposition) {
     case 'waived':
-      return waiver === null
-        ? 'waived'
-        : readable?.has(waiver) === true
-          ? html`waived by <a class="over link" href="/waivers/${waiver}">${waiver}</a>`
-          : `waived by ${waiver}`;
+      return waiver === null ? 'waived' : `waived by ${waiver}`;
     case 'acknowledged':
       return 'acknowledged';
     case 'none':

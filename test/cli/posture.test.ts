@@ -41,7 +41,11 @@ test('how a host stood is told in two columns, with the entries of the log and w
   assert.match(told.out, /^web-1 at 2026-11-24 13:30:00Z: as known then, and as known now\n/);
   assert.match(
     told.out,
-    /\n {10}AS KNOWN THEN +AS KNOWN NOW +LOG ENTRIES\nverdict +drifted +compliant +judgement \d+\n/,
+    /\n {12}AS KNOWN THEN +AS KNOWN NOW +LOG ENTRIES\nverdict +drifted +compliant +judgement \d+\n/,
+  );
+  assert.match(
+    told.out,
+    /\nintegrity +drifted +intact +judgement \d+\nprovenance +not-assessed +not-assessed +-\nfreshness +heard +heard +report \d+\n/,
   );
   assert.match(told.out, /\npolicy +version 1 +version 1, judged by 2 +act \d+\n/);
   assert.match(told.out, /\nfindings +1 +0 +-\n/);
