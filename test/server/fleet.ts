@@ -176,11 +176,16 @@ export function folder(t: TestContext): string {
 
 export async function serverFor(
   t: TestContext,
-  options: Partial<StartOptions> & { readonly images?: readonly TestImage[]; readonly admin?: string } = {},
+  options: Partial<StartOptions> & {
+    readonly images?: readonly TestImage[];
+    readonly admin?: string;
+    /** When it starts. */
+    readonly now?: number;
+  } = {},
 ): Promise<TestServer> {
-  const time = { now: T0 };
+  const { images = [], admin, now = T0, ...rest } = options;
+  const time = { now };
   const events: TestServer['events'] = [];
-  const { images = [], admin, ...rest } = options;
   const server = await startServer({
     storeUrl: `sqlite:${join(folder(t), 'store.db')}`,
     policy: await readPolicy(undefined),

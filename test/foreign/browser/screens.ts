@@ -22,7 +22,7 @@ const QUALITY = 82;
 
 type View = { readonly name: string; readonly path: string; readonly dark?: true; readonly narrow?: true };
 
-const views = ({ group, waiver, host, other, image, next }: Lived): readonly View[] => [
+const views = ({ group, waiver, host, other, apart, moment, image, next }: Lived): readonly View[] => [
   { name: 'home', path: '/' },
   { name: 'home-dark', path: '/', dark: true },
   { name: 'home-narrow', path: '/', narrow: true },
@@ -40,9 +40,13 @@ const views = ({ group, waiver, host, other, image, next }: Lived): readonly Vie
   { name: 'host-deployments', path: `/hosts/${other}/deployments` },
   { name: 'host-reports', path: `/hosts/${host}/reports` },
   { name: 'host-history', path: `/hosts/${host}/history` },
+  { name: 'host-posture', path: `/hosts/${apart}/posture?at=${encodeURIComponent(moment)}` },
+  { name: 'host-posture-narrow', path: `/hosts/${apart}/posture?at=${encodeURIComponent(moment)}`, narrow: true },
   { name: 'images', path: '/images' },
   { name: 'image', path: `/images/${encodeURIComponent(image)}` },
   { name: 'image-diff', path: `/images/${encodeURIComponent(image)}/diff?to=${encodeURIComponent(next)}` },
+  { name: 'image-hosts', path: `/images/${encodeURIComponent(image)}/hosts` },
+  { name: 'waivers-period', path: '/waivers?tab=period' },
   { name: 'waivers', path: '/waivers?tab=all' },
   { name: 'waiver', path: `/waivers/${waiver}` },
   { name: 'policies', path: '/policies' },

@@ -26,6 +26,9 @@ export type Lived = {
   /** One with several findings, and one that has another image staged. */
   readonly host: string;
   readonly other: string;
+  /** One whose report waited on it, and a moment at which nobody knew yet what that told. */
+  readonly apart: string;
+  readonly moment: string;
   readonly image: Digest;
   readonly next: Digest;
 };
@@ -118,16 +121,17 @@ export async function livedIn(t: TestContext, span: number): Promise<Lived> {
   const images = RELEASES.map(([version, changed]) => release(version, changed));
   const versions = new Map(images.map(({ digest }, at) => [digest, RELEASES[at]![0]]));
   const plain = builderOf(images);
+  const end = Date.UTC(2026, 10, 24, 14, 12);
   const server = await serverFor(t, {
     images,
+    // What happened before the log began cannot be shown.
+    now: end - span,
     build: async (...asked) => {
       const built = await plain(...asked);
       return built.kind === 'built' ? { ...built, version: versions.get(built.digest) ?? null } : built;
     },
   });
-  const end = Date.UTC(2026, 10, 24, 14, 12);
   const { time } = server;
-  time.now = end - span;
   const all: Host[] = [];
   for (const [group, prefix, n] of PLACES) {
     const { body } = await server.api('/api/v1/tokens', {
@@ -224,7 +228,17 @@ export async function livedIn(t: TestContext, span: number): Promise<Lived> {
     deps,
   );
 
+  // Off the network for half a day: what it saw meanwhile comes when it is back.
+  until(5.6);
+  const [apart] = of('edge-lis', 9) as [Host];
+  show(apart, images, file('/etc/sudoers.d/field', 'field ALL=(ALL) NOPASSWD: ALL', 0o440));
+  const waiting = apart.host.fullReport();
+  apart.host.full = { digest: (await apart.host.seal(waiting)).digest, report: waiting };
+  until(5.9);
+  const moment = new Date(time.now).toISOString().slice(0, 19);
   until(6.2);
+  const late = await apart.host.send(waiting);
+  if (late.status !== 200) throw new Error(`${apart.name}: ${JSON.stringify(late.body)}`);
   for (const one of of('web-ams', 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)) one.at = 2;
   for (const one of of('web-ams', 13, 14, 15))
     one.host.state = {
@@ -261,12 +275,16 @@ export async function livedIn(t: TestContext, span: number): Promise<Lived> {
   await enrol(server, null, { name: 'web-fra-19' });
   await server.settle();
   time.now += 4 * 60_000;
+  do await server.server.evidence.turn();
+  while ((await server.server.store.log.pending()).count > 0);
   return {
     server,
     group: await at('/usr/sbin/sshd'),
     waiver: asked.id,
     host: of('web-ams', 9)[0]!.host.id,
     other: of('web-ams', 14)[0]!.host.id,
+    apart: apart.host.id,
+    moment,
     image: images[1]!.digest,
     next: images[2]!.digest,
   };
