@@ -279,7 +279,7 @@ const showHost: Action<{ readonly limit?: string; readonly diff?: string }> = as
 };
 
 /** The one host that a decision is about: its id or its whole name; the beginning of one is enough only to look. */
-async function hostChanged(connection: Connection, target: string, state?: string): Promise<string> {
+export async function hostChanged(connection: Connection, target: string, state?: string): Promise<string> {
   return HOST_ID.test(target) ? target : hostNamed(connection, target, true, state);
 }
 

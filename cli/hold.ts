@@ -12,6 +12,7 @@ import {
   type ListOptions,
   type Shown,
 } from './client.ts';
+import { hostChanged } from './fleet.ts';
 import { list as repeated } from './image.ts';
 import { writeJson } from './output.ts';
 import { pastOption } from './posture.ts';
@@ -27,7 +28,7 @@ export function hold(args: readonly string[], io: Io): Promise<Exit> {
         .command('set')
         .description('keep everything, or what is about hosts and groups, until it is released')
         .option('--all', 'everything')
-        .option('--host <id>', 'a host; repeat it', repeated, [])
+        .option('--host <host>', 'a host, by its name or id; repeat it', repeated, [])
         .option('--group <name>', 'a host group with all below it; repeat it', repeated, [])
         .option(
           '--from <when>',
@@ -88,12 +89,11 @@ const set: Action<SetOptions> = async (connection, options, _operands, io) => {
   const now = Date.now();
   const moment = (option: string, text: string | undefined) =>
     text === undefined ? null : new Date(pastOption(option, text, now)).toISOString();
-  const made = await connection.ask<Hold>('POST', '/api/v1/holds', {
-    on: all ? { on: 'all' } : { on: 'part', hosts: host, groups: group },
-    from: moment('--from', from),
-    to: moment('--to', to),
-    reason,
-  });
+  const period = { from: moment('--from', from), to: moment('--to', to) };
+  const hosts: string[] = [];
+  for (const one of host) hosts.push(await hostChanged(connection, one));
+  const on = all ? { on: 'all' } : { on: 'part', hosts, groups: group };
+  const made = await connection.ask<Hold>('POST', '/api/v1/holds', { on, ...period, reason });
   if (options.json === true) await writeJson(made, io);
   else await io.stdout.write(`${made.id} stands on ${onText(made)}: nothing that it is on is purged\n`);
   return EXIT.ok;

@@ -134,6 +134,7 @@ function titleOf({ reports, judgements, acts, bytes }: RetentionSettings, standi
 
 function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof volumesOf>, now: Instant): Html {
   const days = daysOf(settings);
+  const sized = volumes.reduce((sum, { of, bytes }) => (of === 'act' ? sum : sum + bytes), 0);
   return html`<section class="sheet">
     <header><h2>How long</h2></header>
     <div class="pad form">
@@ -154,7 +155,7 @@ function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof v
         )}
         <dt>All of them</dt>
         <dd>
-          ${settings.bytes === null ? 'no bound' : html`${bytesText(settings.bytes)} of reports and judgements; nothing younger than ${plural(settings.atLeast, 'day')} goes for that`}
+          ${settings.bytes === null ? 'no bound' : html`${bytesText(settings.bytes)} of reports and judgements; nothing younger than ${plural(settings.atLeast, 'day')} goes for that`}${settings.bytes !== null && sized > settings.bytes && html`<br /><small class="quiet">more is held: what is left is younger, leaned on, or under a hold</small>`}
         </dd>
       </dl>
       <p class="quiet">Set where the server is started:</p>

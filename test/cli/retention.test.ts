@@ -1,15 +1,22 @@
 /** Retention and legal holds of a server, from a terminal and on the page: what goes, what stays, who said so, and that every proof holds. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { main as evidence } from '#cli/evidence.ts';
 import { hold } from '#cli/hold.ts';
 import { main as log } from '#cli/log.ts';
 import { retention } from '#cli/retention.ts';
 import { ServerError } from '#cli/connection.ts';
 import { UsageError } from '#src/terminal.ts';
+import { serverKeys } from '#server/keys.ts';
 import { KEEP_ALL } from '#server/retention.ts';
+import { deep } from '#test/depth.ts';
 import { visitor } from '#test/server/web/visitor.ts';
 import { ran, type Main } from '#test/ran.ts';
-import { BASE, enrol, file, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
+import { BASE, enrol, file, folder, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
 
 const OS = image('41');
@@ -40,7 +47,7 @@ test('a night purges what is past its time, a hold keeps it, and the log holds b
   assert.match(nothing.out, /^legal holds +none stands$/m);
   assert.equal(nothing.err, 'nothing was ever purged\n');
 
-  const asked = ['set', '--host', host.id, '--to', '2026-11-26', '--reason', 'case 7'];
+  const asked = ['set', '--host', 'host-1', '--to', '2026-11-26', '--reason', 'case 7'];
   assert.match((await run(server, hold, ...asked)).out, /^H-1 stands on h_\w+: nothing that it is on is purged\n$/);
   await night(40);
   const first = await server.api(`/api/v1/retention/purges`);
@@ -73,6 +80,22 @@ test('a night purges what is past its time, a hold keeps it, and the log holds b
       ['hold.set', 'case 7'],
     ],
   );
+  if (deep(true, false)) {
+    const until = new Date(server.time.now).toISOString().slice(0, 11);
+    const body = { from: '2026-11-24T00:00:00.000Z', to: `${until}00:00:00.000Z`, frameworks: ['nist-800-53'] };
+    const made = await server.api('/api/v1/evidence/exports', { method: 'POST', body });
+    assert.equal(made.status, 202, JSON.stringify(made.body));
+    const path = `/api/v1/evidence/exports/${made.body.id}`;
+    while (!['done', 'failed'].includes((await server.api(path)).body.state)) await sleep(50);
+    const authorization = `Bearer ${server.admin}`;
+    const bundle = await server.server.app.request(`${path}/file`, { headers: { authorization } });
+    const at = join(folder(t), 'bundle.zip');
+    writeFileSync(at, Buffer.from(await bundle.arrayBuffer()));
+    const { fingerprint } = await serverKeys(server.server.store, randomBytes);
+    const checked = await ran(evidence, ['verify', at, '--key', fingerprint]);
+    assert.equal(checked.exit, 0, checked.out + checked.err);
+    assert.match(checked.out, /[1-9] reports that were purged under retention/);
+  }
   const posture = await server.api(`/api/v1/hosts/${host.id}/posture?at=2026-11-24T13:00:00Z`);
   assert.equal(posture.body.image.unknown.code, 'purged');
 
@@ -92,7 +115,7 @@ test('holds on nothing, on what is not there, or on no time are refused, by the 
     [['set', '--all', '--host', nobody, '--reason', 'x'], 'USAGE'],
     [['set', '--all', '--from', 'soon', '--reason', 'x'], 'USAGE'],
     [['set', '--all'], 'USAGE'],
-    [['set', '--host', 'web-1', '--reason', 'x'], 'USAGE'],
+    [['set', '--host', 'web-1', '--reason', 'x'], 'HOST_UNKNOWN'],
     [['set', '--host', nobody, '--reason', 'x'], 'HOLD_INVALID'],
     [['set', '--all', '--from', '2026-02-01', '--to', '2026-01-01', '--reason', 'x'], 'HOLD_INVALID'],
     [['release', 'H-1', '--reason', 'x'], 'HOLD_UNKNOWN'],
