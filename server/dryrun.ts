@@ -6,6 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Instant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
 import { groupOf } from '#src/finding/group.ts';
+import type { Scope } from '#src/finding/scope.ts';
 import { DRY_RUN_EXAMPLES_MAX, DRY_RUN_HOSTS_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { evaluate, type Evaluation, type Evidence } from '#src/policy/evaluate.ts';
@@ -84,7 +85,7 @@ export async function eachHost(
   { cursor: from, until }: { readonly cursor: HostCursor | null; readonly until: Instant },
   { store, clock }: Pick<DryRunDeps, 'store' | 'clock'>,
   act: (host: Host) => Promise<void>,
-  filter: { readonly booted?: readonly string[] } = {},
+  filter: { readonly booted?: readonly string[]; readonly scope?: Scope } = {},
 ): Promise<HostCursor | null> {
   let cursor = from;
   let done = 0;

@@ -6,6 +6,8 @@ import type { Instant } from '#src/clock.ts';
 import { treeOf, type Facts } from '#src/manifest/entry.ts';
 import { DRY_RUN_EXAMPLES_MAX } from '#src/limits.ts';
 import { BootproofError } from '#src/error.ts';
+import type { Principal } from '#server/access/principal.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { eachHost, type DryRunDeps } from '#server/dryrun.ts';
 import { evidenceOf } from '#server/ingest/judge.ts';
 import { sameFacts, shown, type Defaults } from '#server/ingest/lineage.ts';
@@ -50,13 +52,14 @@ type Draft = { -readonly [Key in keyof RolloutPath]: RolloutPath[Key] } & {
   examples: RolloutPath['examples'][number][];
 };
 
-/** @throws {RolloutError} */
+/** On the hosts that the asker sees, between images that they see. @throws {RolloutError} */
 export async function previewRollout(
   images: { readonly before: string; readonly after: string },
   range: { readonly cursor: HostCursor | null; readonly until: Instant },
+  who: Pick<Principal, 'groups'>,
   deps: DryRunDeps,
 ): Promise<Rollout> {
-  const [before, after] = [await named(images.before, deps), await named(images.after, deps)];
+  const [before, after] = [await named(images.before, who, deps), await named(images.after, who, deps)];
   const rule = before.rules.find((each) => after.rules.includes(each));
   if (rule === undefined)
     throw new RolloutError(
@@ -78,7 +81,7 @@ export async function previewRollout(
       hosts.looked++;
       if (meet(host, own, paths, newer)) hosts.shadowed++;
     },
-    { booted: before.names },
+    { booted: before.names, scope: who.groups },
   );
   const list = [...paths.values()].sort(
     (a, b) => b.shadowed - a.shadowed || b.untold - a.untold || b.same - a.same || (a.path < b.path ? -1 : 1),
@@ -86,8 +89,8 @@ export async function previewRollout(
   return { before: before.digest, after: after.digest, paths: list, hosts, next };
 }
 
-async function named(asked: string, { store, images }: DryRunDeps) {
-  const found = await store.images.find(asked);
+async function named(asked: string, who: Pick<Principal, 'groups'>, { store, images }: DryRunDeps) {
+  const found = await imageFor(who, asked, store);
   if (found === undefined)
     throw new RolloutError('IMAGE_UNKNOWN', `no host has named ${asked}: an image is known here once one did`);
   const known = await images.resolve(found.image.digest);

@@ -2,6 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant } from '#src/clock.ts';
 import type { Provenance } from '#src/finding/verdict.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { allowSource, repositoryOf, sourcePattern, SourceTerms } from '#server/decisions/sources.ts';
 import { absence } from '#server/sources.ts';
 import type { Image as ImageRecord, ImageInList } from '#server/store/records.ts';
@@ -122,7 +123,7 @@ export function imageRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(getImage, async (c) => {
-    const found = await store.images.find(c.req.valid('param').digest);
+    const found = await imageFor(whoOf(c), c.req.valid('param').digest, store);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const { image, via } = found;
     const [aliases, manifests, signed] = await Promise.all([

@@ -4,7 +4,7 @@ import { formatInstant } from '#src/clock.ts';
 import { VisError, unvis, vis } from '#src/manifest/vis.ts';
 import { packageText } from '#src/image/origins.ts';
 import { groupOf } from '#server/decisions/findings.ts';
-import { readAgain } from '#server/decisions/images.ts';
+import { imageFor, readAgain } from '#server/decisions/images.ts';
 import { isTheirs } from '#server/decisions/may.ts';
 import { elsewhereText, originOf, toldText } from '#server/findingorigin.ts';
 import { lineageSteps } from '#server/hostlineage.ts';
@@ -250,7 +250,7 @@ export function originRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(imageOrigin, async (c) => {
     const { path, rule = null } = c.req.valid('query');
-    const found = await store.images.find(c.req.valid('param').digest);
+    const found = await imageFor(whoOf(c), c.req.valid('param').digest, store);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const bytes = bytesOf(path);
     const known = await services.images.resolve(found.image.digest);

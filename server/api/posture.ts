@@ -2,6 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { covers } from '#src/finding/scope.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { isTheirs } from '#server/decisions/may.ts';
 import { readableWaivers } from '#server/decisions/waiverreads.ts';
 import { logsOf, postureOf, type Logs, type Posture } from '#server/posture.ts';
@@ -283,7 +284,7 @@ export function postureRoutes(api: Api, services: ApiServices): void {
   api.openapi(imageHosts, async (c) => {
     const { groups: scope } = whoOf(c);
     const query = c.req.valid('query');
-    const found = await store.images.find(c.req.valid('param').digest);
+    const found = await imageFor(whoOf(c), c.req.valid('param').digest, store);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const { digest } = found.image;
     const period = periodOf(query, clock(), ['from', 'to']);

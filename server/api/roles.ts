@@ -98,8 +98,7 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'GET /api/v1/images/{digest}/hosts': hosts(...READ),
   'GET /api/v1/images/{digest}/origin': hosts(...READ),
   'POST /api/v1/images/{digest}/rebuild': fleet('operator', 'admin'),
-  // Names hosts of the whole fleet.
-  'GET /api/v1/images/{digest}/preview': fleet(...READ),
+  'GET /api/v1/images/{digest}/preview': hosts(...READ),
   'GET /api/v1/trust': hosts(...READ),
   'POST /api/v1/trust/roots/{name}/refresh': fleet('policy_editor', 'admin'),
   'GET /api/v1/deny': hosts(...READ),

@@ -2,6 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { factsJson, nameJson } from '#src/manifest/json.ts';
 import { previewRollout, RolloutError } from '#server/rollout.ts';
+import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, parseCursor, printCursor } from './query.ts';
 import { adminRoute, json, type Api } from './route.ts';
@@ -40,6 +41,7 @@ export function rolloutRoutes(api: Api, services: ApiServices): void {
       const found = await previewRollout(
         { before: digest, after: to },
         { cursor: from, until: services.clock() + PREVIEW_MS },
+        whoOf(c),
         services,
       );
       return c.json(

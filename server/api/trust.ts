@@ -3,10 +3,12 @@ import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { deny, undeny } from '#server/decisions/deny.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { refreshNow } from '#server/decisions/roots.ts';
 import { trustHappened } from '#server/trust/events.ts';
 import { toldOf } from '#server/trust/provenance.ts';
 import { rootsTold, type RootTold } from '#server/trust/rootstold.ts';
+import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { ImageParam } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
@@ -238,7 +240,7 @@ export function trustRoutes(api: Api, services: ApiServices): void {
   const { store, clock, trust, wake } = services;
 
   api.openapi(getTrust, async (c) => {
-    const found = await store.images.find(c.req.valid('param').digest);
+    const found = await imageFor(whoOf(c), c.req.valid('param').digest, store);
     if (found === undefined) throw new ApiError('IMAGE_UNKNOWN', 'no host has named this image');
     const { digest } = found.image;
     const { facts } = await trust.of(digest);

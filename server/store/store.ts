@@ -537,6 +537,8 @@ export interface Reads {
     filter: { readonly states?: readonly r.ImageState[]; readonly scope?: readonly string[] | null },
     page: PageRequest<{ readonly at: Instant; readonly digest: string }>,
   ): Promise<r.Page<r.ImageInList, { readonly at: Instant; readonly digest: string }>>;
+  /** Whether a host of these groups names it in a slot, or ran it once, by any of its names. */
+  isImageWithin(digest: string, scope: readonly string[]): Promise<boolean>;
   /** An image's other names. */
   aliases(digest: string): Promise<readonly { readonly alias: string; readonly kind: r.AliasKind }[]>;
   /** Ids of active hosts with one of these digests in a slot, by id: what a finished manifest has to judge anew. */

@@ -348,8 +348,9 @@ async function heardSheet({ store }: WebServices, scope: Principal['groups'], no
     heard('current'),
     heard('late'),
     heard('silent'),
-    store.read.refusals(''),
-    store.jobs.lag(now),
+    // Of no host group: for those who see the whole fleet.
+    scope === null ? store.read.refusals('') : [],
+    scope === null ? store.jobs.lag(now) : [],
   ]);
   const due = jobs.filter(({ waiting, oldest }) => waiting > 0 && oldest <= now);
   const waiting = due.reduce((sum, job) => sum + job.waiting, 0);
@@ -371,18 +372,21 @@ async function heardSheet({ store }: WebServices, scope: Principal['groups'], no
               ><a href="/hosts?freshness=${freshness}">${bounded(n)}</a>
             </li>`,
         )}
-        <li>
-          <span class="grow">Refused, from hosts that nobody enrolled</span
-          ><span title="${listed(refused.map(({ code, count: n }) => `${count(n)} ${code}`))}"
-            >${count(strangers)}</span
-          >
-        </li>
-        <li>
-          <span class="grow">Work that waits</span
-          ><span
-            >${waiting === 0 ? html`<span class="quiet">none</span>` : html`${count(waiting)}${now - oldest > 60_000 && html` <span class="quiet">since ${agoHtml(oldest, now)}</span>`}`}</span
-          >
-        </li>
+        ${
+          scope === null &&
+          html`<li>
+              <span class="grow">Refused, from hosts that nobody enrolled</span
+              ><span title="${listed(refused.map(({ code, count: n }) => `${count(n)} ${code}`))}"
+                >${count(strangers)}</span
+              >
+            </li>
+            <li>
+              <span class="grow">Work that waits</span
+              ><span
+                >${waiting === 0 ? html`<span class="quiet">none</span>` : html`${count(waiting)}${now - oldest > 60_000 && html` <span class="quiet">since ${agoHtml(oldest, now)}</span>`}`}</span
+              >
+            </li>`
+        }
       </ul>
     </div>
   </section>`;

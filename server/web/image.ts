@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { isFleetWide } from '#server/access/principal.ts';
 import { isOneLine, printFilter } from '#src/finding/filter.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { claimedSource } from '#server/decisions/sources.ts';
 import type { BuildNotes } from '#server/jobs/builder.ts';
 import type { Image, ImageInList, Manifest, Reason } from '#server/store/records.ts';
@@ -43,7 +44,7 @@ export function stateHtml({ state, reasons }: Pick<Image, 'state' | 'reasons'>):
 
 export async function imagePage(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock } = services;
-  const found = await store.images.find(c.req.param('digest')!);
+  const found = await imageFor(c.get('principal'), c.req.param('digest')!, store);
   if (found === undefined) return missingPage(c, services);
   const now = clock();
   const scope = c.get('principal').groups;

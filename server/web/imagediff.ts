@@ -3,9 +3,11 @@ import type { Context } from 'hono';
 import { attributesOf, type Drift } from '#src/drift/drift.ts';
 import { treeOf } from '#src/manifest/entry.ts';
 import { printable } from '#src/terminal.ts';
+import type { Principal } from '#server/access/principal.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { changesBetween, type ImageChanges } from '#server/imagechanges.ts';
 import { previewRollout, RolloutError, type Rollout, type RolloutPath } from '#server/rollout.ts';
-import { imagesNamed, type Named } from './hostfilter.ts';
+import { namedOf, type Named } from './hostfilter.ts';
 import { compareHtml } from './hosttree.ts';
 import { commandHtml, digestHtml, html, icon, pathHtml, type Html } from './html.ts';
 import { missingPage, show } from './layout.ts';
@@ -22,16 +24,17 @@ const TREES = ['all', 'etc', 'usr'] as const;
 export async function imageDiffPage(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock, images } = services;
   const [before, after] = [c.req.param('digest')!, c.req.query('to') ?? ''];
-  const named = await imagesNamed([before, after], store);
-  const [was, is] = [named.get(before), named.get(after)];
-  if (was === undefined || is === undefined) return missingPage(c, services);
+  const who = c.get('principal');
+  const found = [await imageFor(who, before, store), await imageFor(who, after, store)] as const;
+  if (found[0] === undefined || found[1] === undefined) return missingPage(c, services);
+  const [was, is] = [namedOf(found[0].image), namedOf(found[1].image)];
   const now = clock();
   const query = new URL(c.req.url).searchParams;
   const tree = TREES.find((each) => each === query.get('tree')) ?? 'all';
   const from = /^[0-9]{1,7}$/.test(query.get('from') ?? '') ? Number(query.get('from')) : 0;
   const [changes, rollout] = await Promise.all([
     changesBetween(before, after, images),
-    previewOf(before, after, services),
+    previewOf(before, after, who, services),
   ]);
   const body = html`${headHtml({
       crumbs: [
@@ -73,9 +76,15 @@ export async function imageDiffPage(c: Context<Env>, services: WebServices): Pro
   });
 }
 
-async function previewOf(before: string, after: string, services: WebServices): Promise<Rollout | undefined> {
+async function previewOf(
+  before: string,
+  after: string,
+  who: Principal,
+  services: WebServices,
+): Promise<Rollout | undefined> {
+  const range = { cursor: null, until: services.clock() + PREVIEW_MS };
   try {
-    return await previewRollout({ before, after }, { cursor: null, until: services.clock() + PREVIEW_MS }, services);
+    return await previewRollout({ before, after }, range, who, services);
   } catch (error) {
     // Why they cannot be held against each other stands on the page already.
     if (error instanceof RolloutError) return undefined;

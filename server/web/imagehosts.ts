@@ -1,6 +1,7 @@
 /** `/images/DIGEST/hosts`: every host that ran an image at some time of a period, with its stays on it (docs/posture.md 2). */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import type { HostOnImage } from '#server/store/posturerecords.ts';
 import { namesOf } from './hostfilter.ts';
 import { nameOf } from './home.ts';
@@ -25,7 +26,7 @@ export function imageHostsPage(web: Hono<Env>, services: WebServices): void {
 
 async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock } = services;
-  const found = await store.images.find(c.req.param('digest')!);
+  const found = await imageFor(c.get('principal'), c.req.param('digest')!, store);
   if (found === undefined) return missingPage(c, services);
   const now = clock();
   const { image } = found;

@@ -1,6 +1,7 @@
 /** `/search`: what somebody has in hand (a host's name, a path, a digest) led to where it is: changes, hosts, images. */
 import type { Context, Hono } from 'hono';
 import { printFilter, type FilterLine } from '#src/finding/filter.ts';
+import { imageFor } from '#server/decisions/images.ts';
 import { digestHtml, html, icon, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { whatHtml } from './parts/finding.ts';
@@ -31,7 +32,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
     store.read.countGroups(groups, COUNTED_MAX),
     store.read.hosts(hosts, 'name', { cursor: null, limit: SHOWN }),
     store.read.countHosts(hosts, COUNTED_MAX),
-    store.images.find(asked),
+    imageFor(c.get('principal'), asked, store),
   ]);
   const nothing = found.items.length + named.items.length === 0 && image === undefined;
   const q = printFilter(line);

@@ -1,5 +1,5 @@
 /** Lists of images with the hosts that run them, and of tokens. */
-import { sql, type RawBuilder } from 'kysely';
+import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Engine } from '../engine.ts';
 import { tokenOf } from '../enrol.ts';
@@ -62,7 +62,7 @@ function namedWithin(scope: readonly string[], engine: EngineKind): RawBuilder<b
     or ${digest} in (select image_alias.digest from image_alias where image_alias.alias in (${named})))`;
 }
 
-export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | 'tokens'> {
+export function imageReads(engine: Engine): Pick<Reads, 'images' | 'isImageWithin' | 'aliases' | 'tokens'> {
   return {
     images: ({ states, scope = null }, page) =>
       engine.listing(async (db) => {
@@ -83,6 +83,21 @@ export function imageReads(engine: Engine): Pick<Reads, 'images' | 'aliases' | '
           (row) => ({ at: row.first_seen, digest: row.digest }),
         );
         return { items: await withHosts(db, rows.items, scope), next: rows.next };
+      }),
+    isImageWithin: (digest, scope) =>
+      engine.listing(async (db) => {
+        const aliases = await db.selectFrom('image_alias').select('alias').where('digest', '=', digest).execute();
+        const names = sql.join([digest, ...aliases.map(({ alias }) => alias)]);
+        const theirs = within(walked('host.host_group', engine.kind), scope);
+        const ways = [
+          ...IMAGE_SLOTS.map((slot) => sql`select 1 from host where ${sql.ref(`host.image_${slot}`)} in (${names})`),
+          sql`select 1 from host_stay join host on host.id = host_stay.host_id where host_stay.image in (${names})`,
+        ];
+        for (const way of ways) {
+          const { rows } = await sql`${way} and ${theirs} limit 1`.execute(db as unknown as Kysely<Tables>);
+          if (rows.length > 0) return true;
+        }
+        return false;
       }),
     aliases: (digest) =>
       engine.reading(async (db) => {
