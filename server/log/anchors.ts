@@ -166,7 +166,8 @@ export class Anchors {
       ...(hosts.size > 0 ? [hosts] : []),
     ];
     const level = levelOf({
-      outside: anchors.some(({ kind, size }) => kind !== 'hosts' && size > 0),
+      // What one signed that knows another log is no word for this one.
+      outside: anchors.some(({ kind, size, trouble }) => kind !== 'hosts' && size > 0 && trouble?.alarm !== true),
       kept: hosts.size > 0,
     });
     return {

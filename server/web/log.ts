@@ -4,7 +4,7 @@ import { toBase64 } from '#src/bytes.ts';
 import type { Instant } from '#src/clock.ts';
 import { LEVEL_MEANS } from '#src/log/level.ts';
 import type { AnchorsStanding, AnchorStanding } from '#server/log/anchors.ts';
-import { commandHtml, copyHtml, html, type Html } from './html.ts';
+import { commandHtml, copyHtml, html, icon, type Html } from './html.ts';
 import { show } from './layout.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
@@ -37,13 +37,13 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
           )}
         </section>`
       }
-      ${standing.alarms.map(
-        ({ name, trouble }) =>
-          html`<section class="sheet">
-            ${emptyHtml(`${name}: somebody must act`, trouble!.text, commandHtml('bootproof log verify'))}
-          </section>`,
-      )}
       <div class="stack">
+        ${standing.alarms.map(
+          ({ trouble }) =>
+            html`<div class="note critical" role="alert">
+              ${icon('stop')}<div>${trouble!.text}. ${commandHtml('bootproof log verify')}</div>
+            </div>`,
+        )}
         <section class="sheet">
           <header><h2>The log</h2></header>
           <div class="pad">
@@ -100,7 +100,7 @@ function levelsHtml({ level, raise }: AnchorsStanding, size: number): Html {
       <h2>What it proves</h2>
       <span class="tag">level ${level}</span>
     </header>
-    <div class="pad">
+    <div class="pad form">
       <dl class="facts">
         ${LEVEL_MEANS.map(
           (means, n) =>
@@ -111,17 +111,18 @@ function levelsHtml({ level, raise }: AnchorsStanding, size: number): Html {
       ${
         raise.length > 0 &&
         size > 0 &&
-        html`<p>What there is to be done for a higher one:</p>
-          <ul>
+        html`<p>For a higher one:</p>
+          <ul class="rows">
             ${raise.map((text) => html`<li>${text}</li>`)}
           </ul>`
       }
-      <p>What an auditor takes along of the hosts: ${commandHtml('bootproof agent checkpoint --out FILE')}</p>
+      <p>What an auditor takes along of the hosts:</p>
+      ${commandHtml('bootproof agent checkpoint --out FILE')}
     </div>
   </section>`;
 }
 
-const DOES = { witness: 'cosigned', authority: 'stamped', hosts: 'kept' } as const;
+const DOES = { witness: 'cosigned', authority: 'stamped', hosts: 'keep' } as const;
 const WHO = { witness: 'Witness', authority: 'Authority', hosts: 'Hosts' } as const;
 
 function anchorsHtml({ anchors }: AnchorsStanding, now: Instant): Html {
@@ -133,40 +134,35 @@ function anchorsHtml({ anchors }: AnchorsStanding, now: Instant): Html {
     ${
       anchors.length === 0
         ? emptyHtml('Nobody yet', 'No host told which checkpoint it keeps, and no witness or authority is named.')
-        : html`<table class="list">
-            <caption class="sr">
-              Anchors outside this server
-            </caption>
-            <thead>
-              <tr>
-                <th>Who</th>
-                <th class="num">Entries</th>
-                <th class="p2">When</th>
-                <th>Now</th>
-              </tr>
-            </thead>
-            <tbody>
+        : html`<div class="pad">
+            <ul class="rows">
               ${anchors.map((one) => anchorRow(one, now))}
-            </tbody>
-          </table>`
+            </ul>
+          </div>`
     }
   </section>`;
 }
 
 function anchorRow({ kind, name, size, at, triedAt, trouble }: AnchorStanding, now: Instant): Html {
-  return html`<tr>
-    <td class="main">${WHO[kind]}${kind !== 'hosts' && html` <code>${name}</code>`}</td>
-    <td class="num">${size === 0 ? html`<span class="quiet">none</span>` : html`${DOES[kind]} ${count(size)}`}</td>
-    <td class="p2 soft">${at !== null && timeHtml(at)}</td>
-    <td>
-      ${
-        trouble === null
-          ? html`<span class="quiet">${triedAt === null && kind !== 'hosts' ? 'not asked yet' : 'well'}</span>`
-          : html`<strong>${trouble.text}</strong>
-              <span class="quiet"
-                >since ${agoHtml(trouble.since, now)}, ${plural(trouble.times, 'attempt')}; it is asked again</span
-              >`
-      }
-    </td>
-  </tr>`;
+  const done =
+    size > 0
+      ? html`${DOES[kind]} ${plural(size, 'entry', 'entries')}, ${at !== null && timeHtml(at)}`
+      : trouble === null && triedAt === null
+        ? 'not asked yet'
+        : 'nothing yet';
+  return html`<li>
+      <span class="grow">${WHO[kind]}${kind !== 'hosts' && html` <code>${name}</code>`}</span>
+      <span class="quiet">${done}</span>
+    </li>
+    ${
+      trouble !== null &&
+      html`<li>
+        <span
+          ><strong>${trouble.alarm ? 'It knows another log, as said above' : trouble.text}</strong>
+          <span class="quiet"
+            >since ${agoHtml(trouble.since, now)}, ${plural(trouble.times, 'attempt')}; it is asked again</span
+          ></span
+        >
+      </li>`
+    }`;
 }

@@ -61,7 +61,10 @@ const TIME_STAMPING = '1.3.6.1.5.5.7.3.8';
 const RSA_ENCRYPTION = '1.2.840.113549.1.1.1';
 const SHA256 = '2.16.840.1.101.3.4.2.1';
 
-const HASHES: ReadonlyMap<string, { readonly name: Algorithm['hash']; of(bytes: Uint8Array): Uint8Array }> = new Map([
+const HASHES: ReadonlyMap<
+  string,
+  { readonly name: Algorithm['hash']; readonly of: (bytes: Uint8Array) => Uint8Array }
+> = new Map([
   [SHA256, { name: 'sha256', of: sha256 }],
   ['2.16.840.1.101.3.4.2.2', { name: 'sha384', of: sha384 }],
   ['2.16.840.1.101.3.4.2.3', { name: 'sha512', of: sha512 }],

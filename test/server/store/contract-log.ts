@@ -203,7 +203,7 @@ export function logs(suite: Suite): void {
     const trouble = { code: 'WITNESS_KEY', text: 'no', alarm: false };
     // Of two at once one asks, and nobody does before it is time again.
     const claims = await Promise.all([anchors.claim('w', origin, 100, 40), anchors.claim('w', origin, 100, 40)]);
-    assert.deepEqual(claims.sort(), [false, true]);
+    assert.deepEqual(claims.filter(Boolean), [true]);
     assert.equal(await anchors.claim('w', origin, 150, 99), false);
     assert.equal(await anchors.claim('w', origin, 160, 100), true);
     for (const at of [10, 20]) await anchors.failed('w', origin, trouble, at);
