@@ -15,6 +15,10 @@ export type WorkerData = {
   readonly slots: SharedArrayBuffer;
   readonly sparseMax: number;
   readonly sparseLeft: SharedArrayBuffer;
+  /** Where reading is held back: the time up to which what was read is paid for, shared by all workers; null where it is not. */
+  readonly pace: SharedArrayBuffer | null;
+  /** Nanoseconds that reading a byte may take at least. */
+  readonly nsPerByte: number;
 };
 /** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
@@ -159,9 +163,38 @@ function open(path: string | Buffer): number {
   }
 }
 
+/** A debt below this is not worth a pause: small files are paid for together. */
+const PAUSE_NS = 20_000_000n;
+
+/**
+ * Enters bytes that were read into the time that they cost, and tells how many nanoseconds to pause for it: what was not used in the past is no
+ * credit, so that a disk that was idle is not flooded. `pace` holds one time, as `now` (`process.hrtime.bigint`, the same for all threads).
+ */
+export function pauseFor(pace: BigInt64Array, bytes: number, nsPerByte: number, now: bigint): bigint {
+  const cost = BigInt(Math.ceil(bytes * nsPerByte));
+  for (;;) {
+    const until = Atomics.load(pace, 0);
+    const paid = (until > now ? until : now) + cost;
+    if (Atomics.compareExchange(pace, 0, until, paid) !== until) continue;
+    return paid - now < PAUSE_NS ? 0n : paid - now;
+  }
+}
+
+let pace: BigInt64Array | undefined;
+let nsPerByte = 0;
+const nobody = new Int32Array(new SharedArrayBuffer(4));
+
+/** Holds the thread back after `bytes` were read. */
+function paced(bytes: number): void {
+  if (pace === undefined) return;
+  const ns = pauseFor(pace, bytes, nsPerByte, process.hrtime.bigint());
+  if (ns > 0n) Atomics.wait(nobody, 0, 0, Number(ns) / 1e6);
+}
+
 /** The digest of an open file of `size` bytes, or undefined if it has more or fewer. */
 function digest(fd: number, size: number): string | undefined {
   let length = readSync(fd, buffer);
+  paced(length);
   // A read that returns less than it may is the end of a regular file; the second fstat guards it.
   if (length === size && length < buffer.length) return hash('sha256', buffer.subarray(0, length), 'hex');
   const sum = createHash('sha256');
@@ -171,6 +204,7 @@ function digest(fd: number, size: number): string | undefined {
     if (total > size) return undefined; // a file that grows as fast as we read would have no end
     sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
     length = readSync(fd, buffer);
+    paced(length);
   }
   return total === size ? sum.digest('hex') : undefined;
 }
@@ -197,6 +231,7 @@ function sparseDigest(fd: number, size: number, sparse: Sparse, c: C): string | 
     for (const hole = c.hole(fd, data, size); at < hole;) {
       const length = readSync(fd, buffer, 0, Math.min(buffer.length, hole - at), at);
       if (length === 0) return undefined;
+      paced(length);
       sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
       at += length;
     }
@@ -318,7 +353,9 @@ function typeOf(stat: Stats): number {
   return stat.isFIFO() ? 5 : 6;
 }
 
-async function serve({ slots, sparseMax, sparseLeft }: WorkerData): Promise<void> {
+async function serve({ slots, sparseMax, sparseLeft, ...held }: WorkerData): Promise<void> {
+  if (held.pace !== null) pace = new BigInt64Array(held.pace);
+  nsPerByte = held.nsPerByte;
   const port = parentPort!;
   const numbers = new Float64Array(slots);
   const bytes = Buffer.from(slots);

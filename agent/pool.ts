@@ -72,13 +72,22 @@ export class HashPool {
   /** Why capabilities cannot be read; null if they can. Known once `ready` resolved. */
   noXattr: string | null = null;
 
-  /** `root`: what stands before every path in its access path, as far as the walk has no shorter way. */
-  constructor(workers: number, root: ByteString) {
+  /**
+   * `root`: what stands before every path in its access path, as far as the walk has no shorter way. `bytesPerSecond`: what all workers
+   * together read at most.
+   */
+  constructor(workers: number, root: ByteString, bytesPerSecond?: number) {
     this.#root = root;
     const url = workerUrl();
     const sparseLeft = new SharedArrayBuffer(4);
     new Int32Array(sparseLeft)[0] = SPARSE_SCAN_BYTES_MAX / 2 ** 20;
-    const workerData: WorkerData = { slots: this.#slots, sparseMax: SPARSE_BYTES_MAX, sparseLeft };
+    const workerData: WorkerData = {
+      slots: this.#slots,
+      sparseMax: SPARSE_BYTES_MAX,
+      sparseLeft,
+      pace: bytesPerSecond === undefined ? null : new SharedArrayBuffer(8),
+      nsPerByte: bytesPerSecond === undefined ? 0 : 1e9 / bytesPerSecond,
+    };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {
       const member: Member = { worker: new Worker(url, { workerData, resourceLimits: HEAP }), busy: 0 };

@@ -40,6 +40,8 @@ export type RunAbout = {
   readonly out?: string | undefined;
   readonly backend?: ObserveOptions['backend'];
   readonly image?: string | undefined;
+  /** Bytes that a scan reads in a second at most. */
+  readonly bytesPerSecond?: number | undefined;
   /** How much waits at most; `SPOOL_LIMITS` unless a test has less patience. */
   readonly spool?: SpoolLimits;
   /** Which program says so; read anew from its files unless a test runs thousands of cycles. */
@@ -158,7 +160,7 @@ type Compared = { readonly scan: Scan; readonly with: Cycle['comparedWith'] };
 /** Scans against the manifest of the booted image, under the rule that fits this host. */
 async function compare(
   deps: RunDeps,
-  { config, identity }: RunAbout,
+  { config, identity, bytesPerSecond }: RunAbout,
   outbox: Outbox,
   observed: Observed,
 ): Promise<Compared> {
@@ -168,6 +170,7 @@ async function compare(
       mounts: observed.mounts,
       secretPathsAdded: config.secretPaths,
       contents: config.contents,
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       ...(expected === undefined ? {} : { expected }),
       ...(deps.signal === undefined ? {} : { signal: deps.signal }),
       ...(deps.onProgress === undefined ? {} : { onProgress: deps.onProgress }),

@@ -9,6 +9,7 @@ import { lockFolder } from './lock.ts';
 import { observe } from './observe.ts';
 import { cycle, type Cycle, type RunDeps } from './run.ts';
 import { scan } from './scan.ts';
+import { parseThrottle, THROTTLE_HELP } from './scancommand.ts';
 import {
   checkOut,
   EXIT_HELP,
@@ -36,6 +37,7 @@ const RUN_HELP = `bootproof agent run: looks at the host once, compares it with 
   --every TIME      go on, at this interval or when the server asks (15m)
   --interval TIME   expected time between reports, if a timer starts the agent (default 15m)
   --json            one JSON document on standard output; with --every one a line
+${THROTTLE_HELP}
   --backend NAME, --image DIGEST    where the root itself cannot tell
 ${SETTINGS_HELP}
 A host without a network uses 'bootproof agent report --out FILE' instead.
@@ -45,6 +47,7 @@ const REPORT_HELP = `bootproof agent report: looks at the host once, compares it
 
   --out FILE        all reports that wait are added to it; take it to the server: \`bootproof import FILE\`
   --json            one JSON document on standard output
+${THROTTLE_HELP}
   --backend NAME, --image DIGEST    where the root itself cannot tell
 ${SETTINGS_HELP}
 What it is compared with comes by file too: \`bootproof images export DIGEST --out F\` there, \`bootproof agent import F\`
@@ -56,6 +59,7 @@ const ABOUT = {
   json: { type: 'boolean' },
   backend: { type: 'string' },
   image: { type: 'string' },
+  throttle: { type: 'string' },
 } as const;
 
 /** One cycle, its reports to the server, or with `--every` one after the other. Exit codes as the help says. */
@@ -79,6 +83,7 @@ type Values = {
   readonly json?: boolean;
   readonly backend?: string;
   readonly image?: string;
+  readonly throttle?: string;
   readonly every?: string;
   readonly interval?: string;
   readonly out?: string;
@@ -87,6 +92,7 @@ type Values = {
 async function look(values: Values, io: Io): Promise<Exit> {
   const backend = parseBackend(values.backend);
   const image = values.image === undefined ? undefined : parseImage('--image', values.image);
+  const bytesPerSecond = parseThrottle(values.throttle);
   const config = readConfig(nodeDisk, io.env, { ...flagsOf(values), interval: values.every ?? values.interval });
   const { identity, signer } = identityIn(config);
   using _lock = lockFolder(config.stateFolder);
@@ -96,7 +102,7 @@ async function look(values: Values, io: Io): Promise<Exit> {
     throw new UsageError("no server is set: --server URL; without a network 'bootproof agent report --out FILE'");
   const server = url === null || values.out !== undefined ? null : serverFor(config, url, io, stop.signal);
   const deps: RunDeps = { ...outboxDeps(io, stop.signal), observe, scan, server, signal: stop.signal };
-  const about = { config, identity, signer, out: values.out, backend, image };
+  const about = { config, identity, signer, out: values.out, backend, image, bytesPerSecond };
   const once = async (): Promise<Cycle> => {
     const first = await cycle(deps, about);
     await tell(io, first, values.json === true);

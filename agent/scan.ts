@@ -35,6 +35,8 @@ export type ScanOptions = {
   readonly contents?: readonly string[];
   /** Worker threads; by default one a core, two at most: more gain little and take 8 MB each. */
   readonly workers?: number;
+  /** Bytes that are read in a second at most; as many as there are by default. */
+  readonly bytesPerSecond?: number;
   readonly signal?: AbortSignal;
   /** Called often; the receiver decides how often to show it. */
   readonly onProgress?: (progress: Progress) => void;
@@ -82,7 +84,7 @@ export async function scan(options: ScanOptions): Promise<Scan> {
   const started = performance.now();
   const root = rootOf(options.root);
   options.signal?.throwIfAborted();
-  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2), root);
+  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2), root, options.bytesPerSecond);
   const abort = () => pool.abort(options.signal!.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   try {

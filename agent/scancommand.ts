@@ -28,6 +28,7 @@ const OPTIONS = {
   state: { type: 'string' },
   digest: { type: 'string' },
   workers: { type: 'string' },
+  throttle: { type: 'string' },
   all: { type: 'boolean' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -46,6 +47,7 @@ const help = (
 ${image}  --all                  list every path that came or went with its folder, too
   --json                 one JSON document on standard output
   --workers N            threads that read and hash (default: 2, or 1 on a single core)
+  --throttle MB/S        read at most so many megabytes a second, where a disk is busy with better things
 
 Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 3) are compared here; of
 them neither size nor digest is shown.
@@ -78,13 +80,21 @@ function parse(args: readonly string[], image: ImageOption | undefined): Values 
 async function run(values: Values, io: Io, image: ImageOption | undefined): Promise<Exit> {
   const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
   const workers = workersOf(text('workers'));
+  const bytesPerSecond = parseThrottle(text('throttle'));
   const root = realRoot(text('root')!);
   const expected = await expectedOf(values, root.toString(), io, image);
-  return scanRoot(root, expected, { workers, json: values['json'] === true, all: values['all'] === true }, io);
+  return scanRoot(
+    root,
+    expected,
+    { workers, bytesPerSecond, json: values['json'] === true, all: values['all'] === true },
+    io,
+  );
 }
 
 export type ScanOptions = {
   readonly workers?: number | undefined;
+  /** Bytes that are read in a second at most. */
+  readonly bytesPerSecond?: number | undefined;
   readonly json?: boolean | undefined;
   /** Whether every path is listed that came or went with its folder. */
   readonly all?: boolean | undefined;
@@ -97,7 +107,7 @@ export type ScanOptions = {
 export async function scanRoot(
   root: Buffer,
   expected: Expected | undefined,
-  { workers, json = false, all = false }: ScanOptions,
+  { workers, bytesPerSecond, json = false, all = false }: ScanOptions,
   io: Io,
 ): Promise<Exit> {
   const look = new Look('/');
@@ -110,6 +120,7 @@ export async function scanRoot(
       root: scannable(root, open),
       ...(expected === undefined ? {} : { expected }),
       ...(workers === undefined ? {} : { workers }),
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       mounts: masks,
       onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });
@@ -135,6 +146,18 @@ function workersOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (!/^[1-9][0-9]?$/.test(text)) throw new UsageError('--workers is a number from 1 to 99');
   return Number(text);
+}
+
+/** For `--help`. */
+export const THROTTLE_HELP =
+  '  --throttle MB/S   read at most so many megabytes a second, where a disk is busy with better things';
+
+/** Bytes a second, from a number of megabytes (10⁶). @throws {UsageError} */
+export function parseThrottle(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9][0-9]{0,4}$/.test(text))
+    throw new UsageError('--throttle is a number of megabytes a second, from 1 to 99999');
+  return Number(text) * 1e6;
 }
 
 /** A name for a root that text can hold: where its real path is not UTF-8, that of its open folder. */
