@@ -479,13 +479,13 @@ test('an answer without tickets changes when and what, and takes away nothing th
 
 test('power cut at every act of a run, before and after it: no number means two things, nothing vanishes in silence', async () => {
   let cuts = 0;
-  for (let cutAt = 1; ; cutAt++) {
+  for (let cutAt = 1; ; cutAt += deep(1, 3)) {
     const lives = [await live(7, cutAt, false), await live(7, cutAt, true)];
     for (const life of lives) checkLife(life);
     cuts += lives.filter(({ cut }) => cut).length;
     if (lives.every(({ cut }) => !cut)) break;
   }
-  assert.ok(cuts > 200, `${cuts} acts were cut`);
+  assert.ok(cuts > deep(200, 65), `${cuts} acts were cut`);
 });
 
 test('the same for any order of losses', async () => {

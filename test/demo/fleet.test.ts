@@ -1,4 +1,4 @@
-/** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; then taken up again where it was left; in depth (test/depth.ts) also where its registry must move. */
+/** The demo fleet as its user meets it: real files, a real registry, real agents, the real server; in depth (test/depth.ts) then taken up again where it was left, also where its registry must move. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -22,7 +22,7 @@ function run(args: readonly string[]): Promise<{ status: number; stdout: string;
   });
 }
 
-test('each host of the demo gets the verdict that it must get, and the next start finds it so', async (t) => {
+test('each host of the demo gets the verdict that it must get, and in depth the next start finds it so', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'bootproof-fleet-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const { uid, gid } = userInfo();
@@ -70,6 +70,8 @@ test('each host of the demo gets the verdict that it must get, and the next star
     await fleet.close();
   }
 
+  if (!isFull)
+    return t.diagnostic('that it is taken up again, and that its registry moves, is tried with TEST_DEPTH=full');
   const again = await up();
   try {
     assert.equal(again.isNewToken, false);
@@ -80,7 +82,6 @@ test('each host of the demo gets the verdict that it must get, and the next star
     await again.close();
   }
 
-  if (!isFull) return t.diagnostic('that its registry moves is tried with TEST_DEPTH=full');
   // Signatures were made for the registry's name, and another program has its port now.
   const { registryPort } = JSON.parse(readFileSync(join(folder, 'fleet.json'), 'utf8')) as { registryPort: number };
   const taken = createServer().listen(registryPort, '127.0.0.1');

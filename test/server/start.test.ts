@@ -104,7 +104,6 @@ test('a policy file that is not there, or says something wrong, is told before a
   const busy = run('--listen', `127.0.0.1:${port}`);
   assert.equal(busy.status, 2);
   assert.match(busy.stderr, /\[LISTEN_ADDRESS\]/);
-  assert.equal(run('--prot', '1').status, 64);
   assert.equal(run('--help').status, 0);
 });
 

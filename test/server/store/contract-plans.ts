@@ -1,6 +1,7 @@
 /** The contract of server/store/store.ts as tests: no list that is offered reads a large table whole, or sorts what has no bound. */
 import assert from 'node:assert/strict';
 import type { CompiledQuery } from 'kysely';
+import { isFull } from '#test/depth.ts';
 import { FILTER_FIELDS } from '#src/finding/filter.ts';
 import { storeOn } from '#server/store/open.ts';
 import { openedEngine, type Suite } from './contract.ts';
@@ -83,7 +84,10 @@ export function plans(suite: Suite): void {
     const seen = new Map<string, string>();
     const wrong: string[] = [];
     let queries = 0;
-    for (const { name, deep, ask } of offered(of)) {
+    // A plan of PostgreSQL's is dear: every third, and all of them in depth (test/depth.ts).
+    const every = isFull || engine.kind === 'sqlite' ? 1 : 3;
+    for (const [index, { name, deep, ask }] of [...offered(of)].entries()) {
+      if (index % every !== 0) continue;
       asked.length = 0;
       await ask(heard);
       for (const query of asked) {
@@ -101,7 +105,7 @@ export function plans(suite: Suite): void {
       }
     }
     assert.deepEqual(wrong.slice(0, 5), [], `${wrong.length} of ${queries} queries`);
-    assert.ok(queries > 300, `only ${queries} queries were looked at`);
+    assert.ok(queries > 300 / every, `only ${queries} queries were looked at`);
     // The test can fail: a sort that no index serves is seen as one.
     const bad = await engine.reading(async (db) =>
       db.selectFrom('finding').selectAll().orderBy('detail').limit(50).compile(),
