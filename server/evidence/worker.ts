@@ -14,6 +14,8 @@ const port = parentPort;
 const say = (said: Said): void => port.postMessage(said);
 const { storeUrl, order } = workerData as MakeRequest;
 const store = await openStore(storeUrl);
+// Closing the store waits for threads that keep nothing alive.
+const alive = setInterval(() => {}, 60_000);
 try {
   const { signer } = await serverKeys(store, randomBytes);
   const made = await makeBundle(order, {
@@ -27,4 +29,5 @@ try {
   say({ kind: 'refused', code: error.code, text: error.message });
 } finally {
   await store.close();
+  clearInterval(alive);
 }
