@@ -37,8 +37,19 @@ export type Entered = {
   readonly session: Session;
 };
 
-/** A token's grants as they are kept. */
-export const TokenGrants = z.array(z.strictObject({ role: z.enum(ROLES), groups: z.array(z.string()).nullable() }));
+/** A token's grants as they are kept; `through`: the token that it was made with, without which they are nothing (docs/access.md 3.5). */
+export const TokenGrants = z.array(
+  z.strictObject({
+    role: z.enum(ROLES),
+    groups: z.array(z.string()).nullable(),
+    through: z.string().optional(),
+  }),
+);
+
+/** The token that one was made with; null where a person or the admin token made it. */
+export function madeWith({ grants }: Pick<ApiToken, 'grants'>): string | null {
+  return TokenGrants.parse(grants).find(({ through }) => through !== undefined)?.through ?? null;
+}
 
 export type AccessOptions = {
   /** Roles that the server's settings bind to groups of the provider. */
@@ -145,10 +156,23 @@ export class Access {
     const found = await store.access.token(hash);
     const now = clock();
     if (found === undefined || !isUsable(found.token, now)) return undefined;
+    const through = madeWith(found.token);
+    if (through !== null && !(await this.#stands(through, now))) return undefined;
     const principal = await this.#tokenPrincipal(found.token, found.held);
     if (principal === undefined) return undefined;
-    if (this.#isDue(found.token.id, found.token.usedAt, now)) await store.access.usedToken(found.token.id, now);
-    return principal;
+    const { id, expiresAt } = found.token;
+    if (this.#isDue(id, found.token.usedAt, now)) await store.access.usedToken(id, now);
+    return { ...principal, token: { id, expiresAt, madeWith: through } };
+  }
+
+  /** Whether a token that another one was made with still counts: not over, and its owner not disabled. */
+  async #stands(id: string, now: Instant): Promise<boolean> {
+    const { store } = this.#deps;
+    const token = await store.access.tokenById(id);
+    if (token === undefined || !isUsable(token, now)) return false;
+    if (token.owner === FIRST_ADMIN.id) return true;
+    const held = await store.access.account(token.owner);
+    return held !== undefined && held.account.disabledAt === null;
   }
 
   async #tokenPrincipal({ owner, grants }: ApiToken, held: Held | undefined): Promise<Principal | undefined> {

@@ -1,4 +1,5 @@
 /** Who asks, once it is known: a person, a service or the first day's token, with the roles that they hold and where. */
+import type { Instant } from '#src/clock.ts';
 import { intersection, union, type Scope } from '#src/finding/scope.ts';
 
 export const ROLES = ['viewer', 'auditor', 'operator', 'reviewer', 'policy_editor', 'admin'] as const;
@@ -18,16 +19,26 @@ export type Principal = {
   readonly groups: Scope;
   /** Which role is held where; absent: each of `roles` in all of `groups`. */
   readonly grants?: readonly Grant[];
+  /** The API token that this one asks with, if it is one: what is made with it ends with it (docs/access.md 3.5). */
+  readonly token?: AskedWith;
+};
+
+export type AskedWith = {
+  readonly id: string;
+  readonly expiresAt: Instant;
+  /** The token that it was made with. */
+  readonly madeWith: string | null;
 };
 
 /** Whoever holds the admin token: all roles over all hosts. */
 export const FIRST_ADMIN: Principal = { id: 'admin', name: 'admin', roles: ROLES, groups: null };
 
 /** A principal from what was granted. */
-export function principalOf(about: Pick<Principal, 'id' | 'name'>, grants: readonly Grant[]): Principal {
-  const { id, name } = about;
+export function principalOf(about: Pick<Principal, 'id' | 'name' | 'token'>, grants: readonly Grant[]): Principal {
+  const { id, name, token } = about;
   const roles = ROLES.filter((role) => grants.some((grant) => grant.role === role));
-  return { id, name, roles, groups: union(grants.map(({ groups }) => groups)), grants };
+  const groups = union(grants.map((grant) => grant.groups));
+  return { id, name, roles, groups, grants, ...(token === undefined ? {} : { token }) };
 }
 
 export function hasRole({ roles }: Pick<Principal, 'roles'>, ...wanted: readonly Role[]): boolean {

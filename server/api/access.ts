@@ -2,7 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { API_TOKEN_MS, API_TOKEN_MS_MAX } from '#src/limits.ts';
-import { isUsable, TokenGrants } from '#server/access/admin.ts';
+import { isUsable, madeWith, TokenGrants } from '#server/access/admin.ts';
 import type { Configured } from '#server/access/bindings.ts';
 import { grantsOf, ROLES, type Role } from '#server/access/principal.ts';
 import {
@@ -155,6 +155,7 @@ export const TokenJson = z
     revokedAt: TimeOrNull,
     usedAt: TimeOrNull,
     usable: z.boolean(),
+    madeWith: z.string().nullable().openapi({ description: 'The token that it was made with, and ends with.' }),
   })
   .openapi('ApiToken');
 
@@ -162,7 +163,8 @@ export function apiTokenJson(token: ApiToken, now: Instant): z.infer<typeof Toke
   const { hash: _, grants, createdAt, expiresAt, revokedAt, usedAt, ...rest } = token;
   return {
     ...rest,
-    grants: TokenGrants.parse(grants),
+    grants: TokenGrants.parse(grants).map(({ role, groups }) => ({ role, groups })),
+    madeWith: madeWith(token),
     createdAt: formatInstant(createdAt),
     expiresAt: formatInstant(expiresAt),
     revokedAt: time(revokedAt),

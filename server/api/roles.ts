@@ -13,6 +13,7 @@ import {
   type Role,
 } from '#server/access/principal.ts';
 import { EXPORTERS } from '#server/evidence/exports.ts';
+import { TOKEN_MAKERS } from '#server/decisions/access.ts';
 import { WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { ApiError } from './problem.ts';
 import type { Env } from './route.ts';
@@ -169,8 +170,8 @@ export const ROUTE_NEEDS: Readonly<Record<string, Need>> = {
   'DELETE /api/v1/access/bindings/{id}': fleet('admin'),
   // One's own; of others for admins: the route asks.
   'GET /api/v1/access/tokens': hosts(...READ),
-  'POST /api/v1/access/tokens': hosts('viewer', 'operator', 'reviewer', 'policy_editor', 'admin'),
-  'DELETE /api/v1/access/tokens/{id}': hosts('viewer', 'operator', 'reviewer', 'policy_editor', 'admin'),
+  'POST /api/v1/access/tokens': hosts(...TOKEN_MAKERS),
+  'DELETE /api/v1/access/tokens/{id}': hosts(...TOKEN_MAKERS),
   'GET /api/v1/access/sessions': hosts(...READ),
   'DELETE /api/v1/access/sessions/{id}': hosts('viewer', 'operator', 'reviewer', 'policy_editor', 'admin'),
 };

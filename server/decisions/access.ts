@@ -2,8 +2,8 @@
 import type { Instant } from '#src/clock.ts';
 import { covers, lies } from '#src/finding/scope.ts';
 import { BootproofError } from '#src/error.ts';
-import { API_TOKEN_MS_MAX } from '#src/limits.ts';
-import type { Access } from '#server/access/admin.ts';
+import { API_TOKEN_MS_MAX, PAGE_ITEMS_MAX } from '#src/limits.ts';
+import { madeWith, type Access } from '#server/access/admin.ts';
 import { newApiToken } from '#server/access/apitoken.ts';
 import {
   both,
@@ -16,7 +16,7 @@ import {
 } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
 import type { ApiToken, Binding, Held, Session } from '#server/store/accessrecords.ts';
-import { actOf } from './may.ts';
+import { actOf, mustBe } from './may.ts';
 
 export class AccessError extends BootproofError<
   | 'USER_UNKNOWN'
@@ -96,12 +96,19 @@ export type TokenWanted = {
   readonly lifeMs: number;
 };
 
-/** Makes a token. Its text is known here once and never again. @throws {AccessError} */
+/** Who makes and revokes API tokens of their own: an auditor changes nothing (docs/access.md, section 2). */
+export const TOKEN_MAKERS = ['viewer', 'operator', 'reviewer', 'policy_editor', 'admin'] as const;
+
+/**
+ * Makes a token. Its text is known here once and never again. One that is made with a token ends with it, at the latest.
+ * @throws {AccessError | DecisionError}
+ */
 export async function createApiToken(
   { name, owner, roles, groups, lifeMs }: TokenWanted,
   who: Principal,
   deps: AccessDeps,
 ): Promise<{ readonly token: string; readonly record: ApiToken }> {
+  mustBe(who, 'make API tokens', ...TOKEN_MAKERS);
   const of = owner ?? who.id;
   const held = of === FIRST_ADMIN.id ? undefined : await accountOf(of, deps);
   if (of !== who.id && (!isFleetWide(who, 'admin') || held?.account.kind !== 'service'))
@@ -120,11 +127,19 @@ export async function createApiToken(
         `${of} is not ${role}${where === null ? '' : ` of ${where.join(', ')}`}: a token reaches no further than whoever it is of`,
       );
   }
+  const by = who.token;
+  if (by !== undefined && by.madeWith !== null)
+    throw new AccessError(
+      'FORBIDDEN',
+      'this token was made with another one, and makes no further ones: make it with that one, or signed in as a person',
+    );
   // What is granted is written down as it is now where it was made with less than the owner has.
-  const grants = groups === null ? both(wanted, most) : wanted;
+  const granted = groups === null ? both(wanted, most) : wanted;
+  const grants = by === undefined ? granted : granted.map((grant) => ({ ...grant, through: by.id }));
   const { token, hash } = newApiToken(deps.random);
   const now = deps.clock();
-  const expiresAt: Instant = now + Math.min(lifeMs, API_TOKEN_MS_MAX);
+  // A token does not renew itself.
+  const expiresAt: Instant = Math.min(now + Math.min(lifeMs, API_TOKEN_MS_MAX), by?.expiresAt ?? Infinity);
   const record = { id: idOf('tok', deps), hash, name, owner: of, grants, expiresAt };
   await deps.store.access.createToken(record, actOf(who, now));
   return { token, record: { ...record, createdAt: now, createdBy: who.id, revokedAt: null, usedAt: null } };
@@ -133,12 +148,26 @@ export async function createApiToken(
 /** Whether somebody may see and end what is another one's. */
 export const isOverAll = (who: Principal): boolean => isFleetWide(who, 'admin');
 
-/** False where it was revoked before. @throws {AccessError} API_TOKEN_UNKNOWN */
+/** With all that were made with it. False where it was revoked before. @throws {AccessError | DecisionError} API_TOKEN_UNKNOWN */
 export async function revokeApiToken(id: string, who: Principal, { store, clock }: AccessDeps): Promise<boolean> {
+  mustBe(who, 'revoke API tokens', ...TOKEN_MAKERS);
   const token = await store.access.tokenById(id);
   if (token === undefined || (token.owner !== who.id && !isOverAll(who)))
     throw new AccessError('API_TOKEN_UNKNOWN', 'there is no such token of yours');
-  return store.access.revokeToken(id, actOf(who, clock()));
+  const done = await store.access.revokeToken(id, actOf(who, clock()));
+  // They count no longer from the moment that it does not (server/access/admin.ts): this is for lists and the trail to say so.
+  let cursor: { readonly id: string } | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof store.access.tokens>> = await store.access.tokens(null, {
+      cursor,
+      limit: PAGE_ITEMS_MAX,
+    });
+    for (const one of page.items)
+      if (one.revokedAt === null && madeWith(one) === id)
+        await store.access.revokeToken(one.id, actOf(who, clock(), `made with ${id}`));
+    cursor = page.next;
+  } while (cursor !== null);
+  return done;
 }
 
 /** Signs somebody out in one browser. @throws {AccessError} SESSION_UNKNOWN */

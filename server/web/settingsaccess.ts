@@ -3,7 +3,7 @@ import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { TokenGrants } from '#server/access/admin.ts';
-import { isFleetWide, ROLES, type Role } from '#server/access/principal.ts';
+import { hasRole, isFleetWide, ROLES, type Role } from '#server/access/principal.ts';
 import {
   AccessError,
   bind,
@@ -12,6 +12,7 @@ import {
   isOverAll,
   revokeApiToken,
   setDisabled,
+  TOKEN_MAKERS,
   unbind,
 } from '#server/decisions/access.ts';
 import { DecisionError } from '#server/decisions/may.ts';
@@ -48,7 +49,7 @@ export function accessPages(web: Hono<Env>, services: WebServices): void {
       try {
         await what(c, await sentIn(c));
       } catch (error) {
-        if (error instanceof AccessError) return page(c, services, { refused: error.message });
+        if (isOfForm(error)) return page(c, services, { refused: error.message });
         throw error;
       }
       return c.redirect(`/settings/access?did=${done}`, 303);
@@ -85,7 +86,7 @@ export function accessPages(web: Hono<Env>, services: WebServices): void {
     try {
       await revokeApiToken(first(await sentIn(c), 'id'), c.get('principal'), services);
     } catch (error) {
-      if (error instanceof AccessError) return page(c, services, { refused: error.message });
+      if (isOfForm(error)) return page(c, services, { refused: error.message });
       throw error;
     }
     return c.redirect('/settings/access?did=revoked', 303);
@@ -132,10 +133,13 @@ async function makeToken(c: Context<Env>, services: WebServices): Promise<Respon
     );
     return await page(c, services, { made: token });
   } catch (error) {
-    if (error instanceof AccessError) return page(c, services, { refused: error.message });
+    if (isOfForm(error)) return page(c, services, { refused: error.message });
     throw error;
   }
 }
+
+/** What the form's sender can mend; what is not theirs to do at all is a page of its own. */
+const isOfForm = (error: unknown): error is AccessError => error instanceof AccessError && error.code !== 'FORBIDDEN';
 
 type State = { readonly refused?: string; readonly wrong?: Wrongs; readonly made?: string };
 
@@ -149,6 +153,7 @@ async function page(
   const now = clock();
   const all = isFleetWide(who, 'auditor', 'admin');
   const may = isFleetWide(who, 'admin');
+  const makes = hasRole(who, ...TOKEN_MAKERS);
   const [accounts, bindings, tokens] = await Promise.all([
     all ? store.access.accounts({ cursor: null, limit: SHOWN }) : { items: [], next: null },
     all ? store.access.bindings() : [],
@@ -185,10 +190,10 @@ async function page(
     <div class="cols aside">
       <div class="stack">
         ${all && accountsSheet(accounts.items, bindings, accounts.next !== null, may, now)}
-        ${all && claimsSheet(bindings, services, may, now)} ${tokensSheet(tokens.items, now)}
+        ${all && claimsSheet(bindings, services, may, now)} ${tokensSheet(tokens.items, makes, now)}
       </div>
       <aside class="stack" aria-label="Add">
-        ${may && roleSheet(accounts.items)} ${tokenSheet(accounts.items, may, wrong)} ${may && serviceSheet()}
+        ${may && roleSheet(accounts.items)} ${makes && tokenSheet(accounts.items, may, wrong)} ${may && serviceSheet()}
       </aside>
     </div>`;
   return show(
@@ -301,7 +306,7 @@ function claimsSheet(
   </section>`;
 }
 
-function tokensSheet(tokens: readonly ApiToken[], now: Instant): Html {
+function tokensSheet(tokens: readonly ApiToken[], makes: boolean, now: Instant): Html {
   return html`<section class="sheet">
     <header>
       <h2>API tokens</h2>
@@ -337,7 +342,7 @@ function tokensSheet(tokens: readonly ApiToken[], now: Instant): Html {
                   <td class="p3 num soft nowrap">${agoHtml(token.usedAt, now)}</td>
                   <td class="p2 num soft nowrap">${token.revokedAt !== null ? 'revoked' : dayHtml(token.expiresAt)}</td>
                   <td class="num">
-                    ${!over && html`<form method="post" action="/settings/access/token/revoke"><input type="hidden" name="id" value="${token.id}" /><button class="btn bare" type="submit" aria-label="Revoke ${token.name}">Revoke</button></form>`}
+                    ${makes && !over && html`<form method="post" action="/settings/access/token/revoke"><input type="hidden" name="id" value="${token.id}" /><button class="btn bare" type="submit" aria-label="Revoke ${token.name}">Revoke</button></form>`}
                   </td>
                 </tr>`;
               })}

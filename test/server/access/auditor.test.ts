@@ -65,7 +65,9 @@ const FIELDS = {
   reference: 'docker://registry.example/other',
   single: 'on',
   singlePerson: 'on',
-  role: 'admin',
+  role: 'auditor',
+  tokenname: 'mine',
+  days: '30',
   holder: 'auditor-1',
   service: 'mine',
   life: '30d',
@@ -87,8 +89,9 @@ test('no page action and no route of the API changes anything for an auditor', a
   let tried = 0;
   for (const route of routes) {
     const [method = '', path = ''] = route.split(' ');
-    // Agents' own ways in, and signing in and out.
+    // Agents' own ways in, signing in and out, and what an auditor takes away, which changes nothing of the fleet.
     if (/^\/(?:login|logout|theme)\b/.test(path) || /^\/api\/v1\/(?:reports$|enrol)/.test(path)) continue;
+    if (/^\/(?:api\/v1\/)?evidence\//.test(path)) continue;
     tried++;
     const url = `${server.server.url}${filled(path, server.there)}`;
     if (path.startsWith('/api/')) {

@@ -365,6 +365,36 @@ test('whoever is no admin makes tokens of themselves alone, of no more than they
   assert.equal((await a('/api/v1/access/sessions?user=admin')).body.code, 'FORBIDDEN');
 });
 
+test('a token that a token made ends with it, is revoked with it, and makes no further ones', async (t) => {
+  const server = await serverFor(t);
+  const { id: owner } = (await server.api('/api/v1/access/users', { method: 'POST', body: { service: 'ci' } })).body;
+  await server.api('/api/v1/access/bindings', { method: 'POST', body: { holder: { id: owner }, role: 'viewer' } });
+  const make = async (who: Caller, lifeSeconds: number, of?: string) => {
+    const body = { name: 'x', roles: ['viewer'], lifeSeconds, ...(of === undefined ? {} : { owner: of }) };
+    const made = await who('/api/v1/access/tokens', { method: 'POST', body });
+    return { ...made, who: caller(server, made.body.token), id: made.body.record?.id as string };
+  };
+  const parent = await make(caller(server, server.admin), 3600, owner);
+  assert.equal(parent.body.record.madeWith, null);
+  const child = await make(parent.who, 366 * 86_400);
+  assert.deepEqual(
+    [child.status, child.body.record.expiresAt, child.body.record.madeWith],
+    [201, parent.body.record.expiresAt, parent.id],
+  );
+  assert.equal((await child.who('/api/v1/hosts')).status, 200);
+  assert.equal((await make(child.who, 60)).body.code, 'FORBIDDEN');
+  // What an admin's token makes for another one ends with it as well.
+  const admin = await serviceOf(server, 'adm', [['admin', null]]);
+  const others = await make(admin, 60, owner);
+  assert.equal(others.status, 201, JSON.stringify(others.body));
+  await server.api('/api/v1/access/users/service:adm', { method: 'PATCH', body: { disabled: true } });
+  assert.equal((await others.who('/api/v1/hosts')).status, 401);
+  await server.api(`/api/v1/access/tokens/${parent.id}`, { method: 'DELETE' });
+  assert.equal((await child.who('/api/v1/hosts')).status, 401);
+  const kept = (await server.api('/api/v1/access/tokens')).body.items.find(({ id }: any) => id === child.id);
+  assert.deepEqual([kept.usable, typeof kept.revokedAt], [false, 'string']);
+});
+
 test('what is done with a token stands in the trail under the name of the service', async (t) => {
   const server = await serverFor(t);
   const gitops = await serviceOf(server, 'gitops', [['admin', null]]);
