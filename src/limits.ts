@@ -534,6 +534,9 @@ export const WAIVER_START_AHEAD_MS = 90 * 86_400_000;
 export const WAIVER_TEXT_MAX = 4096;
 export const WAIVER_TITLE_MAX = 200;
 
+/** Whoever looks after a finding, in characters: an account's id, or the name of a team. */
+export const ASSIGNEE_CHARS_MAX = 200;
+
 /** Rules, hosts, groups or labels of one waiver's selector: more is a group or a label. */
 export const WAIVER_LIST_MAX = 200;
 

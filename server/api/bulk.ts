@@ -1,7 +1,7 @@
 /** `/api/v1/bulk`: one act on many findings; first what it would do, then the act (docs/findings.md 5). */
 import { z } from '@hono/zod-openapi';
 import { formatInstant } from '#src/clock.ts';
-import { BULK_ITEMS_MAX, FILTER_CHARS_MAX } from '#src/limits.ts';
+import { ASSIGNEE_CHARS_MAX, BULK_ITEMS_MAX, FILTER_CHARS_MAX } from '#src/limits.ts';
 import { applyBulk, bulkOf, previewBulk, undoBulk, type BulkWanted } from '#server/decisions/bulk.ts';
 import type { Bulk } from '#server/store/records.ts';
 import { instantOf, lineOf, Moment, Note, whoOf } from './deciding.ts';
@@ -37,7 +37,7 @@ const PreviewBody = z.discriminatedUnion('action', [
   z.strictObject({ action: z.literal('unacknowledge'), note: Note.nullable().default(null), ...Cover }),
   z.strictObject({
     action: z.literal('assign'),
-    assignee: z.string().min(1).max(200).nullable(),
+    assignee: z.string().min(1).max(ASSIGNEE_CHARS_MAX).nullable(),
     note: Note.nullable().default(null),
     ...Cover,
   }),

@@ -2,6 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { describe } from '#src/finding/describe.ts';
+import { ASSIGNEE_CHARS_MAX } from '#src/limits.ts';
 import { JUDGEMENT_KINDS, SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
 import {
   acknowledge,
@@ -297,7 +298,10 @@ const assignGroup = adminRoute({
     params: GroupParam,
     headers: IF_MATCH,
     body: body(
-      z.strictObject({ assignee: z.string().min(1).max(200).nullable(), note: Note.nullable().default(null) }),
+      z.strictObject({
+        assignee: z.string().min(1).max(ASSIGNEE_CHARS_MAX).nullable(),
+        note: Note.nullable().default(null),
+      }),
     ),
   },
   responses: { 200: json(Group, 'Assigned.') },

@@ -3,7 +3,6 @@ import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { deleteCookie, setCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
-import { z } from 'zod';
 import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
 import { explanations } from '#server/problems.ts';
@@ -105,7 +104,12 @@ export function webApp(services: WebServices): Hono<Env> {
   web.use(signedIn(services));
   web.post('/theme', async (c) => {
     const form = await c.req.parseBody();
-    const { theme } = ThemeForm.parse(form);
+    const theme = THEMES.find((each) => each === form['theme']);
+    if (theme === undefined)
+      return c.html(
+        messagePage('There is no such theme', `It is one of ${THEMES.join(', ')}. Nothing was changed.`, clock()),
+        422,
+      );
     if (theme === 'system') deleteCookie(c, THEME_COOKIE, { path: '/' });
     else setCookie(c, THEME_COOKIE, theme, { httpOnly: true, sameSite: 'Strict', path: '/', maxAge: THEME_SECONDS });
     return c.redirect(safeNext(typeof form['next'] === 'string' ? form['next'] : undefined), 303);
@@ -132,5 +136,3 @@ export function webApp(services: WebServices): Hono<Env> {
   web.all('*', (c) => missingPage(c, services));
   return web;
 }
-
-const ThemeForm = z.object({ theme: z.enum(THEMES) });

@@ -1,10 +1,9 @@
 /** `/findings/bulk`: one act on many, in two steps: what it covers and would do, then the act; and a quarter of an hour to take it back. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Context, Hono } from 'hono';
-import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { parseFilter, printFilter, type FilterLine } from '#src/finding/filter.ts';
-import { PAGE_ITEMS_MAX } from '#src/limits.ts';
+import { ASSIGNEE_CHARS_MAX, PAGE_ITEMS_MAX, WAIVER_TEXT_MAX } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import {
   applyBulk,
@@ -24,8 +23,10 @@ import {
   first,
   inputHtml,
   NOTHING_WRONG,
+  refusedStatus,
   sentIn,
   textareaHtml,
+  textWrong,
   wrongHtml,
   type Sent,
   type Wrongs,
@@ -62,18 +63,19 @@ function typedIn(sent: Sent, now: Instant): Typed {
   };
 }
 
-const Note = z.string().max(4096);
 function termsOf(
   typed: Typed,
 ):
   | { readonly terms: BulkWanted['terms']; readonly wrong: undefined }
   | { readonly terms: undefined; readonly wrong: Wrongs } {
   const { action } = typed;
-  const note = Note.parse(typed.note) || null;
+  const noteWrong = textWrong(typed.note, WAIVER_TEXT_MAX);
+  if (noteWrong !== undefined) return { terms: undefined, wrong: new Map([['note', noteWrong]]) };
+  const note = typed.note || null;
   if (action === 'unacknowledge') return { terms: { action, note }, wrong: undefined };
   if (action === 'assign') {
-    if (typed.assignee.length > 200)
-      return { terms: undefined, wrong: new Map([['assignee', 'A name has 200 characters at most.']]) };
+    const wrong = textWrong(typed.assignee, ASSIGNEE_CHARS_MAX);
+    if (wrong !== undefined) return { terms: undefined, wrong: new Map([['assignee', wrong]]) };
     return { terms: { action, assignee: typed.assignee || null, note }, wrong: undefined };
   }
   const until = endOf(typed.until);
@@ -109,14 +111,18 @@ async function stepPage(c: Context<Env>, services: WebServices): Promise<Respons
       services,
       html`Nothing was selected. <a class="link" href="${back}">Back to the list</a>: tick the changes that are meant.`,
     );
+  // What it covers is written down by terms that stand; what was typed, right or wrong, is in the form that comes back.
   const read = termsOf(typed);
-  if (read.wrong !== undefined) return refuse(c, services, [...read.wrong.values()].join(' '));
+  const terms =
+    read.terms ??
+    termsOf({ action: typed.action, until: dateInput(now + ACKNOWLEDGE_MS), note: '', assignee: '' }).terms!;
   try {
-    const preview = await previewBulk({ terms: read.terms, cover: { kind: 'filter', q, all: false } }, who, services);
-    return await step(c, services, { typed, preview, selected, back, wrong: NOTHING_WRONG });
+    const preview = await previewBulk({ terms, cover: { kind: 'filter', q, all: false } }, who, services);
+    return await step(c, services, { typed, preview, selected, back, wrong: read.wrong ?? NOTHING_WRONG });
   } catch (error) {
     if (!(error instanceof DecisionError)) throw error;
-    return refuse(c, services, html`${error.message}. <a class="link" href="${back}">Back to the list</a>`);
+    const text = html`${error.message}. <a class="link" href="${back}">Back to the list</a>`;
+    return refuse(c, services, text, refusedStatus(error));
   }
 }
 
@@ -131,9 +137,14 @@ function backTo(sent: Sent): string {
   return query.size === 0 ? '/findings' : `/findings?${query.toString()}`;
 }
 
-function refuse(c: Context<Env>, services: WebServices, text: Html | string): Promise<Response> {
+function refuse(
+  c: Context<Env>,
+  services: WebServices,
+  text: Html | string,
+  status: 403 | 422 = 422,
+): Promise<Response> {
   const body = html`${headHtml({ title: 'Nothing was changed' })} ${refusedHtml(text)}`;
-  return show(c, services, { title: 'Nothing was changed', section: '/findings', now: services.clock(), body }, 422);
+  return show(c, services, { title: 'Nothing was changed', section: '/findings', now: services.clock(), body }, status);
 }
 
 type Step = {
@@ -246,7 +257,8 @@ async function apply(c: Context<Env>, services: WebServices): Promise<Response> 
         sent,
         new Map([['until', `${error.message.slice(0, 1).toUpperCase()}${error.message.slice(1)}.`]]),
       );
-    return refuse(c, services, html`${error.message}. <a class="link" href="${backTo(sent)}">Back to the list</a>`);
+    const text = html`${error.message}. <a class="link" href="${backTo(sent)}">Back to the list</a>`;
+    return refuse(c, services, text, refusedStatus(error));
   }
 }
 

@@ -1,9 +1,9 @@
 /** What a person does about one change: acknowledge it, ask for a waiver, give it to somebody, remark on it. */
 import type { Context, Hono } from 'hono';
-import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
 import { compileSelector, isWaivable } from '#src/finding/exempt.ts';
 import type { Waiver } from '#src/finding/waiver.ts';
+import { ASSIGNEE_CHARS_MAX, WAIVER_TEXT_MAX } from '#src/limits.ts';
 import { SEVERITIES, type JudgementKind } from '#src/policy/judgement.ts';
 import type { Principal } from '#server/access/principal.ts';
 import {
@@ -19,7 +19,7 @@ import { listWaivers } from '#server/decisions/waiverreads.ts';
 import type { FindingGroup, GroupAck } from '#server/store/records.ts';
 import { html, icon, type Html } from './html.ts';
 import { LABELS, refusable, typed, type Decide, type GroupPage } from './decision.ts';
-import { first, inputHtml, sentIn, textareaHtml, wrongHtml } from './parts/form.ts';
+import { first, inputHtml, sentIn, textareaHtml, textWrong, wrongHtml } from './parts/form.ts';
 import { noticeHtml } from './parts/page.ts';
 import { dateInput, endOf } from './parts/time.ts';
 import type { Env, WebServices } from './services.ts';
@@ -35,6 +35,8 @@ export function decidePages(web: Hono<Env>, services: WebServices, page: GroupPa
   web.post('/findings/:id/acknowledge', async (c) => {
     const sent = await sentIn(c);
     const until = endOf(first(sent, 'until'));
+    const note = textWrong(first(sent, 'note').trim(), WAIVER_TEXT_MAX);
+    if (note !== undefined) return page(c, services, { form: 'acknowledge', sent, wrong: new Map([['note', note]]) });
     if (until === undefined)
       return page(c, services, {
         form: 'acknowledge',
@@ -59,17 +61,23 @@ export function decidePages(web: Hono<Env>, services: WebServices, page: GroupPa
     const sent = await sentIn(c);
     const who = c.get('principal');
     const to = first(sent, 'to') === 'me' ? who.id : first(sent, 'assignee').trim();
-    const assignee = z.string().max(200).parse(to) || null;
+    const wrong = textWrong(to, ASSIGNEE_CHARS_MAX);
+    if (wrong !== undefined) return page(c, services, { form: 'assign', sent, wrong: new Map([['', wrong]]) });
     const revision = Number(first(sent, 'revision'));
-    return refusable(c, services, page, { sent }, '', async () => {
-      await assign(c.req.param('id'), { assignee, revision, note: null }, who, services);
+    return refusable(c, services, page, { form: 'assign', sent }, '', async () => {
+      await assign(c.req.param('id'), { assignee: to || null, revision, note: null }, who, services);
       return back(c, 'assigned');
     });
   });
   web.post('/findings/:id/comment', async (c) => {
-    const text = first(await sentIn(c), 'text').trim();
-    if (text !== '') await comment(c.req.param('id'), z.string().max(4096).parse(text), c.get('principal'), services);
-    return c.redirect(`/findings/${c.req.param('id')}?done=commented#story`, 303);
+    const sent = await sentIn(c);
+    const text = first(sent, 'text').trim();
+    const wrong = text === '' ? 'A remark needs words.' : textWrong(text, WAIVER_TEXT_MAX);
+    if (wrong !== undefined) return page(c, services, { form: 'comment', sent, wrong: new Map([['', wrong]]) });
+    return refusable(c, services, page, { form: 'comment', sent }, '', async () => {
+      await comment(c.req.param('id'), text, c.get('principal'), services);
+      return c.redirect(`/findings/${c.req.param('id')}?done=commented#story`, 303);
+    });
   });
   web.post('/findings/:id/waiver/preview', (c) => askForWaiver(c, services, page, false));
   web.post('/findings/:id/waiver', (c) => askForWaiver(c, services, page, true));
@@ -201,7 +209,7 @@ function ackForm(group: FindingGroup, decide: Decide, now: Instant, stands: bool
   return html`<form class="form ack" method="post" action="/findings/${group.id}/acknowledge">
       ${wrongHtml(wrong, { until: LABELS.until, note: LABELS.note })}
       ${inputHtml({ name: 'until', label: LABELS.until, help: 'Then it is open again. 30 days at most.', wrong }, { type: 'date', value: typed(mine, 'until', dateInput(now + ACKNOWLEDGE_MS)), required: true })}
-      ${textareaHtml({ name: 'note', label: LABELS.note, help: 'Who looks into it, and where. It stands in the story for good.' }, { value: typed(mine, 'note'), rows: 2 })}
+      ${textareaHtml({ name: 'note', label: LABELS.note, help: 'Who looks into it, and where. It stands in the story for good.', wrong }, { value: typed(mine, 'note'), rows: 2 })}
       <div class="field">
         <button class="btn first wide" type="submit" data-key="e">Acknowledge ${plural(n, 'finding')}</button>
         <small>It leaves the queue, also on hosts that show it later, and weighs on the verdict as before.</small>
@@ -218,9 +226,10 @@ function ackForm(group: FindingGroup, decide: Decide, now: Instant, stands: bool
     }`;
 }
 
-function ownerSheet({ id, assignee, revision }: FindingGroup, who: Principal, { wrong }: Decide): Html {
+function ownerSheet({ id, assignee, revision }: FindingGroup, who: Principal, decide: Decide): Html {
   const isMine = assignee === who.id;
-  const refused = wrong?.get('');
+  const mine: Decide = decide.form === 'assign' ? decide : {};
+  const refused = mine.wrong?.get('');
   return html`<section class="sheet">
     <header>
       <h2>Owner</h2>
@@ -235,8 +244,8 @@ function ownerSheet({ id, assignee, revision }: FindingGroup, who: Principal, { 
           class="input"
           id="assignee"
           name="assignee"
-          value="${assignee ?? ''}"
-          maxlength="200"
+          value="${typed(mine, 'assignee', assignee ?? '')}"
+          maxlength="${ASSIGNEE_CHARS_MAX}"
           placeholder="Who looks after it"
           autocomplete="off"
         />

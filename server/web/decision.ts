@@ -3,15 +3,16 @@ import type { Context } from 'hono';
 import { WaiverError } from '#src/finding/waiver.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import type { Preview } from '#server/decisions/waiverpreview.ts';
-import { first, type Sent, type Wrongs } from './parts/form.ts';
+import { first, refusedStatus, type Sent, type Wrongs } from './parts/form.ts';
 import type { Env, WebServices } from './services.ts';
 import { capital } from './words.ts';
 
 /** What a form before brought: what was typed, what is wrong with it, and what it would do. */
 export type Decide = {
-  readonly form?: 'acknowledge' | 'waiver';
+  readonly form?: 'acknowledge' | 'waiver' | 'assign' | 'comment';
   readonly sent?: Sent;
   readonly wrong?: Wrongs;
+  readonly status?: 403 | 422;
   readonly preview?: Preview;
 };
 
@@ -45,6 +46,10 @@ export async function refusable(
     if (!(error instanceof DecisionError || error instanceof WaiverError) || error.code === 'FINDING_UNKNOWN')
       throw error;
     const about = error.code === 'UNTIL_INVALID' ? 'until' : error.code === 'WAIVER_LIFE' ? 'expires' : field;
-    return page(c, services, { ...decide, wrong: new Map([[about, `${capital(error.message)}.`]]) });
+    return page(c, services, {
+      ...decide,
+      wrong: new Map([[about, `${capital(error.message)}.`]]),
+      status: refusedStatus(error),
+    });
   }
 }

@@ -3,6 +3,7 @@ import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { FILTER_STATUSES, FilterError, parseFilter, printFilter, type FilterLine } from '#src/finding/filter.ts';
 import { pathOfSubject } from '#src/finding/describe.ts';
+import { WAIVER_TEXT_MAX } from '#src/limits.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { groupOf, timelineOf, type TimelineItem } from '#server/decisions/findings.ts';
@@ -13,13 +14,14 @@ import type { FindingDetail } from '#server/ingest/judge.ts';
 import { viewOf } from '#server/standing.ts';
 import type { FindingGroup, FindingStatus, FindingWithHost, Host } from '#server/store/records.ts';
 import { decidePages, decidedNotice, decideSheets } from './decide.ts';
-import type { Decide } from './decision.ts';
+import { typed, type Decide } from './decision.ts';
 import { digestHtml, html, icon, pathHtml, type Html, type Part } from './html.ts';
 import { imagesNamed } from './hostfilter.ts';
 import { missingPage, show } from './layout.ts';
 import { changeHtml, compareHtml } from './parts/compare.ts';
 import { differenceSheet } from './parts/difference.ts';
 import { sentenceOf, textOf } from './parts/finding.ts';
+import { wrongHtml } from './parts/form.ts';
 import { originSheet } from './parts/origin.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import { spreadOf, spreadSheet } from './parts/spread.ts';
@@ -86,11 +88,16 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
       </div>
       <aside class="stack" aria-label="Decide">
         ${await decideSheets(group, { present, decide, who, acts, now }, services)}
-        ${waysSheet(group, [...hosts.values()])} ${storySheet(group, story, acts)}
+        ${waysSheet(group, [...hosts.values()])} ${storySheet(group, story, acts, decide)}
       </aside>
     </div>`;
   const wrong = decide.wrong !== undefined && decide.wrong.size > 0;
-  return show(c, services, { title: textOf(group), section: '/findings', now, body }, wrong ? 422 : 200);
+  return show(
+    c,
+    services,
+    { title: textOf(group), section: '/findings', now, body },
+    wrong ? (decide.status ?? 422) : 200,
+  );
 }
 
 /** The group as this person sees it: with the hosts of their groups counted, and no other. */
@@ -344,25 +351,28 @@ const KIND_ICONS: Readonly<Record<string, readonly [icon: string, kind: string]>
   resolved: ['v-compliant', 'compliant'],
 };
 
-function storySheet(group: FindingGroup, story: readonly TimelineItem[], acts: boolean): Html {
+function storySheet(group: FindingGroup, story: readonly TimelineItem[], acts: boolean, decide: Decide): Html {
+  const mine: Decide = decide.form === 'comment' ? decide : {};
   return html`<section class="sheet" id="story">
     <header><h2>What happened</h2></header>
     <div class="pad form">
       ${
         acts &&
-        html`<form class="remark" method="post" action="/findings/${group.id}/comment">
-          <label class="sr" for="remark">A remark, for good</label>
-          <textarea
-            class="input"
-            id="remark"
-            name="text"
-            rows="1"
-            required
-            maxlength="4096"
-            placeholder="A remark, for good"
-          ></textarea>
-          <button class="btn" type="submit">Add</button>
-        </form>`
+        html`${mine.wrong !== undefined && wrongHtml(mine.wrong, {})}
+          <form class="remark" method="post" action="/findings/${group.id}/comment">
+            <label class="sr" for="remark">A remark, for good</label>
+            <textarea
+              class="input"
+              id="remark"
+              name="text"
+              rows="1"
+              required
+              maxlength="${WAIVER_TEXT_MAX}"
+              placeholder="A remark, for good"
+            >
+${typed(mine, 'text')}</textarea>
+            <button class="btn" type="submit">Add</button>
+          </form>`
       }
       <ol class="timeline">
         ${runsOf(story).map(storyItem)}

@@ -7,7 +7,16 @@ import { actOf, DecisionError } from '#server/decisions/may.ts';
 import type { Host } from '#server/store/records.ts';
 import { html, icon, type Html, type Part } from './html.ts';
 import { show } from './layout.ts';
-import { first, inputHtml, NOTHING_WRONG, sentIn, wrongHtml, type Sent, type Wrongs } from './parts/form.ts';
+import {
+  first,
+  inputHtml,
+  NOTHING_WRONG,
+  refusedStatus,
+  sentIn,
+  wrongHtml,
+  type Sent,
+  type Wrongs,
+} from './parts/form.ts';
 import { emptyHtml, headHtml, refusedHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { count, listed, plural, whenHtml } from './words.ts';
@@ -48,7 +57,12 @@ async function told(c: Context<Env>, services: WebServices, act: () => Promise<R
     if (!(error instanceof DecisionError)) throw error;
     const body = html`${headHtml({ title: 'That is not yours to do', crumbs: [['Hosts', '/hosts'], ['Refused']] })}
     ${refusedHtml(`${error.message.slice(0, 1).toUpperCase()}${error.message.slice(1)}. Nothing was changed.`)}`;
-    return show(c, services, { title: 'Refused', section: '/hosts', now: services.clock(), body }, 422);
+    return show(
+      c,
+      services,
+      { title: 'Refused', section: '/hosts', now: services.clock(), body },
+      refusedStatus(error),
+    );
   }
 }
 

@@ -52,7 +52,7 @@ export async function show(
   c: Context<Env>,
   { store }: Pick<WebServices, 'store'>,
   content: Page,
-  status: 200 | 201 | 404 | 409 | 422 = 200,
+  status: 200 | 201 | 403 | 404 | 409 | 422 = 200,
 ): Promise<Response> {
   const who = c.get('principal');
   const [open, decide] = await Promise.all([

@@ -1,11 +1,12 @@
 /** `/findings/views`: lists that somebody wants again, saved from the filter line; changed and removed on a page of their own. */
 import type { Context, Hono } from 'hono';
 import { FilterError } from '#src/finding/filter.ts';
+import { FILTER_QUERY_CHARS_MAX } from '#src/limits.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { listViews, removeView, saveView } from '#server/decisions/views.ts';
 import { html, type Html } from './html.ts';
 import { missingPage, show } from './layout.ts';
-import { first, inputHtml, sentIn, wrongHtml, type Sent, type Wrongs } from './parts/form.ts';
+import { first, inputHtml, refusedStatus, sentIn, textWrong, wrongHtml, type Sent, type Wrongs } from './parts/form.ts';
 import { headHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { capital } from './words.ts';
@@ -38,6 +39,8 @@ async function save(c: Context<Env>, id: string | null, services: WebServices): 
   const typed = typedIn(await sentIn(c));
   const wrong = new Map<string, string>();
   if (typed.name === '' || typed.name.length > 100) wrong.set('name', 'A name has 1 to 100 characters.');
+  const q = textWrong(typed.q, FILTER_QUERY_CHARS_MAX);
+  if (q !== undefined) wrong.set('q', q);
   try {
     if (wrong.size > 0) return await formPage(c, id, typed, wrong, services);
     await saveView(id, { name: typed.name, query: typed.q, shared: typed.shared }, c.get('principal'), services);
@@ -46,7 +49,7 @@ async function save(c: Context<Env>, id: string | null, services: WebServices): 
     if (error instanceof FilterError) wrong.set('q', `${capital(error.message)}.`);
     else if (error instanceof DecisionError && error.code === 'FORBIDDEN') wrong.set('', `${capital(error.message)}.`);
     else throw error;
-    return formPage(c, id, typed, wrong, services);
+    return formPage(c, id, typed, wrong, services, refusedStatus(error));
   }
 }
 
@@ -56,6 +59,7 @@ function formPage(
   typed: Typed,
   wrong: Wrongs,
   services: WebServices,
+  status: 403 | 422 = 422,
 ): Promise<Response> {
   const title = id === null ? 'Save a view' : `The view ${typed.name}`;
   const form: Html = html`<form class="sheet" method="post" action="/findings/views${id !== null && `/${id}`}">
@@ -80,5 +84,5 @@ function formPage(
       ${form}
       <aside></aside>
     </div>`;
-  return show(c, services, { title, section: '/findings', now: services.clock(), body }, wrong.size > 0 ? 422 : 200);
+  return show(c, services, { title, section: '/findings', now: services.clock(), body }, wrong.size > 0 ? status : 200);
 }

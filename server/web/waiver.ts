@@ -13,7 +13,7 @@ import { decideSheet, VERBS, type Refused, type Verb } from './waiverdecide.ts';
 import { KIND_WORDS, previewHtml } from './waiverform.ts';
 import { copyHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
-import { first, sentIn, type Sent, type Wrongs } from './parts/form.ts';
+import { first, refusedStatus, sentIn, type Sent, type Wrongs } from './parts/form.ts';
 import { whatHtml } from './parts/finding.ts';
 import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
 import { endOf } from './parts/time.ts';
@@ -43,7 +43,8 @@ export function waiverActs(web: Hono<Env>, services: WebServices): void {
       if (!(error instanceof DecisionError || error instanceof WaiverError) || error.code === 'WAIVER_UNKNOWN')
         throw error;
       const field = error.code === 'WAIVER_LIFE' && verb === 'extend' ? 'expires' : '';
-      return waiverPage(c, services, { verb, sent, wrong: new Map([[field, `${capital(error.message)}.`]]) });
+      const wrong = new Map([[field, `${capital(error.message)}.`]]);
+      return waiverPage(c, services, { verb, sent, wrong, status: refusedStatus(error) });
     }
   });
 }
@@ -103,7 +104,7 @@ export async function waiverPage(c: Context<Env>, services: WebServices, refused
     c,
     services,
     { title: `${waiver.id} ${waiver.title}`, section: '/waivers', now, body },
-    refused === undefined ? 200 : 422,
+    refused === undefined ? 200 : (refused.status ?? 422),
   );
 }
 

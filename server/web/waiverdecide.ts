@@ -15,7 +15,12 @@ export type Verb = Act['kind'];
 export const VERBS: readonly Verb[] = ['approve', 'reject', 'withdraw', 'revoke', 'extend'];
 const LABELS = { note: 'Note', expires: 'New end' };
 
-export type Refused = { readonly verb: Verb; readonly sent: Sent; readonly wrong: Wrongs };
+export type Refused = {
+  readonly verb: Verb;
+  readonly sent: Sent;
+  readonly wrong: Wrongs;
+  readonly status?: 403 | 422;
+};
 
 type Deciding = {
   readonly state: WaiverState;

@@ -3,6 +3,7 @@ import type { Context } from 'hono';
 import type { z } from 'zod';
 import { html, icon, type Html, type Part } from '../html.ts';
 import type { Env } from '../services.ts';
+import { count } from '../words.ts';
 
 /** What was sent, by field; a field that stands several times has several values. Files are refused by being left out. */
 export type Sent = ReadonlyMap<string, readonly string[]>;
@@ -47,6 +48,19 @@ export function readForm<Schema extends z.ZodObject>(
     if (!wrong.has(name)) wrong.set(name, given[name] === undefined ? 'It is needed.' : message);
   }
   return { values: undefined, wrong };
+}
+
+/** A refusal beside its form: 403 where the asker's roles do not allow it, as the API answers; 422 where the form can be mended. */
+export const refusedStatus = (error: { readonly code: string }): 403 | 422 => (error.code === 'FORBIDDEN' ? 403 : 422);
+
+// eslint-disable-next-line no-control-regex
+const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/;
+
+/** What is wrong with a text that somebody wrote, by the limits that the API holds it to; undefined for nothing. */
+export function textWrong(text: string, most: number): string | undefined {
+  if (text.length > most) return `At most ${count(most)} characters: these are ${count(text.length)}.`;
+  if (CONTROLS.test(text) || !text.isWellFormed()) return 'It has characters that nobody can see: write it without.';
+  return undefined;
 }
 
 export type Field = {

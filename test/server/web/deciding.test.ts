@@ -66,6 +66,23 @@ test('what cannot be done says why, and keeps what was typed', async (t) => {
     assert.ok(refused.text.includes(fields.reason), 'the reason stands');
   }
   assert.equal((await server.api('/api/v1/waivers')).body.items.length, 0);
+  // The API's own limits: one more than what it takes is said beside the field, with the rest of the form as it was.
+  const long = 'x'.repeat(4097);
+  for (const [path, fields, field, said] of [
+    [`/findings/${id}/comment`, { text: long }, 'text', /At most 4,096 characters: these are 4,097/],
+    [`/findings/${id}/assign`, { assignee: 'a'.repeat(201), revision: '0' }, 'assignee', /At most 200 characters/],
+    [`/findings/${id}/acknowledge`, { until: dayAt(server.time.now + DAY), note: long }, 'note', /4,096/],
+    ['/findings/bulk', { action: 'acknowledge', g: id, note: long }, 'note', /4,096/],
+    ['/findings/bulk', { action: 'assign', g: id, assignee: 'a'.repeat(201) }, 'assignee', /At most 200 characters/],
+  ] as const) {
+    const refused = await send(path, fields);
+    assert.equal(refused.status, 422, path);
+    assert.match(refused.text, said, path);
+    assert.ok(refused.html.includes((fields as Record<string, string>)[field]!), `${path}: the input stands`);
+  }
+  assert.match((await send(`/findings/${id}/comment`, { text: 'bell \u0007' })).text, /nobody can see/);
+  assert.equal((await send('/theme', { theme: 'zzz' })).status, 422);
+  assert.deepEqual([(await groupAt(server)).hosts.acknowledged, (await groupAt(server)).assignee], [0, null]);
   const wrong = await visit('/findings?q=sev:awful');
   assert.equal(wrong.status, 422);
   const text = await wrong.text();
