@@ -29,7 +29,7 @@ const show: Action<ListOptions> = async (connection, options, _operands, io) => 
     await writeJson({ ...told, purges: purges.items, more: purges.more }, io);
     return EXIT.ok;
   }
-  const { settings, held, holds } = told;
+  const { settings, since, held, holds } = told;
   const days = { report: settings.reports, judgement: settings.judgements, act: settings.acts };
   await printFacts(
     [
@@ -44,6 +44,7 @@ const show: Action<ListOptions> = async (connection, options, _operands, io) => 
           ? 'no bound'
           : `${bytesText(settings.bytes)} of reports and judgements; nothing younger than ${settings.atLeast} days goes for that`,
       ],
+      ['settings', since === null ? undefined : `these since ${timeText(since)}; nothing goes under them for a day`],
       [
         'legal holds',
         holds.length === 0 ? 'none stands' : holds.map((one) => `${one.id} on ${onText(one)}`).join('; '),

@@ -823,6 +823,8 @@ export const RETENTION_BYTES = 4 * 2 ** 20;
 export const RETENTION_COUNT_PAGE = 500;
 /** How often a night goes over what is held because there is too much of it: each time the line moves on to what is younger. */
 export const RETENTION_PASSES_MAX = 10;
+/** How long other settings of retention wait before anything goes under them, ms: a slip is seen before it costs a fleet's past. */
+export const RETENTION_GRACE_MS = 24 * 3_600_000;
 
 /** A hold: what it is on, and why. Somebody reads both in a list. */
 export const HOLD_HOSTS_MAX = 1000;

@@ -21,6 +21,13 @@ export const RetentionJson = z
       bytes: z.int().nullable().openapi({ description: 'Of reports and judgements together; null: without a bound.' }),
       atLeast: z.int().openapi({ description: 'Days: nothing younger goes for want of room.' }),
     }),
+    since: z
+      .string()
+      .nullable()
+      .openapi({
+        format: 'date-time',
+        description: 'They are these since then, and nothing goes under them for a day; null: always.',
+      }),
     held: z
       .array(
         z.object({
@@ -91,12 +98,17 @@ const purges = adminRoute({
 
 export function retentionRoutes(api: Api, { store, retention }: Pick<ApiServices, 'store' | 'retention'>): void {
   api.openapi(show, async (c) => {
-    const [retained, holds] = await Promise.all([store.retention.retained(), store.holds.standing()]);
+    const [noted, retained, holds] = await Promise.all([
+      store.retention.noted(),
+      store.retention.retained(),
+      store.holds.standing(),
+    ]);
+    const since = noted === undefined ? null : formatInstant(noted.since);
     const held = volumesOf(retained).map(({ oldest, ...volume }) => ({
       ...volume,
       oldest: oldest === null ? null : formatInstant(oldest * DAY_MS).slice(0, 10),
     }));
-    return c.json({ settings: { ...retention }, held, holds: holds.map(holdJson) }, 200);
+    return c.json({ settings: { ...retention }, since, held, holds: holds.map(holdJson) }, 200);
   });
   api.openapi(purges, async (c) => {
     const query = c.req.valid('query');

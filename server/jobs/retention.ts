@@ -3,8 +3,8 @@
  * log what went. Ended in the middle, what went is told of, and the next run takes up the rest.
  */
 import { setImmediate as others } from 'node:timers/promises';
-import type { Instant } from '#src/clock.ts';
-import { RETENTION_COUNT_PAGE, RETENTION_PASSES_MAX } from '#src/limits.ts';
+import { formatInstant, type Instant } from '#src/clock.ts';
+import { RETENTION_COUNT_PAGE, RETENTION_GRACE_MS, RETENTION_PASSES_MAX } from '#src/limits.ts';
 import type { Deps } from '#server/deps.ts';
 import { daysOf, KEEP_ALL, type RetentionSettings } from '#server/retention.ts';
 import type { NewJob } from '#server/store/records.ts';
@@ -53,9 +53,15 @@ export async function retain(
 ): Promise<Readonly<Gone>> {
   const { store, clock, log, retention } = deps;
   const gone: Gone = { report: 0, judgement: 0, act: 0 };
-  await store.retention.note(retention, KEEP_ALL, { actor: 'configuration', at: clock() });
+  const since = await store.retention.note(retention, KEEP_ALL, { actor: 'configuration', at: clock() });
   // On SQLite a step holds the event loop: whoever waits has their turn after each.
   while (!signal.aborted && (await store.retention.count(RETENTION_COUNT_PAGE)) > 0) await others();
+  if (since !== null && clock() < since + RETENTION_GRACE_MS) {
+    log('info', 'retention was changed; nothing goes under it before', {
+      at: formatInstant(since + RETENTION_GRACE_MS),
+    });
+    return gone;
+  }
   const days = daysOf(retention);
   for (const of of PURGED_KINDS) {
     const kept = days[of];

@@ -71,24 +71,26 @@ export function retentionOn(engine: Engine): Retention {
       }),
     note: (settings, standard, by) =>
       engine.write(async (tx) => {
-        const text = JSON.stringify(settings);
-        const value = new TextEncoder().encode(text);
-        const row = await tx.db.selectFrom('setting').select('value').where('key', '=', NOTE).executeTakeFirst();
-        const before = row === undefined ? JSON.stringify(standard) : new TextDecoder().decode(row.value);
-        if (before === text) return;
+        const before = await notedIn(tx.db);
+        const was = before?.settings ?? standard;
+        if (JSON.stringify(was) === JSON.stringify(settings)) return before?.since ?? null;
+        const value = new TextEncoder().encode(JSON.stringify({ settings, since: by.at }));
         await tx.db
           .insertInto('setting')
           .values({ key: NOTE, value })
           .onConflict((conflict) => conflict.column('key').doUpdateSet({ value }))
           .execute();
-        await writeAudit(tx, by, {
-          action: 'retention.change',
-          object: `setting:${NOTE}`,
-          before: JSON.parse(before) as unknown,
-          after: settings,
-        });
+        const entry = { action: 'retention.change', object: `setting:${NOTE}`, before: was, after: settings };
+        await writeAudit(tx, by, entry);
+        return by.at;
       }),
+    noted: () => engine.reading((db) => notedIn(db as unknown as Kysely<Tables>)),
   };
+}
+
+async function notedIn(db: Kysely<Tables>) {
+  const row = await db.selectFrom('setting').select('value').where('key', '=', NOTE).executeTakeFirst();
+  return row && (JSON.parse(new TextDecoder().decode(row.value)) as { settings: unknown; since: Instant });
 }
 
 function purgeOf({

@@ -71,8 +71,13 @@ export interface Retention {
   purge(step: PurgeStep, by: Act): Promise<PurgeDone>;
   /** Newest first. */
   purges(page: PageRequest<{ readonly id: string }>): Promise<Page<Purge, { readonly id: string }>>;
-  /** What the settings are now, told in the trail where they were others before; `standard`: what they are as long as nobody set any. */
-  note(settings: unknown, standard: unknown, by: Act): Promise<void>;
+  /**
+   * What the settings are now, told in the trail where they were others before; `standard`: what they are as long as nobody set any. Answers
+   * since when they are these; null: always.
+   */
+  note(settings: unknown, standard: unknown, by: Act): Promise<Instant | null>;
+  /** The settings that were noted last, and since when; undefined where nobody ever set any. */
+  noted(): Promise<{ readonly settings: unknown; readonly since: Instant } | undefined>;
 }
 
 export type HoldScope = {

@@ -2,6 +2,7 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
+import { RETENTION_GRACE_MS } from '#src/limits.ts';
 import { HostId } from '#src/wire/hostid.ts';
 import { isFleetWide } from '#server/access/principal.ts';
 import { HoldError, Reason, releaseHold, setHold } from '#server/decisions/holds.ts';
@@ -104,7 +105,8 @@ async function page(c: Context<Env>, services: WebServices, sent: Sent, wrong: W
     return show(c, services, { title, section: '/settings', now, body });
   }
   const may = isFleetWide(who, 'admin');
-  const [retained, holds, purges] = await Promise.all([
+  const [noted, retained, holds, purges] = await Promise.all([
+    store.retention.noted(),
     store.retention.retained(),
     store.holds.list({ cursor: null, limit: SHOWN }),
     store.retention.purges({ cursor: null, limit: SHOWN }),
@@ -121,7 +123,9 @@ async function page(c: Context<Env>, services: WebServices, sent: Sent, wrong: W
         ${holdsSheet(holds.items, { may, now, more: holds.next !== null })} ${may && holdForm(sent, wrong)}
         ${purgesSheet(purges.items, now, purges.next !== null)}
       </div>
-      <aside class="stack" aria-label="Settings">${settingsSheet(retention, volumesOf(retained), now)}</aside>
+      <aside class="stack" aria-label="Settings">
+        ${settingsSheet(retention, volumesOf(retained), noted?.since ?? null, now)}
+      </aside>
     </div>`;
   return show(c, services, { title, section: '/settings', now, body }, wrong.size > 0 ? 422 : 200);
 }
@@ -132,7 +136,12 @@ function titleOf({ reports, judgements, acts, bytes }: RetentionSettings, standi
   return `${purges ? 'What is past its time is purged by the night' : 'Everything is kept'}${holds}`;
 }
 
-function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof volumesOf>, now: Instant): Html {
+function settingsSheet(
+  settings: RetentionSettings,
+  volumes: ReturnType<typeof volumesOf>,
+  since: Instant | null,
+  now: Instant,
+): Html {
   const days = daysOf(settings);
   const sized = volumes.reduce((sum, { of, bytes }) => (of === 'act' ? sum : sum + bytes), 0);
   return html`<section class="sheet">
@@ -158,6 +167,11 @@ function settingsSheet(settings: RetentionSettings, volumes: ReturnType<typeof v
           ${settings.bytes === null ? 'no bound' : html`${bytesText(settings.bytes)} of reports and judgements; nothing younger than ${plural(settings.atLeast, 'day')} goes for that`}${settings.bytes !== null && sized > settings.bytes && html`<br /><small class="quiet">more is held: what is left is younger, leaned on, or under a hold</small>`}
         </dd>
       </dl>
+      ${
+        since !== null &&
+        now < since + RETENTION_GRACE_MS &&
+        html`<p>Changed ${whenHtml(since, now)}: nothing goes before ${timeHtml(since + RETENTION_GRACE_MS)}.</p>`
+      }
       <p class="quiet">Set where the server is started:</p>
       ${commandHtml('bootproof server --keep-reports 400d --keep-bytes 200G')}
     </div>

@@ -290,6 +290,7 @@ test('what was purged is counted, and no fault; what was emptied by hand is', as
   const store = await openStore(`sqlite:${join(at, 'bootproof.db')}`);
   const clock = () => Date.now() + 400 * 86_400_000;
   const keep = { ...KEEP_ALL, reports: 30, judgements: 30 };
+  await store.retention.note(keep, KEEP_ALL, { actor: 'configuration', at: clock() - 86_400_000 });
   const gone = await retain({ store, clock, log: () => {}, retention: keep });
   assert.ok(gone.report > 0, JSON.stringify(gone));
   while ((await store.log.sequence(2, 1000))!.added > 0);

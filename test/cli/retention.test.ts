@@ -44,6 +44,7 @@ test('a night purges what is past its time, a hold keeps it, and the log holds b
   await night(0);
   const nothing = await run(server, retention, 'show');
   assert.match(nothing.out, /^reports +30 days; 5 held, .* KiB, oldest of 2026-11-24$/m);
+  assert.match(nothing.out, /^settings +these since 2026-11-24 12:00:00Z; nothing goes under them for a day$/m);
   assert.match(nothing.out, /^legal holds +none stands$/m);
   assert.equal(nothing.err, 'nothing was ever purged\n');
 

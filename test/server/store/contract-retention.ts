@@ -22,6 +22,8 @@ async function sequenced(store: Store): Promise<void> {
 }
 const night = async (store: Store, more: Partial<RetentionSettings>, now = NOW) => {
   await sequenced(store);
+  // Other settings than before wait for a day.
+  await store.retention.note(settings(more), KEEP_ALL, { actor: 'configuration', at: now - DAY });
   const gone = await retain({ store, clock: () => now, log: () => {}, retention: settings(more) });
   await sequenced(store);
   return gone;
@@ -84,6 +86,11 @@ export function retention(suite: Suite): void {
     assert.deepEqual([await kept(store, 1), await kept(store, 2)], [[3, 4, 5], [1]]);
     assert.equal(await verified(store), 2);
     assert.deepEqual(await told(store), [{ of: 'report', payloads: 2, rule: 'age', listed: 2 }]);
+    // Nothing goes under other settings until they stood for a day.
+    const hasty = { store, log: () => {}, retention: settings({ reports: 3 }) };
+    assert.equal((await retain({ ...hasty, clock: () => NOW })).report, 0);
+    assert.equal((await retain({ ...hasty, clock: () => NOW + DAY - 1 })).report, 0);
+    assert.deepEqual(await store.retention.noted(), { settings: settings({ reports: 3 }), since: NOW });
     // A report that is sent again gets its first answer.
     assert.deepEqual(await store.reports.head(hostId(1), 1), answer);
     assert.deepEqual(await night(store, { reports: 50 }), { report: 0, judgement: 0, act: 0 });
