@@ -25,8 +25,7 @@ if (machines.length === 0) throw new Error(`--arch is x64, arm64 or all, not ${v
 const out = resolve(values.out);
 mkdirSync(out, { recursive: true });
 for (const machine of machines) {
-  const { program } = nodeOf(machine);
-  const agent = singleExecutable(machine, program);
+  const agent = singleExecutable(machine, nodeOf(machine));
   const file = join(out, `bootproof-agent-linux-${machine}`);
   writeFileSync(file, agent, { mode: 0o755 });
   told(file);

@@ -9,25 +9,22 @@ const root = join(import.meta.dirname, '..');
 /** Packages that were fetched, with their version in the name. */
 const CACHE = join(root, 'node_modules/.cache/bootproof-node');
 
-export type Node = { readonly program: Buffer; readonly licence: string };
-
 /**
  * Node for a machine. npm installs the one of its own machine alone; another is fetched once, and must be what the lock file says.
  * @throws where npm cannot fetch it, or the bytes are others.
  */
-export function nodeOf(machine: Machine): Node {
+export function nodeOf(machine: Machine): Buffer {
   const { version, integrity } = locked(`node-linux-${machine}`);
   const installed = join(root, 'node_modules', `node-linux-${machine}`);
   const packed = existsSync(join(installed, 'bin/node'))
     ? undefined
     : fetched(`node-linux-${machine}`, version, integrity);
-  const read = (file: string): Buffer =>
+  const program =
     packed === undefined
-      ? readFileSync(join(installed, file))
-      : execFileSync('tar', ['-xzOf', packed, `package/${file}`], { maxBuffer: 2 ** 30 });
-  const program = read('bin/node');
+      ? readFileSync(join(installed, 'bin/node'))
+      : execFileSync('tar', ['-xzOf', packed, 'package/bin/node'], { maxBuffer: 2 ** 30 });
   if (machineOf(program) !== machine) throw new Error(`node-linux-${machine} holds a Node for ${machineOf(program)}`);
-  return { program, licence: read('LICENSE').toString('utf8') };
+  return program;
 }
 
 type Locked = { readonly version: string; readonly integrity: string };

@@ -31,11 +31,17 @@ after(() => rmSync(top, { recursive: true, force: true }));
 
 const native = process.arch as Machine;
 const made = new Map<Machine, string>();
+const nodes = new Map<Machine, Buffer>();
+function nodeFor(machine: Machine): Buffer {
+  const node = nodes.get(machine) ?? nodeOf(machine);
+  nodes.set(machine, node);
+  return node;
+}
 /** Made once a run. */
 function agentFor(machine: Machine): string {
   const file = join(top, `agent-${machine}`);
   if (!made.has(machine)) {
-    writeFileSync(file, singleExecutable(machine, nodeOf(machine).program), { mode: 0o755 });
+    writeFileSync(file, singleExecutable(machine, nodeFor(machine)), { mode: 0o755 });
     made.set(machine, file);
   }
   return file;
@@ -50,7 +56,7 @@ for (const machine of ['x64', 'arm64'] as const)
     const before = process.env['TMPDIR'];
     process.env['TMPDIR'] = elsewhere;
     try {
-      const second = singleExecutable(machine, nodeOf(machine).program);
+      const second = singleExecutable(machine, nodeFor(machine));
       assert.equal(hash('sha256', second), hash('sha256', readFileSync(first)));
     } finally {
       if (before === undefined) delete process.env['TMPDIR'];
@@ -95,6 +101,34 @@ test('its workers read what the agent of this checkout reads, capabilities inclu
   const moved = join(top, 'another-name');
   cpSync(agentFor(native), moved);
   assert.equal(run(moved, args, { cwd: '/' }).status, there.status);
+});
+
+test('it makes a key, seals a report, and says in it which program it is: the digest that sha256sum tells of the file', () => {
+  const state = join(top, 'state');
+  const where = ['--state', state];
+  const agent = (...args: string[]) => run(agentFor(native), ['agent', ...args, ...where]);
+  const request = join(top, 'request.json');
+  assert.equal(agent('enroll', '--offline', '--out', request).status, 0);
+  const out = join(top, 'reports.jsonl');
+  const image = ['--backend', 'ostree', '--image', `sha256:${'1'.repeat(64)}`];
+  const made = agent('report', '--out', out, '--root', tree(), ...image);
+  assert.equal(made.status, 2, made.stderr);
+  assert.match(made.stderr, /nothing to compare with/);
+  const envelope = JSON.parse(readFileSync(out, 'utf8')) as { payload: string };
+  const report = JSON.parse(Buffer.from(envelope.payload, 'base64').toString('utf8')) as {
+    agent: { version: string; executable: string };
+  };
+  assert.equal(report.agent.version, VERSION);
+  const digest = `sha256:${hash('sha256', readFileSync(agentFor(native)))}`;
+  assert.equal(report.agent.executable, digest);
+
+  const { checks } = JSON.parse(agent('doctor', '--json', '--no-network', '--root', tree(), ...image).stdout) as {
+    checks: { name: string; state: string; says: string }[];
+  };
+  const check = (name: string) => checks.find((one) => one.name === name)!;
+  assert.match(check('program').says, new RegExp(`${digest}: it lies outside of the image`));
+  assert.equal(check('library').state, 'ok');
+  assert.match(check('enrolment').says, /waits for its server's answer/);
 });
 
 /** What the loader says a program needs. */
