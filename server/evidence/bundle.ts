@@ -418,7 +418,7 @@ class BundleMaker {
         from: this.#from,
         level: await levelAt(store.anchors, cut.origin, cut.size),
       },
-      notices: this.#selection.whole ? await store.evidence.notices({ from, to }) : null,
+      notices: this.#selection.whole ? { ...(await store.notices.outcomes({ from, to })) } : null,
       sampling: sampling === null ? null : { method: 'sha256-order/1', ...sampling },
     };
   }

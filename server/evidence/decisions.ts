@@ -4,7 +4,7 @@
  */
 import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
-import { digestOf, type Digest } from '#src/digest.ts';
+import { digestOf } from '#src/digest.ts';
 import type { DecisionFact, PolicyFact } from '#src/evidence/facts.ts';
 import { stateOf, type Waiver } from '#src/finding/waiver.ts';
 import { EXPORT_PAGE, EXPORT_REPORTS_BACK } from '#src/limits.ts';
@@ -224,7 +224,7 @@ export async function imagePolicies(about: DecisionsAbout): Promise<readonly Pol
       fact: {
         kind: 'image',
         version: i + 1,
-        digest: blob as Digest,
+        digest: blob,
         name: 'image policy',
         documents: members.map(({ file, name, digest }) => ({ file: text(file), member: name, digest })),
         inForce: { from: formatInstant(act.at), to: to === null ? null : formatInstant(to) },

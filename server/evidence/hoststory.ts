@@ -50,7 +50,7 @@ export type HostStory = {
 const decoder = new TextDecoder();
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 /** Entries are ours, and were held against their schema when they were written. */
-const said = <Facts>(entry: Uint8Array): Facts => (JSON.parse(decoder.decode(entry)) as { facts: Facts }).facts;
+const said = (entry: Uint8Array): unknown => (JSON.parse(decoder.decode(entry)) as { facts: unknown }).facts;
 type ReportFacts = { readonly report: 'full' | 'same'; readonly seq: number; readonly copy: number };
 type JudgedFacts = { readonly verdict: { readonly from: string; readonly to: string } | null };
 const FOREVER = Number.MAX_SAFE_INTEGER;
@@ -138,7 +138,7 @@ async function actsOf({ id, state }: Host, about: StoryAbout) {
   let enrolment: number | null = null;
   let retiredAt: Instant | null = null;
   for await (const entry of entriesBy(id, 'act', { from: 0, to: FOREVER }, about)) {
-    const { action } = said<{ readonly action: string }>(entry.entry);
+    const { action } = said(entry.entry) as { readonly action: string };
     const index = own(about, entry);
     if (index !== null && entry.at >= period.from && entry.at < period.to) inPeriod.push(index);
     if (action === 'host.enrol') enrolment ??= index;
@@ -160,7 +160,7 @@ async function heardOf(id: string, about: StoryAbout) {
   const inPeriod: number[] = [];
   let lastFull: number | undefined;
   for await (const entry of entriesBy(id, 'report', period, about)) {
-    const { seq, copy, report } = said<ReportFacts>(entry.entry);
+    const { seq, copy, report } = said(entry.entry) as ReportFacts;
     const index = own(about, entry);
     if (index !== null) inPeriod.push(index);
     if (copy > 0) continue;
@@ -177,7 +177,7 @@ async function heardOf(id: string, about: StoryAbout) {
       limit: EXPORT_PAGE,
     });
     for (const entry of page) {
-      const { seq, copy, report } = said<ReportFacts>(entry.entry);
+      const { seq, copy, report } = said(entry.entry) as ReportFacts;
       if (copy > 0) continue;
       const isFull = report === 'full';
       if (before === undefined || isFull) {
@@ -200,7 +200,7 @@ async function heardOf(id: string, about: StoryAbout) {
     { from: period.to, to: FOREVER },
     { after: null, limit: 1 },
   );
-  const after = next && { at: next.at, seq: said<ReportFacts>(next.entry).seq };
+  const after = next && { at: next.at, seq: (said(next.entry) as ReportFacts).seq };
   return { indexes, inPeriod, heard: all, before, after, lastFull };
 }
 
@@ -224,7 +224,7 @@ async function judgedOf(id: string, about: StoryAbout): Promise<Judgements> {
           });
     // What was purged stands where the log has it.
     revision = payload?.revision ?? revision;
-    const { verdict } = said<JudgedFacts>(entry.entry);
+    const { verdict } = said(entry.entry) as JudgedFacts;
     if (verdict !== null) told.push({ at, log, index, revision, ...verdict });
     if (payload === undefined) continue;
     if (after === undefined || after.revision <= revision) after = { revision, verdict: payload.after.verdict };

@@ -85,11 +85,11 @@ export function exportWork(deps: ExportDeps): Work {
 /** Everything of the period is in the log before the act, and the bundle is about the log up to it. */
 async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCut | undefined> {
   const { store, clock, evidence } = deps;
-  const { has } = selectionOf(wanted.filter, wanted.scope);
+  const selection = selectionOf(wanted.filter, wanted.scope);
   let after = '';
   for (;;) {
     const page = await store.evidence.hosts(after, EXPORT_PAGE);
-    const ids = page.filter((host) => has(host)).map(({ id }) => id);
+    const ids = page.filter((host) => selection.has(host)).map(({ id }) => id);
     if (ids.length > 0) await store.evidence.keepSames(ids, wanted.to);
     if (page.length < EXPORT_PAGE) break;
     after = page.at(-1)!.id;

@@ -10,7 +10,7 @@ import { evidenceReads } from './read/evidence.ts';
 import { pageOf } from './read/page.ts';
 import type { EvidenceExportRow } from './tables.ts';
 
-const parsed = <T>(text: string | null): T | null => (text === null ? null : (JSON.parse(text) as T));
+const parsed = (text: string | null): unknown => (text === null ? null : (JSON.parse(text) as unknown));
 
 export const exportOf = (row: EvidenceExportRow): EvidenceExport => ({
   id: row.id,
@@ -19,16 +19,16 @@ export const exportOf = (row: EvidenceExportRow): EvidenceExport => ({
   from: row.period_from,
   to: row.period_to,
   filter: row.filter,
-  scope: parsed<readonly string[]>(row.scope),
+  scope: parsed(row.scope) as readonly string[] | null,
   frameworks: JSON.parse(row.frameworks) as readonly string[],
-  sampling: parsed<NonNullable<EvidenceExport['sampling']>>(row.sampling),
+  sampling: parsed(row.sampling) as EvidenceExport['sampling'],
   parameters: JSON.parse(row.parameters) as EvidenceExport['parameters'],
   state: row.state as ExportState,
   progress: JSON.parse(row.progress) as EvidenceExport['progress'],
-  cut: parsed<ExportCut>(row.cut),
+  cut: parsed(row.cut) as ExportCut | null,
   attempts: row.attempts,
   hosts: row.hosts,
-  error: parsed<NonNullable<EvidenceExport['error']>>(row.error),
+  error: parsed(row.error) as EvidenceExport['error'],
   file: row.sha256 === null ? null : { sha256: row.sha256, bytes: row.bytes! },
   finishedAt: row.finished_at,
   expiresAt: row.expires_at,
@@ -99,7 +99,7 @@ function exportsOn(engine: Engine): EvidenceExports {
         let query = db.selectFrom('evidence_export').selectAll().orderBy('id', 'desc');
         if (page.cursor !== null) query = query.where('id', '<', page.cursor.id);
         const rows = await query.execute();
-        const theirs = rows.filter((row) => lies(parsed<readonly string[]>(row.scope), scope));
+        const theirs = rows.filter((row) => lies(parsed(row.scope) as readonly string[] | null, scope));
         return pageOf(theirs.slice(0, page.limit + 1), page.limit, exportOf, ({ id }) => ({ id }));
       }),
     begin: (id) =>
@@ -142,7 +142,7 @@ function exportsOn(engine: Engine): EvidenceExports {
         if (locks) query = query.forUpdate();
         const row = await query.executeTakeFirst();
         if (row === undefined) return undefined;
-        const standing = parsed<ExportCut>(row.cut);
+        const standing = parsed(row.cut) as ExportCut | null;
         if (standing !== null) return standing;
         await db
           .updateTable('evidence_export')
@@ -222,7 +222,7 @@ function exportsOn(engine: Engine): EvidenceExports {
           .select(['cut', 'created_at'])
           .where('state', 'in', ['queued', 'running'])
           .execute();
-        const times = rows.map((row) => parsed<ExportCut>(row.cut)?.at ?? row.created_at);
+        const times = rows.map((row) => (parsed(row.cut) as ExportCut | null)?.at ?? row.created_at);
         return times.length === 0 ? null : Math.min(...times);
       }),
   };

@@ -172,8 +172,6 @@ export interface EvidenceReads {
   ): Promise<readonly { readonly image: string; readonly from: Instant; readonly to: Instant | null }[]>;
   /** Reports of kind `history` and `fork` that came within the range, at most `limit`. */
   oddReports(hostId: string, range: Range, limit: number): Promise<readonly OddReport[]>;
-  /** Messages that were made within the range, and left or never did. */
-  notices(range: Range): Promise<{ readonly delivered: number; readonly failed: number }>;
   /** The newest checkpoint of at most this size, and when it was signed. */
   checkpointAtMost(origin: string, size: number): Promise<{ readonly size: number; readonly at: Instant } | undefined>;
 }

@@ -145,18 +145,6 @@ export function evidenceReads(engine: Engine): EvidenceReads {
           .execute();
         return rows;
       }),
-    notices: ({ from, to }) =>
-      engine.reading(async (db) => {
-        const rows = await db
-          .selectFrom('delivery')
-          .select((eb) => ['state', eb.fn.countAll<number>().as('count')])
-          .where('created_at', '>=', from)
-          .where('created_at', '<', to)
-          .groupBy('state')
-          .execute();
-        const count = (state: string) => Number(rows.find((row) => row.state === state)?.count ?? 0);
-        return { delivered: count('delivered'), failed: count('dead') };
-      }),
     checkpointAtMost: (origin, size) =>
       engine.reading(async (db) =>
         db

@@ -124,7 +124,7 @@ test('a bundle that the command fetched verifies with every step, and covers wha
 test('facts tell of who was silent, retired, never heard, found and waived', async () => {
   const members = await membersOf(world.file);
   const hosts = new Map(lines(members, 'facts/hosts').map((host) => [host.name, host]));
-  assert.deepEqual([...hosts.keys()].sort(), ['db-1', 'old-1', 'quiet-1', 'web-1', 'web-2']);
+  assert.deepEqual(new Set(hosts.keys()), new Set(['db-1', 'old-1', 'quiet-1', 'web-1', 'web-2']));
   assert.deepEqual(
     hosts.get('quiet-1').gaps.map(({ from, to }: any) => [from, to]),
     [[hosts.get('quiet-1').enrolledAt, iso(TO)]],
