@@ -44,13 +44,47 @@ const SECRETS = [
   // Tokens that say of themselves what they are: AWS, GitHub, GitLab, Slack, JSON Web Tokens.
   /\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}|gh[opsur]_[A-Za-z0-9]{30}|github_pat_|glpat-|xox[abprs]-)/,
   /\beyJ[A-Za-z0-9_-]{10,2000}\.eyJ[A-Za-z0-9_-]/,
+  // Addresses that are all that is asked for: Slack and Mattermost, Discord, Teams, Telegram, Google Chat, signed ones.
+  /https?:\/\/[^\s/]{1,200}\/(?:[^\s/]{1,100}\/){0,5}(?:web)?hooks?\d?\/[^\s/]{1,200}/i,
+  /\bhooks\.slack\.com\/(?:services|workflows|triggers)\/[^\s/]/i,
+  /\bapi\.telegram\.org\/bot[0-9]/i,
+  /https?:\/\/[^\s?]{1,500}\?[^\s]{0,500}?\b(?:key|sig|signature)=[A-Za-z0-9%_.~+/-]{12}/i,
+  // SNMP: a community is a password; users are made with theirs.
+  /^[ \t]{0,40}(?:(?:snmp-server[ \t]{1,20})?community|(?:r[ow]|trap)community6?|com2sec6?|createUser|usmUser)[ \t]{1,20}\S/im,
+  /^[ \t]{0,40}(?:trap2?|inform)sink[ \t]{1,20}[^\s#]{1,300}[ \t]{1,20}[^\s#]/im,
 ] as const;
 
+/**
+ * Words after which a secret stands. `pass` and `pw` are parts of many others: whole, or behind what they are usually written with; what nginx
+ * passes on to is none.
+ */
+const KEY = String.raw`(?:api|access|auth|private|secret|encryption|shared|preshared)[ _-]?key`;
+const OF = 'require|master|auth|user|bind|root|admin|manager|ldap|db|store';
+const PASS = String.raw`(?<!(?:proxy|fastcgi|uwsgi|scgi|grpc|memcached)_)(?:(?<![a-z])|${OF})pass`;
+const WORDS = String.raw`password|passphrase|passcode|psk|secret|credential|token|${KEY}`;
+const PW = String.raw`(?:(?<![a-z])|${OF})pw`;
+/** `secret_id`, `token-value`. */
+const MORE = String.raw`(?:[_-]?(?:id|value|hash))?`;
+
 /** `password = …`, `"apiKey": …`; a word that only says yes or no is none. After `passwd`, a colon is nsswitch's and sudo's. */
-const NAMED =
-  /(?:pass(?:wd(?=["']?[ \t]{0,20}=)|word|phrase|code)|pwd(?=["']?[ \t]{0,20}=)|psk|secret|credential|token|(?:api|access|auth|private|secret|encryption|shared|preshared)[ _-]?key)s?["']?[ \t]{0,20}(?:=>|:=|=|:)[ \t]{0,20}["']?([^\s"']{1,64})/gi;
+const NAMED = new RegExp(
+  String.raw`(?:pass(?:wd(?=["']?[ \t]{0,20}=))|pwd(?=["']?[ \t]{0,20}=)|${WORDS}|${PASS}|${PW})s?${MORE}["']?[ \t]{0,20}(?:=>|:=|=|:)[ \t]{0,20}["']?([^\s"']{1,64})`,
+  'gi',
+);
+/** The last word of a line, behind the kind of a router's password perhaps: `password 7 08314D5D1A`. */
+const LAST = String.raw`[ \t]{1,20}(?:[0-9]{1,2}[ \t]{1,20})?["']?([^\s"']{1,200})["']?;?[ \t]{0,20}\r?$`;
+/** `bindpw …`, `requirepass …`, `api-key …`: a word of these begins the line, and one more ends it. Prose in remarks has more of them. */
+const BEGINS = new RegExp(
+  String.raw`^[ \t]{0,40}[\w.-]{0,40}?(?:${WORDS}|${PASS}|masterauth|${PW})s?${MORE}${LAST}`,
+  'gim',
+);
+/** `neighbor 192.0.2.1 password …`, `--token …`: in small letters, on a line that is no remark. */
+const WITHIN = new RegExp(
+  String.raw`^(?![ \t]{0,40}(?:[#;!]|//))[^\n]{1,300}?(?<=[ \t'"-])(?:${WORDS}|${PW})${LAST}`,
+  'gm',
+);
 const NO_VALUE =
-  /^(?:yes|no|true|false|on|off|none|null|nil|required|requisite|optional|sufficient|files|sss|compat|db|nis|ldap|systemd|[;,#)}\]].*)$/i;
+  /^(?:yes|no|true|false|on|off|none|null|nil|required|requisite|optional|sufficient|files|sss|compat|db|nis|ldap|systemd|include|substack|prompt|ask|[;,#()[{}\]].*)$/i;
 
 /**
  * Whether a text holds what looks like a secret. A net under the list of paths, not a promise: a password without a word before it looks like any
@@ -58,6 +92,7 @@ const NO_VALUE =
  */
 export function betraysSecret(text: string): boolean {
   if (SECRETS.some((pattern) => pattern.test(text))) return true;
-  for (const [, value] of text.matchAll(NAMED)) if (!NO_VALUE.test(value!)) return true;
+  for (const pattern of [NAMED, BEGINS, WITHIN])
+    for (const [, value] of text.matchAll(pattern)) if (!NO_VALUE.test(value!)) return true;
   return false;
 }
