@@ -110,6 +110,12 @@ function tell(channel: Channel, io: Io): Promise<void> {
           : `it could not say yes or no at ${timeText(channel.conditionError.at)}: ${channel.conditionError.text}`,
       ],
       ['daily digest', routing.digestAt === null ? undefined : `at ${routing.digestAt} UTC`],
+      [
+        'quiet hours',
+        routing.quiet === null || routing.quiet === undefined
+          ? undefined
+          : `${routing.quiet.from} to ${routing.quiet.to} UTC, but for what is critical`,
+      ],
       ['made', `${timeText(channel.createdAt)} by ${channel.createdBy}`],
     ],
     io,
@@ -124,6 +130,7 @@ type RoutingOptions = {
   readonly grace?: string;
   readonly if?: string;
   readonly digestAt?: string;
+  readonly quiet?: string;
 };
 type CreateOptions = RoutingOptions & {
   readonly kind: string;
@@ -148,7 +155,8 @@ function routingOptions(command: Command): Command {
       '--if <condition>',
       'CEL, asked of each change: severity == "critical" || host.labels["tier"] == "data"; none for none',
     )
-    .option('--digest-at <time>', "when the day's digest is told, HH:MM in UTC; none for none");
+    .option('--digest-at <time>', "when the day's digest is told, HH:MM in UTC; none for none")
+    .option('--quiet <hours>', 'when only what is critical is told, as 22:00-06:00 in UTC; none for none');
 }
 
 function createOptions(command: Command): Command {
@@ -239,8 +247,18 @@ function routingOf(options: RoutingOptions, before: Partial<Channel['routing']>)
         grace === undefined ? undefined : grace[1] === undefined ? 0 : Number(grace[1]) * GRACE_UNITS[grace[2]!]!,
       condition: options.if === 'none' ? null : options.if,
       digestAt: options.digestAt === 'none' ? null : options.digestAt,
+      quiet: quietOption(options.quiet),
     }),
   };
+}
+
+function quietOption(text: string | undefined): { from: string; to: string } | null | undefined {
+  if (text === undefined) return undefined;
+  if (text === 'none') return null;
+  const [, from, to] = /^([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})$/.exec(text) ?? [];
+  if (from === undefined || to === undefined)
+    throw new UsageError(`--quiet ${text}: expected hours such as 22:00-06:00, in UTC, or none`);
+  return { from, to };
 }
 
 function change(connection: Connection, channel: Channel, body: unknown): Promise<Channel> {

@@ -47,6 +47,10 @@ export const ChannelJson = z
       graceSeconds: z.int(),
       condition: z.string().nullable().openapi({ description: 'CEL, asked of each transition (docs/notices.md 1.3).' }),
       digestAt: z.string().nullable().openapi({ description: "When the day's digest is told, HH:MM in UTC." }),
+      quiet: z
+        .object({ from: z.string(), to: z.string() })
+        .nullable()
+        .openapi({ description: 'Hours of each day, HH:MM in UTC, in which only what is critical is told.' }),
     }),
     conditionError: z
       .object({ at: Time, text: z.string() })

@@ -37,6 +37,8 @@ export const SigningKey = z
   .string()
   .regex(/^whsec_[A-Za-z0-9+/]{32,86}={0,2}$/, 'expected whsec_ and base64 of 24 to 64 bytes');
 
+const TimeOfDay = z.string().regex(/^(?:[01][0-9]|2[0-3]):[0-5][0-9]$/, 'expected a time of day in UTC, as in 06:30');
+
 export const RoutingBody = z.strictObject({
   events: z
     .array(z.enum(NOTICE_EVENTS))
@@ -54,9 +56,10 @@ export const RoutingBody = z.strictObject({
     .max(NOTICE_GRACE_MS_MAX / 1000)
     .default(NOTICE_GRACE_MS / 1000),
   condition: z.string().min(1).max(CONDITION_CHARS_MAX).nullable().default(null),
-  digestAt: z
-    .string()
-    .regex(/^(?:[01][0-9]|2[0-3]):[0-5][0-9]$/, 'expected a time of day in UTC, as in 06:30')
+  digestAt: TimeOfDay.nullable().default(null),
+  quiet: z
+    .strictObject({ from: TimeOfDay, to: TimeOfDay })
+    .refine(({ from, to }) => from !== to, 'expected hours that end at another time than they begin')
     .nullable()
     .default(null),
 });
@@ -69,6 +72,7 @@ export function routingOf(body: z.infer<typeof RoutingBody>): Routing {
     graceMs: body.graceSeconds * 1000,
     condition: body.condition,
     digestAt: body.digestAt,
+    quiet: body.quiet,
   };
 }
 
@@ -79,6 +83,7 @@ export function routingJson({
   graceMs,
   condition,
   digestAt,
+  quiet,
 }: Routing): z.infer<typeof RoutingBody> {
   return {
     events: [...events],
@@ -88,6 +93,7 @@ export function routingJson({
     graceSeconds: graceMs / 1000,
     condition: condition ?? null,
     digestAt: digestAt ?? null,
+    quiet: quiet == null ? null : { ...quiet },
   };
 }
 

@@ -21,6 +21,7 @@ import type { Severity } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { delivery, sendJob } from './delivery.ts';
 import { count, noticeGroup, onHosts, type Notice, type NoticeType } from './notice.ts';
+import { quietUntil, WAKES } from './quiet.ts';
 import { aboutOverdue, aboutWaiver } from './reminded.ts';
 
 export type TellDeps = Pick<Deps, 'clock' | 'log'> & {
@@ -39,9 +40,12 @@ export async function tell(channelId: string, deps: TellDeps): Promise<Instant |
   const now = clock();
   const channel = await store.notices.channel(channelId);
   if (channel === undefined) return null;
-  const rows = await store.notices.pending(channelId, now, NOTICE_ROWS_AT_ONCE);
+  const quiet = channel.state === 'disabled' ? null : quietUntil(channel.routing, now);
+  const rows = await store.notices.pending(channelId, now, NOTICE_ROWS_AT_ONCE, quiet === null ? 0 : WAKES);
   const ahead = await store.notices.nextReady(channelId, now);
   const next: Instant[] = ahead === null ? [] : [ahead + NOTICE_WAIT_MS];
+  // What is left for then.
+  if (quiet !== null) next.push(quiet);
   if (channel.state === 'disabled') {
     // Written before it was switched off: whoever switches it on again is not told of the past.
     if (rows.length > 0) await store.notices.tell(channelId, { readyBy: now }, null, []);

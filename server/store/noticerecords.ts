@@ -42,6 +42,8 @@ export type Routing = {
   readonly condition?: string | null;
   /** When the day's digest is told, `HH:MM` in UTC. Absent or null: none is. */
   readonly digestAt?: string | null;
+  /** Hours of each day, `HH:MM` in UTC, in which only what is critical is told; the rest waits for their end. Absent or null: none. */
+  readonly quiet?: { readonly from: string; readonly to: string } | null;
 };
 
 export type ChannelState = 'active' | 'disabled';
@@ -157,8 +159,8 @@ export interface Notices {
   /** With everything that it had yet to tell, and its deliveries. */
   remove(id: string, by: r.Act): Promise<boolean>;
 
-  /** What may be told at `now` and was not, longest ready first. */
-  pending(channelId: string, now: Instant, limit: number): Promise<readonly Pending[]>;
+  /** What may be told at `now` and was not, longest ready first; of at least that severity. */
+  pending(channelId: string, now: Instant, limit: number, atLeast?: r.Severity): Promise<readonly Pending[]>;
   /** When the next of those becomes ready that are not yet. */
   nextReady(channelId: string, now: Instant): Promise<Instant | null>;
   /** What happened since, told or not, newest first, in portions: a storm is known after a few. */

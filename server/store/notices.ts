@@ -92,9 +92,9 @@ export function noticesOn(engine: Engine): n.Notices {
         return true;
       }),
 
-    pending: (channelId, now, limit) =>
+    pending: (channelId, now, limit, atLeast = 0) =>
       engine.reading(async (db) => {
-        const rows = await db
+        let query = db
           .selectFrom('outbox')
           .selectAll()
           .where('channel_id', '=', channelId)
@@ -102,9 +102,9 @@ export function noticesOn(engine: Engine): n.Notices {
           .where('ready_at', '<=', now)
           .orderBy('ready_at')
           .orderBy('id')
-          .limit(limit)
-          .execute();
-        return rows.map(pendingOf);
+          .limit(limit);
+        if (atLeast > 0) query = query.where('sev', '>=', atLeast);
+        return (await query.execute()).map(pendingOf);
       }),
     nextReady: (channelId, now) =>
       engine.reading(async (db) => {

@@ -83,7 +83,7 @@ async function page(c: Context<Env>, services: WebServices, refused?: string): P
 
 function channelSheet(channel: Channel, may: boolean, now: Instant): Html {
   const { id, name, kind, routing, state, disabledWhy, conditionError } = channel;
-  const { events, minSeverity, hosts, condition = null, digestAt = null } = routing;
+  const { events, minSeverity, hosts, condition = null, digestAt = null, quiet = null } = routing;
   const isAll = TRANSITIONS.every((event) => events.includes(event));
   const others = isAll ? events.filter((event) => !TRANSITIONS.includes(event)) : events;
   const where = [...(hosts.groups ?? []), ...hosts.labels.map(({ key, value }) => `${key}=${value}`)];
@@ -94,6 +94,7 @@ function channelSheet(channel: Channel, may: boolean, now: Instant): Html {
     ['Hosts', where.length === 0 ? 'all' : where.join(', ')],
     ...(condition === null ? [] : [['Only if', html`<code>${condition}</code>`] as const]),
     ...(digestAt === null ? [] : [['Digest', `each day at ${digestAt} UTC`] as const]),
+    ...(quiet === null ? [] : [['Quiet', `${quiet.from} to ${quiet.to} UTC, but for what is critical`] as const]),
   ];
   const form = (path: string, word: string): Html =>
     html`<form method="post" action="/settings/channels/${path}">

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { FLAPPING_MS, NOTICE_INTERVAL_MS, NOTICE_STORM_MS, NOTICE_WAIT_MS } from '#src/limits.ts';
 import type { Notice } from '#server/notices/notice.ts';
+import { quietUntil } from '#server/notices/quiet.ts';
 import { tell } from '#server/notices/tell.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Routing } from '#server/store/noticerecords.ts';
@@ -88,6 +89,37 @@ test('one message for a group, after the wait, with the hosts that it is on', as
   assert.equal(notice!.dedupe, `c_1/finding:${groupId(1)}/new/1/1`);
   time.now += 10 * MINUTE;
   assert.deepEqual(await notices(), [], 'told once');
+});
+
+test('in quiet hours only what is critical is told, and the rest when they end, as what it became', async (t) => {
+  // T0 and a minute lies in them.
+  const now = T0 + MINUTE;
+  const quiet = { from: '11:00', to: '13:00' };
+  const { time, sees, told } = await bench(t, 3, { quiet });
+  await sees(1, present(1, 2), present(2, 4), present(3, 3));
+  time.now += NOTICE_WAIT_MS;
+  assert.equal((await told()).length, 1, 'the critical one');
+  await sees(1, absent(3));
+  time.now = now + 50 * MINUTE;
+  assert.deepEqual(await told(), []);
+  time.now = quietUntil({ quiet }, now)!;
+  assert.equal(time.now, T0 + 60 * MINUTE);
+  assert.deepEqual((await told()).sort(), [
+    'finding.new: /usr/lib/file-1: modified: new on host-1',
+    'finding.new: /usr/lib/file-3: modified: new on host-1; it is over there by now',
+  ]);
+  // Over midnight, and at its very ends.
+  const night = { quiet: { from: '22:00', to: '06:30' } };
+  const at = (time: string) => Date.parse(`2026-11-24T${time}:00Z`);
+  for (const [when, until] of [
+    ['21:59', null],
+    ['22:00', at('06:30') + 24 * 60 * MINUTE],
+    ['00:00', at('06:30')],
+    ['06:29', at('06:30')],
+    ['06:30', null],
+  ] as const)
+    assert.equal(quietUntil(night, at(when)), until, when);
+  assert.equal(quietUntil({ quiet: null }, now), null);
 });
 
 test('updates of a group stand five minutes apart, its end is told once, and its return begins anew', async (t) => {

@@ -18,7 +18,13 @@ test('a channel is seen, tried out, switched off and on; its address is shown to
       name: 'ops <b>',
       target: { kind: 'webhook', url: `${to.url}?token=s3cret` },
       open: 'nothing',
-      routing: { minSeverity: 'high', hostGroups: ['prod'], condition: 'severity == "high"', digestAt: '06:30' },
+      routing: {
+        minSeverity: 'high',
+        hostGroups: ['prod'],
+        condition: 'severity == "high"',
+        digestAt: '06:30',
+        quiet: { from: '22:00', to: '06:00' },
+      },
     },
   });
   assert.equal(made.status, 201, JSON.stringify(made.body));
@@ -32,6 +38,7 @@ test('a channel is seen, tried out, switched off and on; its address is shown to
     'prod',
     'severity == "high"',
     'each day at 06:30 UTC',
+    '22:00 to 06:00 UTC, but for what is critical',
   ])
     assert.ok(text.includes(words), words);
   assert.ok(!html.includes('s3cret'));
