@@ -83,12 +83,14 @@ export async function findingsThen(
   // That a host was retired later says nothing of what it showed.
   const ended = ({ closedAt, closedSeq, reason }: EpisodeSpan): boolean =>
     closedAt !== null && counts(closedAt, closedSeq) && (reason !== RETIRED || closedAt <= at);
-  const standing = spans.filter((span) => counts(span.openedAt, span.openedSeq) && !ended(span));
-  const groups = await postures.groups([...new Set(standing.map(({ groupId }) => groupId))]);
-  const asOf = standing.filter(({ groupId, openedAt, closedAt }) => {
-    const kind = groups.get(groupId)?.kind ?? '';
+  const opened = spans.filter((span) => counts(span.openedAt, span.openedSeq));
+  const groups = await postures.groups([...new Set(opened.map(({ groupId }) => groupId))]);
+  const asOf = opened.filter((span) => {
+    const kind = groups.get(span.groupId)?.kind ?? '';
+    // What came later ends no silence that had been so, but may tell that there was none.
     if (kind === 'silence' && known > at && !about.isSilent) return false;
-    return !BY_CLOCK.has(kind) || (openedAt <= at && (closedAt === null || closedAt > at));
+    if (BY_CLOCK.has(kind)) return span.openedAt <= at && (span.closedAt === null || span.closedAt > at);
+    return !ended(span);
   });
   const turns = await turnsBy(hostId, about, asOf, postures);
   const found = asOf.flatMap((span): FindingThen[] => {
