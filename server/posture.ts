@@ -299,7 +299,8 @@ function changedBy(turns: readonly Turn[], waivers: readonly WaiverThen[]): stri
   for (const turn of turns) {
     const { key, transition } = turn;
     if (transition === 'resolved') decided.delete(key);
-    else if (transition === 'waived' || transition === 'returned')
+    // An acknowledgement excepts nothing, so neither does its end.
+    else if (transition === 'waived' || (transition === 'returned' && turn.why?.startsWith('waiver_') === true))
       decided.set(key, { first: decided.get(key)?.first ?? turn, last: turn });
   }
   for (const { first, last } of decided.values()) {

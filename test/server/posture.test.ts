@@ -227,6 +227,27 @@ onBoth('what was decided and judged later changes what is known now, and not wha
   assert.equal((await server.api(`/api/v1/hosts/h_${'a'.repeat(26)}/posture?at=${moment(1)}`)).status, 404);
 });
 
+test('what was looked at and let go again was never excepted', async (t) => {
+  const server = await serverFor(t, { images: [OS], policy: await policySource(undefined) });
+  const host = await joined(server, 'web-1');
+  await at(server, 1);
+  const more = '/usr/bin/more';
+  await shows(host, odd(), odd('x', more));
+  const [{ id: group }] = (await server.api(`/api/v1/groups?subject=${more}`)).body.items;
+  for (const [hours, act] of [
+    [2, 'acknowledge'],
+    [3, 'unacknowledge'],
+  ] as const) {
+    await at(server, hours);
+    const done = await server.api(`/api/v1/groups/${group}/${act}`, { method: 'POST', body: {} });
+    assert.equal(done.body.changed, 1);
+  }
+  await at(server, 4);
+  await server.api('/api/v1/policies', { method: 'POST', body: { documents: [{ file: 'mine.yaml', text: ALLOWED }] } });
+  await at(server, 4.1);
+  assert.equal(shortly(await posture(server, host, 1.5)), `drifted; ${more} none`);
+});
+
 onBoth('a report that waited on its host says what was so, from when it came', async (server) => {
   const host = await joined(server, 'edge-1');
   // Off the network from now on; it looks at itself all the same.
