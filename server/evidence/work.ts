@@ -179,7 +179,6 @@ async function made(
     });
   await noting;
   if (outcome === undefined) return removeFiles(folder, id);
-  await removeLeft(folder, id);
   if (outcome.kind === 'refused') return failed(outcome.code, outcome.text, false);
   const { sha256, bytes, hosts } = outcome.made;
   await exports.progress(id, [{ stage: 'results', done: hosts, total: hosts }], hosts);

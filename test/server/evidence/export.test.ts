@@ -54,9 +54,13 @@ let make: Make = makeHere;
 type Said = { out: string; err: string };
 async function command(args: readonly string[], { server, admin }: TestServer): Promise<{ exit: number } & Said> {
   const said: Said = { out: '', err: '' };
-  const io: Io = {
-    stdout: { isTTY: false, write: async (text) => void (said.out += String(text)) },
-    stderr: { isTTY: false, write: async (text) => void (said.err += String(text)) },
+  const into = (stream: keyof Said) => ({
+    isTTY: false,
+    write: async (text: string | Uint8Array) => void (said[stream] += String(text)),
+  });
+  const io = {
+    stdout: into('out'),
+    stderr: into('err'),
     env: { BOOTPROOF_SERVER: server.url, BOOTPROOF_TOKEN: admin },
   } as unknown as Io;
   const exit = await evidence(args, io);

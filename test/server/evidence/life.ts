@@ -73,7 +73,7 @@ async function waive(server: TestServer, host: TestHost): Promise<void> {
     ALICE,
     deps,
   );
-  await decideWaiver(waiver.id, waiver.revision, { kind: 'approve', note: 'yes', singlePerson: false }, BOB, deps);
+  await decideWaiver(waiver.id, waiver.revision, { kind: 'approve', note: 'yes' }, BOB, deps);
   await server.settle();
 }
 
