@@ -21,13 +21,10 @@ export const RetentionJson = z
       bytes: z.int().nullable().openapi({ description: 'Of reports and judgements together; null: without a bound.' }),
       atLeast: z.int().openapi({ description: 'Days: nothing younger goes for want of room.' }),
     }),
-    since: z
-      .string()
-      .nullable()
-      .openapi({
-        format: 'date-time',
-        description: 'They are these since then, and nothing goes under them for a day; null: always.',
-      }),
+    since: z.string().nullable().openapi({
+      format: 'date-time',
+      description: 'They are these since then, and nothing goes under them for a day; null: always.',
+    }),
     held: z
       .array(
         z.object({
