@@ -31,7 +31,8 @@ type Asked = ToList & {
   readonly reject: (error: unknown) => void;
   timer: NodeJS.Timeout | undefined;
 };
-type Thread = { readonly worker: Worker; asked: Asked | undefined };
+/** `ready`: it has said that it can be asked. A thread that is still loading is given up with no statement. */
+type Thread = { readonly worker: Worker; ready: boolean; asked: Asked | undefined };
 
 const slow = () =>
   new StoreError('STORE_SLOW', `this list took longer than ${LIST_MS / 1000} s; narrow its filter, or ask again later`);
@@ -102,8 +103,12 @@ export class ListThreads {
   /** Hands what waits to threads that are free, in the order of coming. */
   #serve(): void {
     while (this.#row.length > 0 && !this.#closed) {
-      const thread = this.#threads.find(({ asked }) => asked === undefined) ?? this.#start();
-      if (thread === undefined) return;
+      const thread = this.#threads.find(({ ready, asked }) => ready && asked === undefined);
+      if (thread === undefined) {
+        let loading = this.#threads.filter(({ ready }) => !ready).length;
+        while (loading < this.#row.length && this.#start()) loading++;
+        return;
+      }
       const { text, parameters } = (thread.asked = this.#row.shift()!);
       thread.worker.ref();
       // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
@@ -111,17 +116,24 @@ export class ListThreads {
     }
   }
 
-  #start(): Thread | undefined {
-    if (this.#threads.length >= LIST_THREADS) return undefined;
-    if (this.#threads.length + this.#lingering.size >= LIST_THREADS_MAX) return undefined;
+  /** False where there are as many as may be. */
+  #start(): boolean {
+    if (this.#threads.length >= LIST_THREADS) return false;
+    if (this.#threads.length + this.#lingering.size >= LIST_THREADS_MAX) return false;
     const worker = new Worker(new URL('./listworker.ts', import.meta.url), {
       workerData: this.#path,
       env: threadEnv(),
     });
-    const thread: Thread = { worker, asked: undefined };
+    // Whoever waits for it has a timer, which keeps the process.
+    worker.unref();
+    const thread: Thread = { worker, ready: false, asked: undefined };
     this.#threads.push(thread);
     let why: unknown = 'it ended';
-    worker.on('message', (listed: Listed) => this.#heard(thread, listed));
+    worker.on('message', (listed: Listed | null) => {
+      if (listed !== null) return this.#heard(thread, listed);
+      thread.ready = true;
+      this.#serve();
+    });
     worker.on('error', (error: unknown) => {
       why = error;
     });
@@ -129,16 +141,18 @@ export class ListThreads {
       this.#lingering.delete(worker);
       const at = this.#threads.indexOf(thread);
       if (at >= 0) this.#threads.splice(at, 1);
-      if (thread.asked !== undefined)
+      // One that cannot even load would be started over and over for whoever waits.
+      const broken = thread.asked ?? (thread.ready ? undefined : this.#row.shift());
+      if (broken !== undefined)
         this.#refuse(
-          thread.asked,
+          broken,
           this.#closed
             ? shut()
             : new StoreError('STORE_UNAVAILABLE', `a thread that reads lists broke: ${String(why)}`),
         );
       this.#serve();
     });
-    return thread;
+    return true;
   }
 
   #heard(thread: Thread, listed: Listed): void {
@@ -182,6 +196,7 @@ export class ListThreads {
 function ended(worker: Worker): Promise<void> {
   return new Promise((resolve) => {
     worker.once('exit', () => resolve());
+    worker.ref();
     // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
     worker.postMessage(null);
   });

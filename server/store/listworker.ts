@@ -17,6 +17,10 @@ port.on('message', (asked: ToList | null) => {
   port.postMessage(answer(text, parameters));
 });
 
+// It can be asked from now on.
+// eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
+port.postMessage(null);
+
 function answer(text: string, parameters: readonly unknown[]): Listed {
   try {
     const statement = prepare(text).raw(true);
