@@ -161,13 +161,15 @@ async function diff(args: readonly string[], io: Io): Promise<Exit> {
     'bootproof policy diff',
     'What another policy changes: rule by rule, and with --server for the last report of every host.',
   )
-    .argument('<old>', 'file, folder, `default`, or with --server the number of a version')
+    .argument('<old>', 'file, folder, `default`, or the number of a version on --server or BOOTPROOF_SERVER')
     .argument('<new>', 'the same')
     .option('--server [url]', 'hold the last reports of its hosts against both; nothing is written there')
     .option('--token-file <file>', 'a file with your token, or the admin token; else BOOTPROOF_TOKEN')
     .option('--json', 'one JSON document on standard output')
     .action(async (before: string, after: string, options: DiffOptions) => {
-      const connection = options.server === undefined ? undefined : await connect(options, io);
+      // Versions lie on a server: where one is named by the variable, that is the one that is meant.
+      const isMeant = [before, after].some(isVersion) && io.env['BOOTPROOF_SERVER'] !== undefined;
+      const connection = options.server === undefined && !isMeant ? undefined : await connect(options, io);
       const sides = { before: await side(before, connection), after: await side(after, connection) };
       const rules = comparePolicies(sides.before.policy, sides.after.policy);
       const fleet = connection === undefined ? undefined : await fleetDiff(connection, sides.after, sides.before);
@@ -189,9 +191,12 @@ function connect({ server, tokenFile }: DiffOptions, io: Io): Promise<Connection
   );
 }
 
+const isVersion = (place: string): boolean => /^[1-9][0-9]{0,8}$/.test(place);
+
 async function side(place: string, connection: Connection | undefined) {
-  if (!/^[1-9][0-9]{0,8}$/.test(place)) return documentsAt(place);
-  if (connection === undefined) throw new UsageError(`version ${place} lies on a server: name it with --server`);
+  if (!isVersion(place)) return documentsAt(place);
+  if (connection === undefined)
+    throw new UsageError(`version ${place} lies on a server: name it with --server or BOOTPROOF_SERVER`);
   const { documents } = await connection.ask<Detail>('GET', `/api/v1/policies/${place}`);
   return { documents, policy: policyOfDocuments(documents, (await shippedPolicy()).policy).policy };
 }

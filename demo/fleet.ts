@@ -6,12 +6,15 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { digestOf, isDigest, type Digest } from '#src/digest.ts';
+import { policyOfDocuments } from '#src/policy/documents.ts';
 import { Host as HostJson } from '#server/api/schemas.ts';
-import { readPolicy } from '#server/serve.ts';
+import type { PolicySource } from '#server/policies.ts';
+import { shippedPolicy } from '#server/policyfiles.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
 import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { DEMO_HOSTS, DEMO_IMAGES, layOut, tryPrivileges, type DemoHost } from './host.ts';
@@ -348,7 +351,7 @@ async function openServer(
   const file = join(folder, 'admin-token');
   const server = await startServer({
     storeUrl: `sqlite:${join(folder, 'bootproof.db')}`,
-    policy: await readPolicy(join(import.meta.dirname, 'policy.yaml')),
+    policy: await demoPolicy(),
     listen: { host: '127.0.0.1', ...port },
     sources: [{ reference: `docker://${registry.host}/${IMAGE}`, plainHttp: true }],
     registry: { env },
@@ -367,6 +370,13 @@ async function openServer(
   await server.close();
   rmSync(file);
   return openServer(options, registry);
+}
+
+/** The demo's own as the first version, kept as any server's are: others can be tried and applied over it, and what they extend is the shipped one. */
+async function demoPolicy(): Promise<PolicySource> {
+  const shipped = await shippedPolicy();
+  const document = { file: 'demo/policy.yaml', text: await readFile(join(import.meta.dirname, 'policy.yaml'), 'utf8') };
+  return { kind: 'store', shipped, first: { policy: policyOfDocuments([document], shipped.policy).policy, document } };
 }
 
 async function imagePolicy(folder: string): Promise<TrustSetup> {

@@ -18,8 +18,8 @@ import type { Shipped } from './policyfiles.ts';
 
 /** Where a server's policy comes from. */
 export type PolicySource =
-  /** People apply versions; until then the shipped one counts. */
-  | { readonly kind: 'store'; readonly shipped: Shipped }
+  /** People apply versions; until then the shipped one counts, or what is handed in as the `first` (which may extend it). */
+  | { readonly kind: 'store'; readonly shipped: Shipped; readonly first?: Shipped }
   /** A file or folder, read at start and again whenever it changed. */
   | {
       readonly kind: 'files';
@@ -169,18 +169,18 @@ export class Policies {
 
   async #takeStored(): Promise<void> {
     const { store } = this.#deps;
-    const { shipped } = this.#source!;
+    const { shipped, first = shipped } = this.#source as Extract<PolicySource, { kind: 'store' }>;
     const head = await store.policies.head();
     const stands = head === null ? undefined : await store.policies.get(head);
     // What ships is followed as it changes with each build, until people apply one of their own.
     if (stands === undefined || stands.origin === 'shipped') {
-      const draft = draftOf(shipped.policy, [shipped.document], {
+      const draft = draftOf(first.policy, [first.document], {
         origin: 'shipped',
         place: null,
         commit: null,
         note: null,
       });
-      await this.#append(draft, shipped.policy, { actor: CONFIGURATION, at: this.#deps.clock() });
+      await this.#append(draft, first.policy, { actor: CONFIGURATION, at: this.#deps.clock() });
       return;
     }
     await this.#adopt(stands.n);

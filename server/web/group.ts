@@ -80,7 +80,7 @@ export async function groupPage(c: Context<Env>, services: WebServices, decide: 
     })}
     <div class="cols aside">
       <div class="stack">
-        ${evidenceSheet(group, detail, first)}
+        ${evidenceSheet(group, detail, first, ruleAddress(group, services))}
         ${difference !== undefined && differenceSheet(difference.difference, { ...difference.host, image: difference.host.images.booted })}
         ${origin !== undefined && originSheet(origin, { image: hosts.get(first!.hostId)?.images.booted ?? null, host: { id: first!.hostId, name: first!.hostName }, removed: detail?.change?.change === 'removed', others, named })}
         ${spread !== undefined && spreadSheet(spread)}
@@ -136,10 +136,20 @@ function aboutText(group: FindingGroup, detail: Partial<FindingDetail> | null | 
   }${group.flappingUntil > now && ' It comes and goes so often that nobody is told each time.'}`;
 }
 
+/** Where the rule stands in the policy that counts; undefined where that has none of this name. */
+function ruleAddress({ rule }: FindingGroup, { policies }: WebServices): string | undefined {
+  const { files, accounts, state } = policies.current;
+  const isThere = [...files, ...accounts, ...state].some(({ id }) => id === rule);
+  return isThere && policies.version !== null
+    ? `/policies/${policies.version.n}#rule-${encodeURIComponent(rule)}`
+    : undefined;
+}
+
 function evidenceSheet(
   group: FindingGroup,
   detail: Partial<FindingDetail> | null | undefined,
   first: FindingWithHost | undefined,
+  rule: string | undefined,
 ): Html {
   const path = pathOfSubject(group);
   const controls = detail?.controls ?? [];
@@ -151,7 +161,7 @@ function evidenceSheet(
       <span class="quiet"
         >rule
         <a class="link" href="/findings?q=rule:${encodeURIComponent(group.rule)}">${group.rule}</a
-        >${controls.length > 0 && ` · ${controls.join(', ')}`}</span
+        >${rule !== undefined && html` · <a class="link" href="${rule}">in the policy</a>`}${controls.length > 0 && ` · ${controls.join(', ')}`}</span
       >
     </header>
     ${

@@ -259,7 +259,7 @@ function rulesSheet(policy: Policy): Html {
             <tbody>
               ${all.map(
                 ({ rule, on }) =>
-                  html`<tr>
+                  html`<tr id="rule-${rule.id}">
                     <td class="main">
                       <div class="two">
                         <span
