@@ -51,8 +51,8 @@ export const TYPES = ['dir', 'file', 'symlink', 'char', 'block', 'fifo', 'socket
 /** Codes of holes: HOLE + index in `unreadable unstable mount`. */
 export const HOLE = 8;
 /**
- * Added to a code: the next of the batch's texts belongs to it: link target, capability in base64, detail of a hole. Behind the detail, after a
- * NUL, what a link or a file with a capability would have had.
+ * Added to a code: the next of the batch's texts belongs to it: link target, capability in base64, detail of a hole; a link has its capability
+ * behind the target, after a NUL. Behind the detail, after a NUL, stands what the path would have had.
  */
 export const WITH_TEXT = 16;
 
@@ -290,12 +290,13 @@ function inspectFile(path: string | Buffer, dev: number | null, sparse: Sparse, 
   result(UNSTABLE, undefined, 'it changed while it was read');
 }
 
-function inspectOther(path: string | Buffer, wanted: string, dev: number | null): void {
-  const stat = lstatSync(path);
+function inspectOther(path: string, wanted: string, dev: number | null, c: C | undefined): void {
+  const name = pathOf(path);
+  const stat = lstatSync(name);
   if (dev !== null && stat.dev !== dev) result(MOUNT, undefined, 'another file system begins here');
   else if (stat.isSymbolicLink() && wanted === 'l')
-    result(2, stat, readlinkSync(path, { encoding: 'latin1' as BufferEncoding }));
-  else if (typeOf(stat) > 2) result(typeOf(stat), stat);
+    result(2, stat, joined(readlinkSync(name, { encoding: 'latin1' as BufferEncoding }), c?.path(path)));
+  else if (typeOf(stat) > 2) result(typeOf(stat), stat, c?.path(path));
   else result(UNSTABLE, undefined, 'it changed its type while the scan ran');
 }
 
@@ -305,7 +306,7 @@ function inspect(path: string, kind: string, { dev }: Task, sparse: Sparse, c: C
     // Of a folder the walker knows all but the capability.
     if (kind === 'd') result(0, undefined, c?.path(path));
     else if (kind === 'f') inspectFile(pathOf(path), dev, sparse, c);
-    else inspectOther(pathOf(path), kind, dev);
+    else inspectOther(path, kind, dev, c);
   } catch (error) {
     const code = codeOf(error);
     if (isGone(code)) result(UNSTABLE, undefined, 'it vanished while the scan ran');
@@ -332,9 +333,10 @@ function glimpse(path: string, dev: number | null, c: C | undefined): void {
     return; // it could not be read, and is no longer what it was: the hole says so
   }
   if (dev !== null && stat.dev !== dev) return result(MOUNT, undefined, 'another file system begins here');
-  if (c !== undefined && (stat.isFile() || stat.isDirectory()))
+  if (c !== undefined)
     try {
-      text = c.path(path);
+      const value = c.path(path);
+      text = text === undefined ? value : joined(text, value);
       capability = true;
     } catch (error) {
       if (!(error instanceof XattrError)) throw error;
@@ -343,6 +345,10 @@ function glimpse(path: string, dev: number | null, c: C | undefined): void {
   seen.glimpse = 1 + typeOf(stat);
   seen.capability = capability;
 }
+
+/** A link's target and its capability: no target has a NUL. */
+const joined = (link: string, capability: string | undefined): string =>
+  capability === undefined ? link : `${link}\0${capability}`;
 
 function typeOf(stat: Stats): number {
   if (stat.isDirectory()) return 0;

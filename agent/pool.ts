@@ -221,26 +221,36 @@ export class HashPool {
       if (text === undefined) return { path, type, mode, uid, gid, size, sha256 };
       return { path, type, mode, uid, gid, size, sha256, capability: text };
     }
-    if (type === 'symlink') return { path, type, mode: 0, uid, gid, link: text ?? '' };
-    if (type === 'char' || type === 'block')
-      return { path, type, mode, uid, gid, device: device(numbers[record + 5]!) };
+    if (type === 'symlink') {
+      const [link = '', capability] = (text ?? '').split('\0', 2);
+      if (capability === undefined) return { path, type, mode: 0, uid, gid, link };
+      return { path, type, mode: 0, uid, gid, link, capability };
+    }
+    if (type === 'char' || type === 'block') {
+      const rdev = device(numbers[record + 5]!);
+      if (text === undefined) return { path, type, mode, uid, gid, device: rdev };
+      return { path, type, mode, uid, gid, device: rdev, capability: text };
+    }
     return text === undefined ? { path, type, mode, uid, gid } : { path, type, mode, uid, gid, capability: text };
   }
 
   #decodeHole(path: ByteString, record: number, code: number, text: string): Seen {
     const numbers = this.#numbers;
-    const [detail = '', more] = text.split('\0', 2);
+    const [detail = '', ...more] = text.split('\0', 3);
     const hole: Hole = { path, kind: HOLE_KINDS[code - HOLE]!, detail };
     const type = TYPES[numbers[record + GLIMPSE]! - 1];
     if (type === undefined) return { hole };
     const symlink = type === 'symlink';
+    const link = symlink ? (more.shift() ?? '') : undefined;
+    const [capability] = more;
     const facts = {
       type,
       mode: symlink ? 0 : numbers[record + 1]!,
       uid: numbers[record + 2]!,
       gid: numbers[record + 3]!,
       ...(type === 'file' ? { size: numbers[record + 4]! } : {}),
-      ...(symlink ? { link: more ?? '' } : more === undefined ? {} : { capability: more }),
+      ...(link === undefined ? {} : { link }),
+      ...(capability === undefined ? {} : { capability }),
       ...(type === 'char' || type === 'block' ? { device: device(numbers[record + 5]!) } : {}),
     };
     return { hole, glimpse: { facts, capability: numbers[record + GLIMPSE + 1] === 1 } };

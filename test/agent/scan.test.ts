@@ -22,6 +22,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { scan, ScanError, type ScanOptions } from '#agent/scan.ts';
+import { setCapability } from '#demo/capability.ts';
 import { attributesOf, type Drift } from '#src/drift/drift.ts';
 import { FOLDER_NAMES_MAX, SPARSE_BYTES_MAX } from '#src/limits.ts';
 import { comparePaths, type Entry } from '#src/manifest/entry.ts';
@@ -243,6 +244,40 @@ test('sees capabilities come, change and go', async (t) => {
       `modified /usr/lib/large capability ${raw}`,
     ],
   );
+});
+
+test('sees a capability on whatever may carry one: links, fifos and devices too', async (t) => {
+  const root = emptyRoot(t);
+  const value = 'AQAAAgAgAAAAAAAAAAAAAAAAAAA=';
+  symlinkSync('nowhere', join(root, 'usr/link'));
+  execFileSync('mkfifo', [join(root, 'usr/fifo')]);
+  const paths = ['/usr/fifo', '/usr/link'];
+  try {
+    execFileSync('mknod', [join(root, 'usr/dev'), 'c', '1', '3'], { stdio: 'ignore' });
+    paths.unshift('/usr/dev');
+  } catch {
+    // Where no devices may be made, the others are tried.
+  }
+  const manifest = (capable: readonly string[]) =>
+    manifestOf(
+      entriesOf(root, new Map(capable.map((path) => [path, value]))).map((entry) =>
+        entry.type === 'char' ? { ...entry, device: '1:3' } : entry,
+      ),
+    );
+  const without = manifest([]);
+  try {
+    for (const path of paths) setCapability(root + path, Buffer.from(value, 'base64'));
+  } catch {
+    return t.skip('needs root and a file system with capabilities');
+  }
+  const added = await scan({ root, expected: without });
+  assert.deepEqual(
+    plain(added.drift),
+    paths.map((path) => `modified ${path} capability`),
+  );
+  const expected = manifest(paths);
+  const faithful = await scan({ root, expected });
+  assert.deepEqual([faithful.drift, faithful.trees.usr.extra], [[], expected.digests.usr.extra]);
 });
 
 test('sees devices by their numbers, and opens none', async (t) => {
