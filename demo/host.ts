@@ -8,6 +8,7 @@ import {
   lchownSync,
   lstatSync,
   mkdirSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -112,7 +113,9 @@ export const DEMO_HOSTS: readonly DemoHost[] = [
     about: 'in /etc allowed changes (a locale) and forbidden ones (root login by ssh, a sudo rule)',
     tamper: (root) => {
       writeFileSync(join(root, 'etc/locale.conf'), 'LANG=C.UTF-8\n');
-      appendFileSync(join(root, 'etc/ssh/sshd_config'), 'PermitRootLogin yes\n');
+      // In the place of `no`: of two lines sshd takes the first.
+      const config = join(root, 'etc/ssh/sshd_config');
+      writeFileSync(config, readFileSync(config, 'utf8').replace('PermitRootLogin no', 'PermitRootLogin yes'));
       mkdirSync(join(root, 'etc/sudoers.d'), { mode: 0o750 });
       writeFileSync(join(root, 'etc/sudoers.d/99-all'), '%users ALL=(ALL) NOPASSWD: ALL\n', { mode: 0o440 });
       return [];

@@ -16,7 +16,7 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
   const open = findings.filter(({ status }) => status === 'open' || status === 'acknowledged');
   const ways: Way[] = [];
   const drift = new Map(examined.contents.drift.map((line) => [line.path, line]));
-  const etc: string[] = [];
+  const etc: { readonly path: string; readonly added: string | undefined }[] = [];
   let lost = 0;
   let usr = false;
   for (const { group } of open) {
@@ -27,7 +27,10 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
     // The image's own shadow would lock everybody out: what is secret is left to a person.
     else if ((kind === 'drift' || kind === 'stale-config') && !isSecret(path)) {
       if (etc.length >= FILES_MAX) lost++;
-      else etc.push(takenBack(path, drift.get(path)?.change === 'added'));
+      else {
+        const line = drift.get(path);
+        etc.push({ path, added: line?.change === 'added' ? line.actual.type : undefined });
+      }
     }
   }
   for (const { kind, path, detail } of deployment.overlays) {
@@ -52,7 +55,7 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
   if (etc.length > 0)
     ways.push({
       why: `What /etc had from the image still lies in /usr/etc.${lost > 0 ? ` ${count(lost)} more files likewise.` : ''}`,
-      commands: etc,
+      commands: foldersLast(etc).map(({ path, added }) => takenBack(path, added)),
     });
   if ((deployment.booted?.layered.length ?? 0) > 0)
     ways.push({
@@ -75,4 +78,10 @@ export function waysOf({ examined, findings, view }: Pick<About, 'examined' | 'f
       commands: [`bootc switch --enforce-container-sigpolicy ${shellPath(deployment.booted.image.reference)}`],
     });
   return ways;
+}
+
+/** Folders that were added go after what lies in them, the deepest first. */
+function foldersLast<T extends { readonly path: string; readonly added: string | undefined }>(all: readonly T[]): T[] {
+  const folders = all.filter(({ added }) => added === 'dir');
+  return [...all.filter(({ added }) => added !== 'dir'), ...folders.sort((a, b) => b.path.length - a.path.length)];
 }

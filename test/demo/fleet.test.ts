@@ -64,8 +64,20 @@ test('each host of the demo gets the verdict that it must get, and in depth the 
     const changed = hunks.flatMap(({ lines }) => lines).filter(({ kind }) => kind !== 'same');
     assert.deepEqual(
       changed.map(({ kind, text }) => `${kind} ${text}`),
-      ['add PermitRootLogin yes'],
+      ['del PermitRootLogin no', 'add PermitRootLogin yes'],
     );
+
+    // Its policy is a version like any server's, and what extends the default can be tried over it.
+    const ask = async (path: string, init: RequestInit = {}) => {
+      const headers = { authorization, 'content-type': 'application/json' };
+      return (await (await fetch(`${fleet.url}${path}`, { ...init, headers })).json()) as any;
+    };
+    const { items } = await ask('/api/v1/policies');
+    assert.deepEqual([items.length, items[0].version, items[0].name], [1, 1, 'demo']);
+    const text = 'format: bootproof.policy/1\nname: mine\nextends: default\n';
+    const body = JSON.stringify({ documents: [{ file: 'mine.yaml', text }] });
+    assert.equal((await ask('/api/v1/policies/diff', { method: 'POST', body })).code, undefined);
+    assert.ok(!JSON.stringify(await ask(`/api/v1/hosts/${edge.id}/posture`)).includes('no-policy'));
   } finally {
     await fleet.close();
   }

@@ -30,9 +30,20 @@ export function waysHtml(ways: readonly Way[]): Html | undefined {
   </section>`;
 }
 
-/** The command by which a path of /etc is as the image has it: away, or copied from the image's own in /usr/etc. */
-export function takenBack(path: string, isAdded: boolean): string {
-  return isAdded ? `rm ${shellPath(path)}` : `cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`;
+/**
+ * The command by which a path of /etc is as the image has it: away, or copied from the image's own in /usr/etc. `added`: the type of what the
+ * image does not have. A folder goes when it is empty alone: what lies in it may be somebody's.
+ */
+export function takenBack(path: string, added: string | undefined): string {
+  if (added === undefined) return `cp -a ${shellPath(`/usr${path}`)} ${shellPath(path)}`;
+  return `${added === 'dir' ? 'rmdir' : 'rm'} ${shellPath(path)}`;
+}
+
+/** Type of what was added, by the change's signature (src/policy/judgement.ts); undefined where it was not added. */
+function addedType(signature: string): string | undefined {
+  const [change, ...fields] = signature.split(';');
+  if (change !== 'added') return undefined;
+  return fields.find((field) => field.startsWith('type='))?.slice('type='.length) ?? 'file';
 }
 
 /** A word of a shell's command, whatever bytes it is made of. */
@@ -69,13 +80,19 @@ function waysOf(group: FindingGroup, hosts: readonly Host[]): readonly Way[] {
     case 'stale-config':
       if (path === undefined) return [];
       if (path.startsWith('/etc/')) {
-        if (String(signature).startsWith('added'))
-          return [{ why: 'On each host: take it away', commands: [takenBack(path, true)] }];
+        const added = addedType(String(signature));
+        if (added !== undefined)
+          return [
+            {
+              why: `On each host: take it away${added === 'dir' ? ', after what lies in it' : ''}`,
+              commands: [takenBack(path, added)],
+            },
+          ];
         if (isSecret(path)) return [];
         return [
           {
             why: 'On each host: the image’s own still lies in /usr/etc',
-            commands: [takenBack(path, false)],
+            commands: [takenBack(path, undefined)],
           },
         ];
       }

@@ -7,7 +7,7 @@ import { waysOf } from '#server/web/hostways.ts';
 import { shellPath } from '#server/web/parts/ways.ts';
 import { between } from '#server/web/hostfindings.ts';
 import { viewOf } from '#server/standing.ts';
-import { enrol, file, HOUR, image, MINUTE, serverFor, T0, type TestServer } from '#test/server/fleet.ts';
+import { dir, enrol, file, HOUR, image, MINUTE, serverFor, T0, type TestServer } from '#test/server/fleet.ts';
 import { deciding, groupAt, hostAs, NEXT, odd, OS, shows } from '../decisions/people.ts';
 import { lengthOf, numbered, visitor } from './visitor.ts';
 
@@ -204,15 +204,26 @@ test('a host tells since when, between which reports, what differs, and the ways
   host.state = {
     overlays: [{ path: '/usr', kind: 'usr-overlay', detail: 'transient', writable: true, masks: false, beneath: null }],
   };
-  await shows(host, odd(), file('/etc/sudoers.d/all', 'ALL', 0o440), file('/etc/machine-id', 'mine'));
+  await shows(
+    host,
+    odd(),
+    file('/etc/sudoers.d/all', 'ALL', 0o440),
+    dir('/etc/sudoers.d/more'),
+    file('/etc/sudoers.d/more/one', 'ALL', 0o440),
+    file('/etc/machine-id', 'mine'),
+  );
   const reader = await visitor(server);
   const findings = await reader.page(`/hosts/${host.id}`);
   assert.match(findings.text, /web-1 has drifted since 24 Nov, 12:15/);
   assert.match(findings.text, /between reports 2 and 3/);
   for (const command of ['systemctl reboot', 'rm /etc/sudoers.d/all'])
     assert.ok(findings.html.includes(`<code>${command}</code>`), command);
+  const [child, folder] = ['rm /etc/sudoers.d/more/one', 'rmdir /etc/sudoers.d/more'].map((command) =>
+    findings.html.indexOf(`<code>${command}</code>`),
+  );
+  assert.ok(child! > 0 && folder! > child!, 'what lies in a folder goes before it');
   const tree = await reader.page(`/hosts/${host.id}/tree`);
-  assert.match(tree.text, /2 matter, 1 expected here/);
+  assert.match(tree.text, /4 matter, 1 expected here/);
   assert.match(tree.text, /usr-overlay, writable/);
   assert.match(tree.text, /1 expected here: machine-id/);
   const envelope = await reader.visit(`/hosts/${host.id}/reports/2`);
