@@ -115,7 +115,7 @@ export async function storyOf(host: Host, about: StoryAbout): Promise<HostStory 
         )),
         freshness: verdict === 'silent' ? 'silent' : span.to - lastHeard >= lateAfter ? 'late' : 'current',
       },
-      deployments: await deploymentsOf(host, last, about),
+      deployments: await deploymentsOf(host, last, heard.since, about),
       staged: last?.deployment.staged?.image?.digest ?? null,
       rollback: last?.deployment.rollback?.image?.digest ?? null,
     },
@@ -170,6 +170,7 @@ async function heardOf(id: string, about: StoryAbout) {
   const indexes = [...inPeriod];
   // Of earlier ones the newest, by which check-ins are counted, and the full report that a `same` of the period leans on.
   let before: Heard | undefined;
+  let since = period.from;
   let cursor: EntryKey | null = null;
   for (let walked = 0, found = false; !found && walked < EXPORT_REPORTS_BACK; walked += EXPORT_PAGE) {
     const page: readonly HostEntry[] = await store.evidence.reportsBefore(id, cut, period.from, {
@@ -181,6 +182,7 @@ async function heardOf(id: string, about: StoryAbout) {
       if (copy > 0) continue;
       const isFull = report === 'full';
       if (before === undefined || isFull) {
+        since = Math.min(since, entry.at);
         const index = own(about, entry);
         if (index !== null) indexes.push(index);
       }
@@ -201,7 +203,7 @@ async function heardOf(id: string, about: StoryAbout) {
     { after: null, limit: 1 },
   );
   const after = next && { at: next.at, seq: (said(next.entry) as ReportFacts).seq };
-  return { indexes, inPeriod, heard: all, before, after, lastFull };
+  return { indexes, inPeriod, heard: all, before, after, lastFull, since };
 }
 
 async function judgedOf(id: string, about: StoryAbout): Promise<Judgements> {
@@ -466,14 +468,19 @@ function fullOf(envelope: Uint8Array): FullReport | undefined {
 
 type Deployments = HostInScope['deployments'];
 
-/** What it ran by its stays, and what reports say that came late or twice: those begin none. */
-async function deploymentsOf(host: Host, last: FullReport | undefined, about: StoryAbout): Promise<Deployments> {
+/** What it ran by its stays, from the oldest report in the bundle on (`since`), and what reports say that came late or twice: those begin none. */
+async function deploymentsOf(
+  host: Host,
+  last: FullReport | undefined,
+  since: Instant,
+  about: StoryAbout,
+): Promise<Deployments> {
   const { store, period, image } = about;
   const out: Deployments = [];
   const current = last?.deployment.booted?.image?.digest ?? null;
   const booted = current === null ? null : await image(current);
   const seen = new Set<string>();
-  for (const stay of await store.evidence.stays(host.id, period)) {
+  for (const stay of await store.evidence.stays(host.id, { from: since, to: period.to })) {
     const digest = await image(stay.image);
     const isCurrent = digest === booted;
     seen.add(digest);

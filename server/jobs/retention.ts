@@ -36,6 +36,9 @@ export function retentionWork(deps: RetentionDeps): Work {
     kind: RETENTION_JOB,
     leaseMs: LEASE_MS,
     run: async (_job, signal): Promise<Outcome> => {
+      // What an export is about must be there until it has written it (docs/evidence.md 7).
+      if ((await deps.store.evidence.exports.oldestCut()) !== null)
+        return { kind: 'again', inMs: EXPORTING_MS, why: 'evidence is being exported' };
       await retain(deps, signal);
       if (signal.aborted) return { kind: 'again', inMs: 0, why: 'stopped' };
       await deps.store.jobs.enqueue([retentionJob(nextNight(deps.clock()))]);
@@ -43,6 +46,9 @@ export function retentionWork(deps: RetentionDeps): Work {
     },
   };
 }
+
+/** How soon it is looked at again while evidence is being exported. */
+const EXPORTING_MS = 600_000;
 
 type Gone = Record<PurgedKind, number>;
 

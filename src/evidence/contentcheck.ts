@@ -144,6 +144,13 @@ export async function checkContent(
       else {
         const act = facts.act(walked, at);
         if (act?.action === 'host.enrol' && entry.host !== null) hosts.enrolled(entry.host, index, act.after);
+        else if (
+          act === undefined &&
+          entry.kind === 'act' &&
+          entry.facts.action === 'host.enrol' &&
+          entry.host !== null
+        )
+          hosts.enrolmentPurged(entry.host, index);
       }
     }
   });
@@ -200,7 +207,10 @@ export async function checkContent(
     h.breaks,
     'full reports that do not follow the one before in the bundle: dropped by the host, or forks; findings say which',
   );
-  note(h.keysUnlogged, "hosts that were enrolled before the log began: their keys are the server's word");
+  note(
+    h.keysUnlogged,
+    "hosts that were enrolled before the log began, or whose enrolment was purged: their keys are the server's word",
+  );
   note(
     h.uncompared,
     'full reports with differences: that these make up the digests of the trees was checked by the server alone',

@@ -156,6 +156,14 @@ export class HostCheck {
     state.enrolled = true;
   }
 
+  /** That it was enrolled then is logged; with which key is gone. */
+  enrolmentPurged(host: string, index: number): void {
+    const state = this.#hosts.get(host);
+    if (state?.fact.enrolment !== index) return;
+    state.enrolled = true;
+    this.counts.keysUnlogged++;
+  }
+
   /** A report whose payload fits its entry, or one that was purged. */
   async report({ index, entry, payload }: Walked, at: Instant): Promise<void> {
     if (entry.kind !== 'report') return;
