@@ -108,6 +108,8 @@ Release: 1
 Summary: ${SUMMARY}
 License: Apache-2.0 AND MIT
 AutoReqProv: no
+Requires(post): systemd
+Requires(preun): systemd
 ${RPM_NEEDS.map((need) => `Requires: ${need}`).join('\n')}
 %description
 ${ABOUT}

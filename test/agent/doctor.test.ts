@@ -27,6 +27,7 @@ import { CommandError, type Exec, type Observed } from '#agent/observe.ts';
 import { Server } from '#agent/post.ts';
 import { formatInstant } from '#src/clock.ts';
 import { EXIT } from '#src/terminal.ts';
+import { VERSION } from '#src/version.ts';
 import { full, HOST, INTERVAL, keys, MINUTE, T0 } from './fixture.ts';
 import { serve } from './httpserver.ts';
 import { ran } from '#test/ran.ts';
@@ -298,4 +299,33 @@ test('the command tells all of it, in words and as JSON, and its exit code says 
   const unreadable = await ran(main, ['doctor', ...where]);
   assert.equal(unreadable.exit, EXIT.different);
   assert.match(unreadable.out, /WRONG settings .*urll: no such setting/);
+});
+
+test('status tells its figures in words: what waits, what was refused, what was given up', async () => {
+  const state = folder();
+  enrolled(state, { url: 'https://bootproof.example' });
+  writeFileSync(join(state, 'chain.json'), JSON.stringify(NEW_CHAIN));
+  const status = async () => (await ran(main, ['status', '--state', state])).out;
+  assert.equal(
+    (await status()).replace(/sha256:[0-9a-f]{64}$/m, 'sha256:…').replace(/^key .*\n/m, ''),
+    `host          ${HOST}, enrolled at ${formatInstant(T0)}
+agent         ${VERSION}, sha256:…
+server        https://bootproof.example
+last report   none yet
+last answer   none yet
+waiting       nothing: all is delivered
+evidence log  no checkpoint was told yet
+`,
+  );
+  mkdirSync(join(state, 'spool/refused'), { recursive: true });
+  writeFileSync(join(state, 'spool/refused/0000000000000002.full'), '');
+  const dropped = [
+    { from: 3, to: 5 },
+    { from: 7, to: 7 },
+  ];
+  writeFileSync(join(state, 'chain.json'), JSON.stringify({ ...NEW_CHAIN, seq: 9, dropped }));
+  const told = await status();
+  assert.match(told, /^last report   number 9$/m);
+  assert.match(told, /^refused       1 report: the host's page/m);
+  assert.match(told, /^given up      .*: numbers 3 to 5, 7;/m);
 });
