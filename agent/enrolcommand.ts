@@ -1,7 +1,8 @@
 /** `agent enroll`: over the network, or by file. */
 import { randomBytes } from 'node:crypto';
 import { verifyInPool } from '#src/signing/node.ts';
-import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, jsonText, SeenRefusal, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EnrolError } from '#src/wire/enrol.ts';
 import { readConfig } from './config.ts';
 import { nodeDisk } from './disk.ts';
 import { enrol, enrolOffline, putAway } from './enrol.ts';
@@ -33,11 +34,11 @@ const HELP = `bootproof agent enroll: makes this host's key and has the server t
 ${SETTINGS_HELP}
 Without --token-file and --token the token is taken from BOOTPROOF_ENROLL_TOKEN.
 
-Exit codes: 0 enrolled, or the request is written; 1 the host waits for approval; 2 refused, or the server did not
+Exit codes: 0 enrolled, or the request is written; 1 refused, or the host waits for approval; 2 the server did not
 answer; ${EXIT_HELP}
 `;
 
-/** Exit 0 when enrolled, 1 when pending; what is refused or not answered is thrown. */
+/** Exit 0 when enrolled, 1 when pending; what is refused (1) or not answered (2) is thrown. */
 export async function enrollCommand(args: readonly string[], io: Io): Promise<Exit> {
   const values = options(args, {
     ...SETTINGS,
@@ -84,6 +85,9 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
       if (values.json === true) await io.stdout.write(`${jsonText({ host, standing, server: server.name })}\n`);
       await say(io, `enrolled as ${host} with ${server.name}${waits}`);
       return enrolment.standing === 'pending' ? EXIT.different : EXIT.ok;
+    } catch (error) {
+      if (error instanceof EnrolError) throw new SeenRefusal(error.code, error.message, { cause: error });
+      throw error;
     } finally {
       server.close();
     }

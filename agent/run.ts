@@ -50,6 +50,8 @@ export type RunAbout = {
 
 export type Cycle = {
   readonly exit: Exit;
+  /** Both trees were read whole and compared, and the server took what there was to tell it. */
+  readonly complete: boolean;
   readonly report: Pick<Report, 'seq' | 'kind'>;
   readonly scan: Scan;
   /** What the trees were compared with, or why with nothing. */
@@ -84,7 +86,7 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
   };
   const online = deps.server !== null && about.out === undefined;
   // Whatever waits goes before the scan: its answer brings a challenge of today.
-  if (online && outbox.waiting > 0) await outbox.flush(post);
+  const before = online && outbox.waiting > 0 ? await outbox.flush(post) : null;
   const challenge = challengeOf(outbox, identity);
 
   const startedAt = deps.clock();
@@ -116,7 +118,8 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
   const delivery = online ? await outbox.flush(post) : null;
   if (about.out !== undefined) await handOver(deps, outbox, about.out);
   return {
-    exit: exitOf(compared, delivery, keeper.kept.refused !== null),
+    // A log that was refused: the server showed this host another past than before.
+    ...outcomeOf(compared, delivery, keeper.kept.refused !== null || refusedBy(before) || refusedBy(delivery)),
     report,
     scan: compared.scan,
     comparedWith: compared.with,
@@ -246,19 +249,24 @@ async function findManifest(
   };
 }
 
-/**
- * As PROTOCOL 7, save that a report which did not arrive is *could not tell* whatever it says: nearly every host differs somewhere, and
- * whoever watches the unit must see that the server was not told.
- */
-function exitOf({ scan, with: compared }: Compared, delivery: FlushResult | null, refusesLog: boolean): Exit {
-  // Whatever else there is: the server showed this host another past than before.
-  if (refusesLog) return EXIT.different;
-  if (delivery !== null && (delivery.waiting > 0 || delivery.refused.length > 0)) return EXIT.unknown;
-  if ('none' in compared) return EXIT.unknown;
-  if (scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same'))
-    return EXIT.different;
+const refusedBy = (flushed: FlushResult | null): boolean => flushed !== null && flushed.refused.length > 0;
+
+/** As PROTOCOL 7: what was seen counts before what could not be told. */
+function outcomeOf(
+  { scan, with: compared }: Compared,
+  delivery: FlushResult | null,
+  refused: boolean,
+): Pick<Cycle, 'exit' | 'complete'> {
   const { usr, etc } = scan.trees;
-  return [usr.main, usr.extra, etc.main, etc.extra].includes(null) ? EXIT.unknown : EXIT.ok;
+  const complete =
+    !refused &&
+    (delivery === null || delivery.waiting === 0) &&
+    !('none' in compared) &&
+    ![usr.main, usr.extra, etc.main, etc.extra].includes(null);
+  const differs =
+    !('none' in compared) &&
+    (scan.drift.length > 0 || scan.truncated !== null || scan.secrets.some(({ state }) => state !== 'same'));
+  return { exit: refused || differs ? EXIT.different : complete ? EXIT.ok : EXIT.unknown, complete };
 }
 
 /** The server's time, within what it may ask (docs/report.md 4.3); without one, our own interval with jitter. */

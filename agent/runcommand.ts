@@ -28,8 +28,8 @@ import {
 } from './settings.ts';
 
 const EXITS = `
-Exit codes: 0 as the image says, 1 a difference was seen, 2 something could not be told: a path that could not be read,
-no manifest, or a report that did not arrive or was refused, whatever it says; ${EXIT_HELP}
+Exit codes: 0 as the image says; 1 a difference was seen, or the server refused a report; 2 neither, but something could
+not be told: a path that could not be read, no manifest, or a report that did not arrive; ${EXIT_HELP}
 `;
 
 const RUN_HELP = `bootproof agent run: looks at the host once, compares it with its image, reports to the server
@@ -157,7 +157,7 @@ async function tell(io: Io, done: Cycle, json: boolean): Promise<void> {
       holes,
       delivered: delivery !== null && delivery.waiting === 0,
       waiting: delivery?.waiting ?? 0,
-      complete: done.exit !== EXIT.unknown,
+      complete: done.complete,
       next: formatInstant(done.next),
     };
     await io.stdout.write(`${jsonText(document)}\n`);

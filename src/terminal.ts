@@ -26,6 +26,9 @@ export class UsageError extends BootproofError<'USAGE'> {
   }
 }
 
+/** A refusal that was seen, under its own code: exit 1, where what could merely not be told is 2 (PROTOCOL 7). */
+export class SeenRefusal extends BootproofError {}
+
 /** What a command found could not be put out: a full disk, an I/O error. Exit 2, because nothing was told. */
 export class OutputError extends BootproofError<'OUTPUT_FAILED'> {}
 
@@ -117,7 +120,9 @@ function refusalOf(error: unknown): Refusal {
     const { code, message } = error;
     // A document with several problems has one a line.
     const lines = 'lines' in error ? (error.lines as readonly string[]) : [message];
-    return { exit: error instanceof UsageError ? EXIT.usage : EXIT.unknown, code, message, lines };
+    const exit =
+      error instanceof UsageError ? EXIT.usage : error instanceof SeenRefusal ? EXIT.different : EXIT.unknown;
+    return { exit, code, message, lines };
   }
   const message = error instanceof Error ? error.message : String(error);
   const stack = error instanceof Error ? (error.stack ?? message) : message;

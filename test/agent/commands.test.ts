@@ -12,7 +12,7 @@ import { lockFolder, LockError } from '#agent/lock.ts';
 import { checkReport, openReport } from '#src/report/accept.ts';
 import { parsePublicKey } from '#src/signing/ed25519.ts';
 import { verifyInPool } from '#src/signing/node.ts';
-import { EXIT, UsageError, type Io } from '#src/terminal.ts';
+import { EXIT, SeenRefusal, UsageError, type Io } from '#src/terminal.ts';
 import { EnrolBody, openEnrolRequest } from '#src/wire/enrol.ts';
 import { problem } from '#src/wire/problem.ts';
 import { rejectsCode } from '#test/throws.ts';
@@ -287,6 +287,13 @@ test('a host that must be approved first says so', async () => {
   const { where } = host();
   const { exit, err } = await agent('enroll', '--server', http.url, '--token', vector.token, ...where);
   assert.deepEqual([exit, /waits for approval/.test(err)], [EXIT.different, true]);
+});
+
+test('an enrolment that the server refuses is a refusal that was seen', async () => {
+  await using http = await serve(() => json(problem('ENROL_TOKEN', 'no such token'), 403));
+  const { where } = host();
+  const enrol = () => agent('enroll', '--server', http.url, '--token', vector.token, ...where);
+  await rejectsCode(enrol, SeenRefusal, 'ENROL_TOKEN');
 });
 
 const wrong: string[][] = [

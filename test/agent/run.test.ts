@@ -461,13 +461,19 @@ for (const [name, wish, holds] of wishes)
     assert.ok(holds(next - w.now), String(next - w.now));
   });
 
-test('a report that did not arrive is *could not tell*, though the host differs', async () => {
+test('a difference is told as one, though its report did not arrive: the run is not complete', async () => {
   const w = new World();
   w.trees = altered;
-  assert.equal((await w.cycle()).exit, EXIT.different);
+  const told = await w.cycle();
+  assert.deepEqual([told.exit, told.complete], [EXIT.different, true]);
   w.down = true;
   w.now += INTERVAL;
-  assert.equal((await w.cycle()).exit, EXIT.unknown);
+  const untold = await w.cycle();
+  assert.deepEqual([untold.exit, untold.complete], [EXIT.different, false]);
+  // Without a difference it is that something could not be told.
+  w.trees = vector.trees;
+  const same = await w.cycle();
+  assert.deepEqual([same.exit, same.complete], [EXIT.unknown, false]);
 });
 
 test('for hosts without a network: reports go to a file, one envelope a line, and more are added', async () => {
@@ -501,7 +507,7 @@ test('a refused report is an outcome of its own, and stays to be looked at', asy
   w.trees = { ...vector.trees, etc: altered.etc };
   w.now += INTERVAL;
   const done = await w.cycle();
-  assert.equal(done.exit, EXIT.unknown);
+  assert.deepEqual([done.exit, done.complete], [EXIT.different, false]);
   assert.deepEqual(
     done.delivery?.refused.map(({ code }) => code),
     ['TREE_CONTRADICTS'],
