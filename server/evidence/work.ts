@@ -194,7 +194,8 @@ async function made(
 export async function removeFiles(folder: string, id: string): Promise<void> {
   const names = await readdir(folder).catch(() => []); // none was ever made
   for (const name of names)
-    if (name.startsWith(`${id}.`)) await rm(join(folder, name), { recursive: true, force: true });
+    // One that is being made is still written to: it is stopped, and what it leaves goes with the next sweep.
+    if (name.startsWith(`${id}.`)) await rm(join(folder, name), { recursive: true, force: true, maxRetries: 5 });
 }
 
 /** What attempts left that ended in the middle, once one has made the file. */

@@ -18,6 +18,7 @@ import { openStore } from '#server/store/open.ts';
 import { deep } from '#test/depth.ts';
 import { NEXT, OS } from '../decisions/people.ts';
 import { serverFor, T0, type TestHost, type TestServer } from '../fleet.ts';
+import { visitor } from '../web/visitor.ts';
 import { fileSource, FROM, live, over, TO } from './life.ts';
 
 const iso = (at: number): string => new Date(at).toISOString();
@@ -339,6 +340,47 @@ test('what cannot be exported is refused with what to do', async () => {
   assert.deepEqual(await ask({ ...good, frameworks: ['nope'] }), [422, 'EVIDENCE_FRAMEWORK']);
   assert.deepEqual(await ask({ to: iso(TO) }), [400, 'BODY_INVALID']);
   assert.equal((await server.api('/api/v1/evidence/exports/ev_x')).status, 404);
+});
+
+test('what was purged under retention is told as that, and all else verifies', async () => {
+  const { server } = world;
+  const { exports, store } = server.server;
+  const admin = principalOf({ id: 'admin', name: 'admin' }, [{ role: 'admin', groups: null }]);
+  while ((await store.retention.count(500)) > 0);
+  const by = { actor: 'job:retention', at: server.time.now };
+  const step = { rule: { kind: 'age', days: 1 }, before: TO - 24 * 3_600_000, after: null, bytes: null } as const;
+  let purged = 0;
+  for (const kind of ['report', 'judgement', 'act'] as const)
+    purged += (await store.retention.purge({ of: kind, ...step }, by)).payloads;
+  assert.ok(purged > 3, String(purged));
+  const asked = { from: FROM, to: TO, hosts: null, frameworks: ['nist-800-53'], sampling: null, parameters: {} };
+  const { id } = await exports.create(asked, admin);
+  assert.equal((await over(server, id)).state, 'done');
+  const found = await verify((await exports.file(id, admin)).path);
+  assert.deepEqual([failed(found), found.ok], [[], true]);
+  assert.match(found.notChecked.join('\n'), /reports that were purged under retention/);
+});
+
+test('the page lists bundles, gives them away, and takes a period without a script', async () => {
+  const { server } = world;
+  const { page, send, visit } = await visitor(server);
+  const shown = await page('/evidence');
+  const [one] = (await server.api('/api/v1/evidence/exports?limit=1')).body.items;
+  assert.match(shown.html, new RegExp(`href="/evidence/${one.id}/file"`));
+  assert.match(shown.text, new RegExp(`bootproof evidence verify FILE --key ${world.key}`));
+  const file = await visit(`/evidence/${one.id}/file`);
+  assert.equal((await file.arrayBuffer()).byteLength, one.file.bytes);
+  assert.match(file.headers.get('content-disposition')!, /evidence-2026-11-24-2026-11-28\.zip/);
+  server.time.now += 1000;
+  const bad = await send('/evidence', { from: '2026-11-24', to: '2026-11-23', hosts: '' });
+  assert.deepEqual([bad.status, /last day comes before the first/.test(bad.text)], [422, true]);
+  const odd = await send('/evidence', { from: '2026-11-24', to: '2026-11-25', hosts: 'sev:high' });
+  assert.match(odd.text, /is not about hosts/);
+  const sent = await send('/evidence', { from: '2026-11-24', to: '2026-11-25', hosts: 'host:web-1' });
+  assert.deepEqual([sent.status, sent.location], [303, '/evidence?did=asked']);
+  const [made] = (await server.api('/api/v1/evidence/exports?limit=1')).body.items;
+  assert.deepEqual([made.hosts, made.to], ['host:web-1', '2026-11-26T00:00:00.000Z']);
+  assert.equal((await over(server, made.id)).state, 'done');
 });
 
 test('deleted, an export and its file are gone, and the trail says by whom', async () => {
