@@ -17,6 +17,7 @@ import { noteKey, parseVkey, printVkey, type NoteKey } from '#src/signing/note.t
 import { parsePublicKey } from '#src/signing/ed25519.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { UsageError } from '#src/terminal.ts';
+import { withCosignatures } from '#server/log/anchors.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
 import { checkRows } from '#server/log/checkrows.ts';
 import { LOG_CHECKPOINT } from '#server/start.ts';
@@ -55,7 +56,10 @@ export const keyOf = ({ origin, publicKey }: Pick<LogHead, 'origin' | 'publicKey
   noteKey(origin, 1, parsePublicKey(publicKey));
 
 /** The log that stands in a database, or an older one by its number. @throws {UsageError} where there is none. */
-export async function storeSource({ log: rows }: Pick<Store, 'log'>, number?: number): Promise<LogSource> {
+export async function storeSource(
+  { log: rows, anchors }: Pick<Store, 'log' | 'anchors'>,
+  number?: number,
+): Promise<LogSource> {
   const standing = await rows.head();
   const head =
     number === undefined || number === standing?.log ? standing : (await rows.past()).find(({ log }) => log === number);
@@ -69,7 +73,9 @@ export async function storeSource({ log: rows }: Pick<Store, 'log'>, number?: nu
   const newest = await rows.newestCheckpoint(origin);
   return {
     key: keyOf(head),
-    checkpoint: newest?.note ?? '',
+    // As a server tells it: with what witnesses signed of it.
+    checkpoint:
+      newest === undefined ? '' : withCosignatures(newest.note, await anchors.cosignatures(origin, newest.size)),
     reader: {
       origin,
       size,

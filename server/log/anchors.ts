@@ -139,7 +139,7 @@ export class Anchors {
 
   /** The published checkpoint with the cosignatures that it has by now. */
   async cosigned({ checkpoint: { origin, size, note } }: Published): Promise<string> {
-    return withLines(note, await this.#deps.store.anchors.cosignatures(origin, size));
+    return withCosignatures(note, await this.#deps.store.anchors.cosignatures(origin, size));
   }
 
   /** The newest checkpoint that some witness cosigned; undefined for none. */
@@ -147,7 +147,7 @@ export class Anchors {
     const { store } = this.#deps;
     const size = await store.anchors.newestCosigned(origin);
     const checkpoint = size === undefined ? undefined : await store.log.checkpoint(origin, size);
-    return checkpoint && withLines(checkpoint.note, await store.anchors.cosignatures(origin, checkpoint.size));
+    return checkpoint && withCosignatures(checkpoint.note, await store.anchors.cosignatures(origin, checkpoint.size));
   }
 
   async standing(origin: string | undefined): Promise<AnchorsStanding> {
@@ -271,7 +271,8 @@ export class Anchors {
 const retryAfter = (times: number): number =>
   Math.min(ANCHOR_RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** Math.min(times - 1, 20));
 
-const withLines = (note: string, lines: readonly { readonly line: string }[]): string =>
+/** The note with the lines of witnesses behind the log's own. */
+export const withCosignatures = (note: string, lines: readonly { readonly line: string }[]): string =>
   note + lines.map(({ line }) => `${line}\n`).join('');
 
 /** How much a checkpoint proves by itself: what a bundle's statement says of its own (`predicate.head.log.level`). */
