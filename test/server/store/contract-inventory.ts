@@ -6,7 +6,7 @@ import { reconciliationFacts } from '#server/inventory.ts';
 import type { NewInventory } from '#server/store/inventoryrecords.ts';
 import type { Store } from '#server/store/store.ts';
 import { opened, openedEngine, type Suite } from './contract.ts';
-import { admit, backTo, DAY, digest, hostId, sha, T0 } from './make.ts';
+import { admit, DAY, digest, hostId, sha, T0 } from './make.ts';
 
 const list = (source: string, more: Partial<NewInventory> = {}): NewInventory => ({
   source,
@@ -110,24 +110,20 @@ export function inventories(suite: Suite): void {
     );
   });
 
-  suite('hosts are given by id, without those that were retired, from an older store too', async (url, t) => {
-    const { engine, store } = await openedEngine(t, url);
+  suite('hosts are given by id, without those that were retired', async (url, t) => {
+    const store = await opened(t, url);
     for (let n = 0; n < 4; n++) await admit(store, n);
     await store.hosts.retire(hostId(2), { actor: 'admin', at: T0 });
-    await backTo(engine, 14);
-    await store.close();
-    const again = await opened(t, url);
     const ids = [0, 1, 3].map(hostId).sort();
-    const first = await again.inventories.hosts('', 2);
+    const first = await store.inventories.hosts('', 2);
     assert.deepEqual(
       first.map(({ id }) => id),
       ids.slice(0, 2),
     );
     assert.deepEqual(first[0]!.labels, {});
     assert.deepEqual(
-      (await again.inventories.hosts(ids[1]!, 2)).map(({ id }) => id),
+      (await store.inventories.hosts(ids[1]!, 2)).map(({ id }) => id),
       ids.slice(2),
     );
-    assert.equal((await add(again, 'cmdb', 0)).version, 1);
   });
 }

@@ -342,5 +342,6 @@ export function retention(suite: Suite): void {
     const again = await opened(t, url);
     assert.deepEqual(await night(again, { reports: 50 }), { report: 2, judgement: 0, act: 0 });
     assert.equal(await verified(again), 2);
+    assert.deepEqual([await again.holds.standing(), await again.inventories.newest()], [[], []]);
   });
 }
