@@ -230,11 +230,13 @@ export class Anchors {
     const { witnesses, authorities, witnessEveryMs, stampEveryMs } = this.settings;
     return [
       ...witnesses.map((witness): Asked => ({
+        kind: 'witness',
         anchor: witness.key.name,
         everyMs: witnessEveryMs,
         ask: (published, from, signal) => this.#cosign(witness, published, from, signal),
       })),
       ...authorities.map((authority): Asked => ({
+        kind: 'authority',
         anchor: anchorOf(authority.name),
         everyMs: stampEveryMs,
         ask: (published, _, signal) => this.#stamp(authority, published, signal),

@@ -75,6 +75,10 @@ test('a witness: asked at its pace, its signature kept and told, what fails trie
   server.time.now += MINUTE;
   await anchors.turn();
   assert.equal(witness.asked.at(-1), `old ${first}`);
+  // At an export it is asked at once, but not for what it signed already.
+  const times = witness.asked.length;
+  await anchors.anchor(evidence.published!, AbortSignal.timeout(10_000));
+  assert.equal(witness.asked.length, times);
   assert.equal((await opened('/log/checkpoint')).witnesses.length, 1);
 
   // It was set back: it says where it stands, and is asked from there.
