@@ -41,7 +41,8 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
         ${standing.alarms.map(
           ({ trouble }) =>
             html`<div class="note critical" role="alert">
-              ${icon('stop')}<div>${trouble!.text}. ${commandHtml('bootproof log verify')}</div>
+              ${icon('stop')}
+              <div>${trouble!.text}. ${commandHtml('bootproof log verify')}</div>
             </div>`,
         )}
         <section class="sheet">
