@@ -65,13 +65,15 @@ const apply: Action<ApplyOptions> = async (connection, options, _operands, io) =
     if (options.json !== true) await tell(one, dryRun, io);
   };
   for (const one of wrong) await say(wrongTold(one));
+  // One that is wrong may be what another leans on: all or nothing of what can be known beforehand, by the server too.
+  const refused = wrong.length > 0 ? NONE : await refusedBefore(documents, how);
   for (const document of documents) {
     const { where, kind, name } = document;
-    // One that is wrong may be what another leans on: all or nothing of what can be known beforehand.
     const outcome: Outcome | Skipped =
-      wrong.length > 0
+      refused.get(document) ??
+      (wrong.length + refused.size > 0
         ? { outcome: 'skipped', detail: 'nothing is sent while a document is wrong' }
-        : await outcomeOf(document, how);
+        : await outcomeOf(document, how));
     if ('secret' in outcome && outcome.secret !== undefined) await keep(secrets!, outcome.secret);
     await say({ ...where, kind, name, ...outcome });
   }
@@ -85,13 +87,33 @@ const apply: Action<ApplyOptions> = async (connection, options, _operands, io) =
   return is('refused') || (dryRun && would) ? EXIT.different : EXIT.ok;
 };
 
+const NONE: ReadonlyMap<Document, Outcome> = new Map();
+
+/** Of a refusal that is about the text alone: wrong whatever stands on the server, which others need not wait for. */
+const OF_TEXT = /_(?:SYNTAX|INVALID)$|^(?:SECRET_PLACE|TOKEN_LABEL)$/;
+
+/**
+ * What the server would take of no document as it stands, asked before the first is applied. What somebody decided meanwhile (a waiver that was
+ * revoked, a policy that is changed elsewhere) is refused for itself, and holds up no other.
+ */
+async function refusedBefore(documents: readonly Document[], how: How): Promise<ReadonlyMap<Document, Outcome>> {
+  if (how.dryRun) return NONE;
+  const out = new Map<Document, Outcome>();
+  for (const document of documents) {
+    const outcome = await outcomeOf(document, { ...how, dryRun: true, isCheck: true });
+    if (outcome.outcome === 'refused' && OF_TEXT.test(outcome.code ?? '')) out.set(document, outcome);
+  }
+  return out;
+}
+
 function wrongTold({ file, line, column, message }: Wrong): Told {
   const detail = `${message} (column ${column})`;
   return { file, line, kind: 'document', name: '', outcome: 'refused', code: 'DOCUMENT_INVALID', detail };
 }
 
-async function removed({ kind, name, detail, remove }: Extra, { dryRun }: How): Promise<Told> {
+async function removed({ kind, name, detail, remove, refused }: Extra, { dryRun }: How): Promise<Told> {
   const one = { file: '', line: 0, kind, name };
+  if (refused !== undefined) return { ...one, outcome: 'refused', code: 'FORBIDDEN', detail: refused };
   if (dryRun) return { ...one, outcome: 'removed', detail };
   try {
     await remove();

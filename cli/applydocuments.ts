@@ -2,8 +2,11 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { ConditionError } from '#src/document/expression.ts';
 import { problemOf, record, word } from '#src/document/shape.ts';
+import { nearest } from '#src/document/spelling.ts';
 import { DocumentError, readYamlDocuments, type Place, type Problem, type YamlDocument } from '#src/document/yaml.ts';
+import { FilterError, parseFilter } from '#src/finding/filter.ts';
 import { YAML_BYTES_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
@@ -15,6 +18,7 @@ import { DenyEntry } from '#server/api/trust.ts';
 import { ViewBody } from '#server/api/views.ts';
 import { WaiverBody } from '#server/api/waivers.ts';
 import { SourceTerms } from '#server/decisions/sources.ts';
+import { parseCondition } from '#server/noticecondition.ts';
 import { isTestFile, shippedPolicy } from '#server/policyfiles.ts';
 import { readOperand } from './connection.ts';
 
@@ -168,8 +172,60 @@ function documentOf(
   const open = opened(yaml.value, env);
   if ('missing' in open) return at(yaml.placeOf(open.path), open.missing);
   const parsed = Given.safeParse(open.value, { reportInput: true });
-  if (!parsed.success) return { problems: parsed.error.issues.map((issue) => problemOf(issue, yaml)) };
+  if (!parsed.success)
+    return {
+      problems: parsed.error.issues
+        .map((issue) => problemOf(issue, yaml))
+        .map((each, at) => meant(each, parsed.error.issues[at]!, kind)),
+    };
+  const wrong = meaningOf(parsed.data);
+  if (wrong !== undefined) return at(yaml.placeOf(['spec', ...wrong.path]), wrong.message);
   return { document: parsed.data };
+}
+
+/** Of a key that a body of the API does not have: which was meant. The API itself names it alone. */
+function meant(problem: Problem, issue: z.core.$ZodIssue, kind: Kind): Problem {
+  if (issue.code !== 'unrecognized_keys' || issue.path[0] !== 'spec') return problem;
+  const known = keysAt(SPECS.get(kind), issue.path.slice(1));
+  if (known.length === 0) return problem;
+  const told = issue.keys.map((key) => {
+    const near = nearest(key, known);
+    return `unknown key ${JSON.stringify(key.slice(0, 100))}${near === undefined ? '' : `, did you mean ${near}?`}`;
+  });
+  return { ...problem, message: `${told.join('; ')}; here may stand ${known.join(', ')}` };
+}
+
+/** Keys that may stand at a place of a schema, through what wraps it and all that it may be. */
+function keysAt(schema: unknown, path: readonly PropertyKey[]): string[] {
+  const { def } = (schema ?? {}) as { readonly def?: Readonly<Record<string, unknown>> };
+  if (def === undefined) return [];
+  if ('innerType' in def) return keysAt(def['innerType'], path);
+  if (def['type'] === 'pipe') return keysAt(def['in'], path);
+  if (Array.isArray(def['options']))
+    return [...new Set((def['options'] as readonly unknown[]).flatMap((option) => keysAt(option, path)))];
+  const [key, ...rest] = path;
+  if (typeof key === 'number') return keysAt(def['element'], rest);
+  const shape = def['shape'] as Readonly<Record<string, unknown>> | undefined;
+  if (shape === undefined) return [];
+  return key === undefined ? Object.keys(shape) : keysAt(shape[String(key)], rest);
+}
+
+const SPECS: ReadonlyMap<string, unknown> = new Map(
+  Given.options.map(({ shape }) => [shape.kind.value, shape.spec] as const),
+);
+
+/** What can be told to be wrong without the server: lines and conditions in a language of their own. */
+function meaningOf(given: Given): { readonly path: readonly string[]; readonly message: string } | undefined {
+  try {
+    if (given.kind === 'View') parseFilter(given.spec.q);
+    if (given.kind === 'Channel' && typeof given.spec.routing.condition === 'string')
+      parseCondition(given.spec.routing.condition);
+  } catch (error) {
+    if (error instanceof FilterError) return { path: ['q'], message: error.message };
+    if (error instanceof ConditionError) return { path: ['routing', 'condition'], message: error.message };
+    throw error;
+  }
+  return undefined;
 }
 
 type Opened = { readonly value: unknown } | { readonly path: readonly PropertyKey[]; readonly missing: string };

@@ -24,6 +24,8 @@ export type Outcome = {
 export type How = {
   readonly connection: Connection;
   readonly dryRun: boolean;
+  /** Only whether it would be refused is asked: what it would do to the fleet is not worked out. */
+  readonly isCheck?: boolean;
   readonly approve: boolean;
   readonly note: string;
   /** Whether there is a place for what the server tells once. */
@@ -82,6 +84,7 @@ export async function applyPolicy({ policy, documents }: DocumentOf<'Policy'>, h
   );
   if (digest === policy.digest) return unchanged(active === null ? 'it judges already' : `version ${active}`);
   if (managed !== null) return refused('POLICY_MANAGED', `the policy is changed in ${managed.place}, not over the API`);
+  if (how.isCheck === true) return { outcome: 'changed', detail: policy.name };
   const { findings, hosts } = await fleetDiff(connection, { documents });
   const effect = `+${findings.added} findings, −${findings.removed}, ${findings.rerated} of another severity; ${hosts.changed} hosts change`;
   const differences = [{ at: 'digest', before: digest, after: policy.digest }];
@@ -103,6 +106,8 @@ export async function applyChannel({ name, spec }: DocumentOf<'Channel'>, how: H
   // Paths and queries of webhooks are secret and not told: what is compared is what the server shows.
   const shown = { kind: target.kind, target: shownTarget(targetFrom(target, () => '')) };
   const after = { ...shown, routing: routingJson(routingOf(routing)), state: 'active' };
+  // Where messages may go is for whoever runs the server to say: it is asked before anything is promised.
+  const checked = () => connection.ask('POST', '/api/v1/channels?dryRun=true', { name, target, routing, open });
   if (known === undefined) {
     const makesKey = (target.kind === 'webhook' || target.kind === 'ocsf') && target.key === undefined;
     if (makesKey && !how.keepsSecrets)
@@ -111,7 +116,10 @@ export async function applyChannel({ name, spec }: DocumentOf<'Channel'>, how: H
         'its signing key would be told once: name a folder with --secrets, or give the key in spec.target.key',
       );
     const differences = differencesOf({}, after);
-    if (how.dryRun) return { outcome: 'created', detail: shown.target, differences };
+    if (how.dryRun) {
+      await checked();
+      return { outcome: 'created', detail: shown.target, differences };
+    }
     const made = await connection.ask<{ channel: Channel; key: string | null }>('POST', '/api/v1/channels', {
       name,
       target,
@@ -128,7 +136,8 @@ export async function applyChannel({ name, spec }: DocumentOf<'Channel'>, how: H
   const { id, revision, kind, target: place, routing: told, state } = known;
   const differences = differencesOf({ kind, target: place, routing: told, state }, after);
   if (differences.length === 0) return unchanged(id);
-  if (!how.dryRun) {
+  if (how.dryRun) await checked();
+  else {
     const moved = differences.some(({ at }) => at === 'kind' || at === 'target');
     const body = { ...(moved ? { target } : {}), routing, state: 'active' };
     await connection.ask('PATCH', `/api/v1/channels/${id}`, body, { 'if-match': `"${revision}"` });

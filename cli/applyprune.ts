@@ -30,6 +30,8 @@ export type Extra = {
   readonly name: string;
   readonly detail: string;
   readonly remove: () => Promise<unknown>;
+  /** Why it cannot be removed by whoever asks; absent where it can, as far as can be known. */
+  readonly refused?: string;
 };
 
 /** Of each kind the things that are there and that no document names. */
@@ -151,6 +153,9 @@ const FIND: Readonly<Record<Pruned, Find>> = {
   },
   async Waiver(named, _, { connection, note }) {
     const query = { state: 'requested,approved,active' };
+    const me = await connection.ask<{ roles: string[] }>('GET', '/api/v1/access/me');
+    const { singlePerson } = await connection.ask<{ singlePerson: boolean }>('GET', '/api/v1/settings/waivers');
+    const decides = me.roles.includes('reviewer') || (singlePerson && me.roles.includes('admin'));
     const { items } = await connection.list<z.infer<typeof WaiverJson>>('/api/v1/waivers', query, Infinity);
     return items
       .filter(({ title }) => !named.has(title))
@@ -158,6 +163,7 @@ const FIND: Readonly<Record<Pruned, Find>> = {
         kind: 'Waiver',
         name: title,
         detail: `${id}, ${state}`,
+        ...(decides ? {} : { refused: `${id} is ended by reviewers; you are ${me.roles.join(', ')}` }),
         remove: () =>
           connection.ask(
             'POST',

@@ -5,6 +5,7 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import {
   changeChannel,
   ChannelError,
+  checkChannel,
   createChannel,
   newKey,
   removeChannel,
@@ -171,13 +172,20 @@ const listChannels = adminRoute({
   tags: ['channels'],
   responses: { 200: json(z.object({ items: z.array(ChannelJson) }), 'Channels by name, without their secrets.') },
 });
+const DryRun = z.strictObject({
+  dryRun: z
+    .enum(['true', 'false'])
+    .optional()
+    .openapi({ description: 'Make nothing: only say whether condition and target would be taken.' }),
+});
 const postChannel = adminRoute({
   method: 'post',
   path: '/api/v1/channels',
   operationId: 'createChannel',
   tags: ['channels'],
-  request: { body: body(ChannelBody) },
+  request: { body: body(ChannelBody), query: DryRun },
   responses: {
+    200: json(z.object({ channel: z.null() }), 'With `dryRun`: it would be taken, but for its name perhaps.'),
     201: json(
       z.object({ channel: ChannelJson, key: z.string().nullable() }),
       'The channel, and its signing key, told this once; null where its kind has none.',
@@ -282,7 +290,12 @@ export function noticeRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(postChannel, async (c) => {
     const { name, target, routing, open } = c.req.valid('json');
-    const made = await createChannel({ name, target, routing: routingOf(routing), open }, whoOf(c), deps);
+    const draft = { name, target, routing: routingOf(routing), open };
+    if (c.req.valid('query').dryRun === 'true') {
+      checkChannel(draft, whoOf(c), deps);
+      return c.json({ channel: null }, 200);
+    }
+    const made = await createChannel(draft, whoOf(c), deps);
     return c.json({ channel: channelJson(made.channel), key: made.key }, 201, {
       ETag: etagOf(made.channel.revision),
       'Cache-Control': 'no-store',

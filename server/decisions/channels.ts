@@ -84,6 +84,16 @@ async function channelOf(id: string, { store }: ChannelDeps): Promise<Channel> {
   return channel;
 }
 
+/** Whether this server would take it, but for its name: its condition is read, and its target is one that may be told. @throws {ChannelError} */
+export function checkChannel({ target, routing }: ChannelDraft, who: Principal, deps: ChannelDeps): void {
+  mustBeAdmin(who);
+  mustRead(routing);
+  checked(
+    targetFrom(target, () => newSigningKey(deps.random)),
+    deps,
+  );
+}
+
 /** Answers the channel, and its signing key, which is told this once; null where its kind has none. */
 export async function createChannel(
   { name, target: body, routing, open }: ChannelDraft,

@@ -183,6 +183,23 @@ const WRONG: readonly (readonly [name: string, text: string, told: RegExp])[] = 
     'format: bootproof.policy/1\n---\nkind: Token\nname: x\n',
     /a\.yaml:1: .*a file of its own/,
   ],
+  [
+    'an unknown member, with what was meant',
+    'kind: Token\nname: x\nspec:\n  lifeSecond: 600\n',
+    /a\.yaml:4: .*did you mean lifeSeconds\?/,
+  ],
+  ['a filter that cannot be read', 'kind: View\nname: x\nspec: {q: "sev:awful"}\n', /a\.yaml:3: .*info, low, medium/],
+  [
+    'a condition that cannot be read',
+    'kind: Channel\nname: x\nspec:\n  target: {kind: slack, url: "https://hooks.example/a"}\n  routing: {condition: "sev =="}\n',
+    /a\.yaml:5: /,
+  ],
+  // What only the server knows: where it tells nobody anything.
+  [
+    'a forbidden target',
+    'kind: Channel\nname: x\nspec:\n  target: {kind: slack, url: "https://127.0.0.1/a"}\n',
+    /a\.yaml:1: refused .*CHANNEL_INVALID/,
+  ],
   ['an image policy', 'apiVersion: v1\nkind: ClusterImagePolicy\n', /a\.yaml:2: .*files on the server/],
   [
     'a secret that is not there',
@@ -205,11 +222,11 @@ test('what is wrong names its line, and nothing is sent', async (t) => {
   write('a.yaml', '# nothing\n');
   write('b.yaml', '# nothing\n');
   await rejectsCode(() => apply(), UsageError, 'USAGE');
-  // One refusal of the server does not hold up the others.
   write('b.yaml', 'kind: Source\nname: fedora\n---\nkind: Source\nname: docker://registry.example/team/fine\n');
   const mixed = await apply();
   assert.equal(mixed.exit, 1);
-  assert.match(mixed.out, /^b\.yaml:1: refused .*\[SOURCE_SYNTAX\]\nb\.yaml:4: created/m);
+  assert.match(mixed.out, /^b\.yaml:1: refused .*\[SOURCE_SYNTAX\]\nb\.yaml:4: skipped/m);
+  assert.equal(await trail(server), before);
 });
 
 const PEOPLE = `kind: Denial
