@@ -17,7 +17,7 @@ import { barHtml } from './parts/charts.ts';
 import { facetsOf, LONG } from './findingfacets.ts';
 import { facetsHtml, queryHtml } from './parts/filter.ts';
 import { textOf, whatHtml } from './parts/finding.ts';
-import { emptyHtml, headHtml, noticeHtml } from './parts/page.ts';
+import { emptyHtml, headHtml, leftOutHtml, noticeHtml } from './parts/page.ts';
 import { footHtml } from './parts/table.ts';
 import type { Env, WebServices } from './services.ts';
 import { viewPages } from './views.ts';
@@ -43,7 +43,19 @@ type Asked = {
   readonly tab: Tab;
   readonly sort: GroupCursor['sort'];
   readonly cursor: GroupCursor | null;
+  /** What stands in the address and narrows nothing, as `name=value`. */
+  readonly leftOut: readonly string[];
 };
+
+/** What else may stand in the address: whether any text does, or which words. */
+const WORDS: ReadonlyMap<string, readonly string[] | undefined> = new Map<string, readonly string[] | undefined>([
+  ['q', undefined],
+  ['done', undefined],
+  ['saved', undefined],
+  ['tab', TABS],
+  ['sort', ['severity', 'recent']],
+  ['more', LONG],
+]);
 
 function askedIn(c: Context<Env>): Asked {
   const typed = (c.req.query('q') ?? '').trim();
@@ -52,7 +64,13 @@ function askedIn(c: Context<Env>): Asked {
     TABS.find((one) => one === c.req.query('tab')) ??
     (written.some(({ field }) => field === 'status') ? 'all' : 'open');
   const sort = c.req.query('sort') === 'recent' ? 'recent' : 'severity';
-  return { typed, written, wrong, tab, sort, cursor: cursorOf(c.req.query('after'), sort) };
+  const cursor = cursorOf(c.req.query('after'), sort);
+  const leftOut = [...new URL(c.req.url).searchParams]
+    .filter(([name, value]) =>
+      name === 'after' ? cursor === null : !WORDS.has(name) || WORDS.get(name)?.includes(value) === false,
+    )
+    .map(([name, value]) => `${name}=${value}`.slice(0, 200));
+  return { typed, written, wrong, tab, sort, cursor, leftOut };
 }
 
 function readWords(typed: string): [FilterLine, string | undefined] {
@@ -127,7 +145,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
     <div class="cols facets">
       <aside class="facets" aria-label="Filters">${aside}</aside>
       <div>
-        ${tabsHtml(asked, tabs)}
+        ${leftOutHtml(asked.leftOut)} ${tabsHtml(asked, tabs)}
         ${queryHtml({
           action: '/findings',
           typed: asked.typed,

@@ -45,6 +45,8 @@ export function readAsked(query: URLSearchParams): Asked {
   const words: Record<string, string> = {};
   const unknown: string[] = [];
   for (const [name, value] of query) {
+    if (name === 'after' && cursorFrom(value, query.get('sort') === 'name' ? 'name' : 'attention') === null)
+      unknown.push(`after=${value}`.slice(0, 200));
     if (BESIDE.has(name) || value === '') continue;
     const schema = Object.hasOwn(Words, name) ? Words[name as keyof Words] : undefined;
     if (schema?.safeParse(value).success === true && words[name] === undefined) words[name] = value;

@@ -3,6 +3,7 @@ import { shellQuoted } from '#src/terminal.ts';
 import type { Host } from '#server/store/records.ts';
 import { filterOf, FRESHNESS, imagesNamed, namedOf, type Asked, type Seen } from './hostfilter.ts';
 import { html, icon, type Html } from './html.ts';
+import { leftOutHtml } from './parts/page.ts';
 import { addressWith } from './parts/table.ts';
 import type { WebServices } from './services.ts';
 import { bounded } from './words.ts';
@@ -136,14 +137,7 @@ export async function toolbar(
         as command
       </button>
     </div>
-    ${
-      unknown.length > 0 &&
-      html`<p class="note" role="alert">
-        ${icon('stop')}<span
-          >No filter is called <code>${unknown[0]}</code>, or it has no such word; it was left out.</span
-        >
-      </p>`
-    }
+    ${leftOutHtml(unknown)}
   </div>`;
 }
 

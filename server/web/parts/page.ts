@@ -46,6 +46,17 @@ export function noticeHtml(
   </div>`;
 }
 
+/** What stands in an address and narrows nothing: said, so that nobody takes a longer list for what was asked. */
+export function leftOutHtml(leftOut: readonly string[]): Html | undefined {
+  if (leftOut.length === 0) return undefined;
+  return html`<p class="note" role="alert">
+    ${icon('stop')}<span
+      >${leftOut.slice(0, 10).map((one, at) => html`${at > 0 && ', '}<code>${one}</code>`)}${leftOut.length > 10 && ' …'}
+      was left out: nothing here is called so, or has such a word. The list is as long as without it.</span
+    >
+  </p>`;
+}
+
 /** What could not be done, at the top of the form or page that it was about. */
 export function refusedHtml(text: Part): Html {
   return html`<div class="note critical" role="alert">${icon('stop')}<span>${text}</span></div>`;

@@ -83,6 +83,15 @@ test('what cannot be done says why, and keeps what was typed', async (t) => {
   assert.match((await send(`/findings/${id}/comment`, { text: 'bell \u0007' })).text, /nobody can see/);
   assert.equal((await send('/theme', { theme: 'zzz' })).status, 422);
   assert.deepEqual([(await groupAt(server)).hosts.acknowledged, (await groupAt(server)).assignee], [0, null]);
+  for (const path of ['/findings?tab=zz', '/findings?cursor=zzz', '/findings?after=zz', '/hosts?verdict=zz&foo=1']) {
+    const text = await (await visit(path)).text();
+    for (const [, one] of path.matchAll(/[?&]([^&]+)/g))
+      assert.ok(
+        /was left out/.test(text) && text.includes(`<code>${one}</code>`),
+        `${path} says that ${one} narrows nothing`,
+      );
+  }
+  assert.doesNotMatch(await (await visit('/findings?tab=all&sort=recent&more=rule&q=')).text(), /was left out/);
   const wrong = await visit('/findings?q=sev:awful');
   assert.equal(wrong.status, 422);
   const text = await wrong.text();
