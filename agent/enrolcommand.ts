@@ -1,8 +1,9 @@
 /** `agent enroll`: over the network, or by file. */
 import { randomBytes } from 'node:crypto';
 import { verifyInPool } from '#src/signing/node.ts';
-import { EXIT, jsonText, SeenRefusal, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { argument, EXIT, jsonText, SeenRefusal, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { EnrolError } from '#src/wire/enrol.ts';
+import { parseToken } from '#src/wire/token.ts';
 import { readConfig } from './config.ts';
 import { nodeDisk } from './disk.ts';
 import { enrol, enrolOffline, putAway } from './enrol.ts';
@@ -53,6 +54,7 @@ export async function enrollCommand(args: readonly string[], io: Io): Promise<Ex
   const config = readConfig(nodeDisk, io.env, flagsOf(values));
   const folder = config.stateFolder;
   const token = readToken(values.token, values['token-file'], io.env);
+  if (token !== null) argument(() => parseToken(token));
   if (values.out !== undefined) checkOut(values.out);
   if (values.offline === true && values.out === undefined) throw new UsageError('--offline needs --out FILE');
   if (values.offline !== true && token === null)

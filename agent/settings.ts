@@ -16,12 +16,12 @@ import { CONFIG_FILE_BYTES_MAX } from '#src/limits.ts';
 import { isDigest, type Digest } from '#src/digest.ts';
 import { wrongOption } from '#src/document/spelling.ts';
 import { verifyInPool } from '#src/signing/node.ts';
-import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { argument, EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig, type Flags } from './config.ts';
 import { nodeDisk, save } from './disk.ts';
 import { IdentityError, readIdentity, readKey } from './identity.ts';
 import { cannotWrite, placeOf, type OutboxDeps } from './outbox.ts';
-import { Server } from './post.ts';
+import { parseServerUrl, Server } from './post.ts';
 
 export const SETTINGS = {
   server: { type: 'string' },
@@ -70,6 +70,7 @@ export function identityIn(config: AgentConfig) {
 
 export function serverFor(config: AgentConfig, url: string, io: Io, signal?: AbortSignal): Server {
   const ca = config.ca === null ? undefined : readText(config.ca);
+  argument(() => parseServerUrl(url));
   return new Server({ url, ca, env: io.env, userAgent: `bootproof-agent/${AGENT_VERSION}`, signal });
 }
 

@@ -9,7 +9,7 @@ import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.t
 import { readImage, type Image } from '#src/source/build.ts';
 import { parseMirrors } from '#server/mirrors.ts';
 import { openSource } from '#server/sources.ts';
-import { UsageError, type Io } from '#src/terminal.ts';
+import { argument, UsageError, type Io } from '#src/terminal.ts';
 import { VERSION } from '#src/version.ts';
 import { sizeText } from '#agent/present.ts';
 import { ProgressLine } from '#agent/output.ts';
@@ -79,7 +79,7 @@ export function backendNamed(name: string): Backend {
  * @throws {UsageError | BootproofError}
  */
 export async function loadImage(text: string, options: ImageOptions, io: Io): Promise<Image> {
-  const reference: Reference = parseReference(text);
+  const reference: Reference = argument(() => parseReference(text));
   const { limits, imageBytes } = limitsOf(options);
   const platform: Platform = parsePlatform(options.platform ?? hostPlatform());
   // V8 lets the young generation grow to 48 MB and keeps it: for this stream of short-lived chunks that is memory without a gain

@@ -3,6 +3,7 @@ import { deploy, lint, type Deployed, type Verdict } from '#src/image/backend.ts
 import { ImageError } from '#src/image/layer.ts';
 import { formatPlatform } from '#src/image/ocimanifest.ts';
 import { parseReference } from '#src/image/reference.ts';
+import { BackendError } from '#src/image/refusal.ts';
 import { comparePathBytes, treeOf, TREES, type Entry, type TreeName } from '#src/manifest/entry.ts';
 import { dumpLines } from '#src/manifest/dump.ts';
 import type { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
@@ -10,7 +11,7 @@ import { entryLine, factsJson, nameJson } from '#src/manifest/json.ts';
 import { extraLine, mainLine, MTREE_HEAD } from '#src/manifest/mtree.ts';
 import { fromUtf8 } from '#src/bytes.ts';
 import { manifestOf, type Image } from '#src/source/build.ts';
-import { EXIT, printable, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { argument, EXIT, printable, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { program, runProgram } from './commander.ts';
 import {
   backendNamed,
@@ -27,7 +28,7 @@ import {
 } from './image.ts';
 import { diffImages } from './manifestdiff.ts';
 import { sizeText } from '#agent/present.ts';
-import { warningLine, writeJson, writeOut } from './output.ts';
+import { checkFile, warningLine, writeJson, writeOut } from './output.ts';
 
 type Json = { readonly json?: boolean };
 type Loading = ImageOptions & RuleOptions & Json;
@@ -67,7 +68,7 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .option('--format <name>', 'mtree, jsonl or composefs-dump', 'mtree')
     .option('-o, --output <file>', 'write to FILE instead of standard output')
     .option('--extra <file>', 'write the second canonical text (capabilities, device numbers) to FILE')
-    .option('--warnings <file>', 'write the warnings to FILE as a JSON list')
+    .option('--warnings <file>', 'write the warnings to FILE as a JSON list, or the refusal as the only one')
     .option('--json', 'a refusal, or with --output what was written, as a JSON document on standard output')
     .addHelpText('after', FORMATS_HELP)
     .action(act<BuildOptions>(async (options, [image = '']) => build(image, options, io)));
@@ -161,7 +162,12 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
   const format = FORMATS.get(options.format);
   if (format === undefined)
     throw new UsageError(`no format ${JSON.stringify(options.format)}; there are ${[...FORMATS.keys()].join(', ')}`);
-  const { image, deployed } = await loadDeployed(name, options, io);
+  for (const file of [options.output, options.extra, options.warnings]) checkFile(file);
+  const { image, deployed } = await loadDeployed(name, options, io).catch(async (error: unknown) => {
+    if (options.warnings !== undefined && (error instanceof BackendError || error instanceof ImageError))
+      await writeOut([`${JSON.stringify([refusalWarning(error)])}\n`], options.warnings, io);
+    throw error;
+  });
   const { entries, warnings } = deployed;
   await writeOut(format(entries), options.output, io);
   if (options.extra !== undefined) await writeOut(entries.map(extraLine), options.extra, io);
@@ -171,6 +177,12 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
   if (options.json && options.output !== undefined && options.output !== '-')
     await writeJson({ image: image.digest, rule: ruleOf(options), entries: entries.length, warnings }, io);
   return EXIT.ok;
+}
+
+/** A refusal in the form of a warning; its message begins with the layer where it is of one. */
+function refusalWarning({ code, message }: BackendError | ImageError): ManifestWarning {
+  const layer = /^layer ([0-9]+)\b/.exec(message)?.[1];
+  return { code, layer: layer === undefined ? null : Number(layer), message: message.slice(0, 2000) };
 }
 
 async function tellWarnings(warnings: readonly ManifestWarning[], file: string | undefined, io: Io): Promise<void> {
@@ -280,7 +292,7 @@ type LintVerdict = Verdict | { backend: Verdict['backend']; deployable: false; c
 
 async function lintImage(name: string, options: LintOptions, io: Io): Promise<Exit> {
   const backends = (options.backend ?? ['ostree', 'composefs', 'oci']).map(backendNamed);
-  parseReference(name);
+  argument(() => parseReference(name));
   const { image, platform, verdicts }: Found = await findVerdicts(name, options, io);
   const shown = verdicts.filter(({ backend }) => backends.includes(backend));
   const clean = shown.every((verdict) => verdict.deployable && verdict.warnings.length === 0);

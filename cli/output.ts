@@ -1,9 +1,23 @@
 /** What commands put out: results to a file or standard output, JSON, warnings. */
+import { accessSync, constants, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { writeParts } from '#agent/output.ts';
 import { nameFromJson } from '#src/manifest/json.ts';
 import type { ManifestWarning } from '#src/manifest/header.ts';
 import { jsonText, OutputError, printable, shownText, UsageError, type Io } from '#src/terminal.ts';
+
+/** Says before the work what `writeOut` would say after it, and makes nothing yet. @throws {UsageError} */
+export function checkFile(file: string | undefined): void {
+  if (file === undefined || file === '-') return;
+  try {
+    const there = statSync(file, { throwIfNoEntry: false });
+    if (there?.isDirectory() === true) throw Object.assign(new Error('a folder'), { code: 'EISDIR' });
+    accessSync(there === undefined ? dirname(file) : file, constants.W_OK);
+  } catch (error) {
+    throw new UsageError(`${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+  }
+}
 
 /**
  * Writes parts of a long text to a file, or to standard output where there is none or it is `-`.

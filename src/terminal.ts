@@ -20,9 +20,19 @@ export const EXIT = { ok: 0, different: 1, unknown: 2, usage: 64, fault: 70 } as
 export type Exit = (typeof EXIT)[keyof typeof EXIT];
 
 /** A command line that cannot be carried out as written: exit 64. */
-export class UsageError extends BootproofError<'USAGE'> {
-  constructor(message: string) {
-    super('USAGE', message);
+export class UsageError extends BootproofError {
+  constructor(message: string, code = 'USAGE', options?: ErrorOptions) {
+    super(code, message, options);
+  }
+}
+
+/** Parses an argument. @throws {UsageError} for what `parse` refuses, under its own code. */
+export function argument<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (!(error instanceof BootproofError) || error instanceof UsageError) throw error;
+    throw new UsageError(error.message, error.code, { cause: error });
   }
 }
 
@@ -96,7 +106,7 @@ export async function runCommand(
     return await command(args, { ...io, stdout: watched });
   } catch (error) {
     const { exit, code, message, lines } = refusalOf(error);
-    const mark = exit === EXIT.usage || exit === EXIT.fault ? '' : ` [${code}]`;
+    const mark = code === 'USAGE' || exit === EXIT.fault ? '' : ` [${code}]`;
     await stderr.write(`bootproof: ${lines.map(shownText).join('\n')}${mark}\n`);
     if (!begun && wantsJson(args)) await stdout.write(`${jsonText({ code, message })}\n`);
     return exit;

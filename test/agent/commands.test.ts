@@ -327,6 +327,15 @@ for (const args of wrong)
     await rejectsCode(() => agent(...args, ...settings), UsageError, 'USAGE');
   });
 
+for (const [code, ...args] of [
+  ['TOKEN_SYNTAX', '--token', 'bp1.aaaa.bbb.ccc', '--server', 'https://192.0.2.1'],
+  ['URL_INSECURE', '--token', vector.token, '--server', 'http://192.0.2.1'],
+  ['URL_SYNTAX', '--token', vector.token, '--server', 'nowhere'],
+] as const)
+  test(`wrong use, under its own code: ${code}`, async () => {
+    await rejectsCode(() => agent('enroll', ...args, ...host().where), UsageError, code);
+  });
+
 test('each has a help that names its options', async () => {
   for (const name of ['enroll', 'run', 'report', 'import', 'status']) {
     const { exit, out } = await agent(name, '--help');

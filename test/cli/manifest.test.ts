@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { main } from '#cli/manifest.ts';
 import { OciManifestError } from '#src/image/ocimanifest.ts';
+import { BackendError } from '#src/image/refusal.ts';
 import { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
 import { OutputError, UsageError, type Io } from '#src/terminal.ts';
 import { image, indexOf, members, tar, type Member, type TestImage } from '#test/src/source/images.ts';
@@ -197,6 +198,28 @@ test('lint: what each backend says of an image', async () => {
   const text = await run(['lint', vector('60-chardev')]);
   assert.match(text.out, /^ostree: cannot be deployed: .*\[DEVICE_IN_TREE\]$/m);
   assert.match(text.out, /^oci: nothing to say$/m);
+});
+
+test('build: what the backend refuses stands in the warnings too, under its code', async () => {
+  await using folder = await temporary();
+  const warnings = join(folder.path, 'warnings');
+  await rejectsCode(
+    () => run(['build', vector('60-chardev'), '--backend', 'ostree', '--warnings', warnings]),
+    BackendError,
+    'DEVICE_IN_TREE',
+  );
+  const [told, ...more] = ManifestWarning.array().parse(JSON.parse(await readFile(warnings, 'utf8')));
+  assert.deepEqual([told!.code, typeof told!.layer, more], ['DEVICE_IN_TREE', 'number', []]);
+});
+
+test('build: nothing is written where a file of it cannot be', async () => {
+  await using folder = await temporary();
+  const file = join(folder.path, 'out');
+  for (const option of ['--extra', '--warnings']) {
+    const args = ['build', vector('17-hardlinks'), '-o', file, option, '/nonexistent/x'];
+    await rejectsCode(() => run(args), UsageError, 'USAGE');
+    assert.equal(existsSync(file), false);
+  }
 });
 
 test('build: a full disk is a refusal that names the file', async (t) => {
@@ -458,6 +481,11 @@ const misuse: [string, string[]][] = [
   ['an output that cannot be written', ['build', vector('17-hardlinks'), '-o', '/nonexistent/x']],
 ];
 for (const [name, args] of misuse) test(`wrong use: ${name}`, () => rejectsCode(() => run(args), UsageError, 'USAGE'));
+
+test('wrong use: what is no image reference, under its own code', async () => {
+  for (const command of ['build', 'lint', 'digest'])
+    await rejectsCode(() => run([command, 'foo:bar']), UsageError, 'REFERENCE_TRANSPORT');
+});
 
 test('wrong use exits 64, and without a subcommand the help says what there is', async () => {
   assert.equal((await launch(['build', 'oci:x', '--format', 'json'])).exit, 64);
