@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import { fetch, type Response } from 'undici';
+import { Agent, fetch, type Response } from 'undici';
 import type { Digest, Sha256 } from '#src/digest.ts';
 import { digestOf } from '#src/digest.ts';
 import { tarChunks, type TarItem } from './tar.ts';
@@ -269,18 +269,28 @@ export function packImage(layers: readonly Layer[], version: string): PackedImag
   return { digest: digestOf(manifest, nodeSha256), manifest, blobs };
 }
 
+/**
+ * A connection for each request: while the demo makes keys and certificates, nothing else runs here, and a connection that was kept is then one
+ * that the registry has long closed.
+ */
+const ONCE = new Agent({ pipelining: 0 });
+
 /** Pushes as any client does: each blob in one request, then the manifest under its tag (distribution-spec, "Push"). */
 export async function push(image: PackedImage, registry: string, name: string, tag: string): Promise<void> {
   for (const [digest, bytes] of image.blobs) {
-    const start = await expectStatus(fetch(`http://${registry}/v2/${name}/blobs/uploads/`, { method: 'POST' }), 202);
+    const start = await expectStatus(
+      fetch(`http://${registry}/v2/${name}/blobs/uploads/`, { method: 'POST', dispatcher: ONCE }),
+      202,
+    );
     const location = new URL(start.headers.get('location') ?? '', `http://${registry}`);
     location.searchParams.set('digest', digest);
-    await expectStatus(fetch(location, { method: 'PUT', body: bytes }), 201);
+    await expectStatus(fetch(location, { method: 'PUT', body: bytes, dispatcher: ONCE }), 201);
   }
   const put = fetch(`http://${registry}/v2/${name}/manifests/${tag}`, {
     method: 'PUT',
     headers: { 'content-type': MEDIA.manifest },
     body: image.manifest,
+    dispatcher: ONCE,
   });
   await expectStatus(put, 201);
 }
@@ -288,7 +298,7 @@ export async function push(image: PackedImage, registry: string, name: string, t
 /** Bytes of a manifest that a registry has. */
 export async function manifestSize(registry: string, name: string, reference: string): Promise<number> {
   const url = `http://${registry}/v2/${name}/manifests/${reference}`;
-  const { headers } = await expectStatus(fetch(url, { method: 'HEAD' }), 200);
+  const { headers } = await expectStatus(fetch(url, { method: 'HEAD', dispatcher: ONCE }), 200);
   return Number(headers.get('content-length'));
 }
 
