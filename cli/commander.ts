@@ -34,9 +34,19 @@ export async function runProgram(command: Command, args: readonly string[], io: 
       await io.stderr.write(err);
       return EXIT.usage;
     }
+    const missing = error.code === 'commander.missingMandatoryOptionValue' ? missingIn(command, args) : [];
+    if (missing.length > 1) throw new UsageError(`these options are needed: ${missing.join(', ')}`);
     throw new UsageError(error.message.replace(/^error: /, '').replaceAll('\n', ' '));
   }
   return exit();
+}
+
+/** Options that must be given and are not, of the command that was called: commander names the first alone. */
+function missingIn(command: Command, args: readonly string[]): string[] {
+  const called = command.commands.find((each) => args.includes(each.name())) ?? command;
+  return called.options
+    .filter((option) => option.mandatory && called.getOptionValue(option.attributeName()) === undefined)
+    .map(({ flags }) => flags);
 }
 
 /** A command and everything below it. */

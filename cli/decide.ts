@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { z } from 'zod';
-import { EXIT, UsageError, type Io } from '#src/terminal.ts';
+import { EXIT, printableText, shownText, UsageError, type Io } from '#src/terminal.ts';
 import type { GroupDetail } from '#server/api/findings.ts';
 import type * as schemas from '#server/api/schemas.ts';
 import { timeText, type Action, type Add } from './client.ts';
@@ -69,7 +69,7 @@ export function decisions(command: Command, add: Add): void {
   add<{ readonly note?: string }>(
     command
       .command('assign <group> <who>')
-      .description('say who looks after it; - for nobody')
+      .description('say who looks after it: an id, me, or - for nobody')
       .option('--note <text>', 'why, for the trail'),
     assign,
   );
@@ -79,7 +79,37 @@ export function decisions(command: Command, add: Add): void {
 
 const path = (group: string): string => `/api/v1/groups/${encodeURIComponent(group)}`;
 
-const show: Action<unknown> = async (connection, options, [id = ''], io) => {
+/** A group's id from its beginning, as lists on a narrow terminal show it. @throws {UsageError} where that is none's, or several have it */
+async function groupFrom(connection: Connection, text: string): Promise<string> {
+  const start = text.replace(/…$/, '');
+  if (!/^fg_[0-9a-f]{4,39}$/.test(start)) return text;
+  const { items } = await connection.list<{ id: string; what: string }>('/api/v1/groups', { status: 'all' }, Infinity);
+  const [only, ...others] = items.filter(({ id }) => id.startsWith(start));
+  if (only === undefined) throw new UsageError(`no finding's id begins with ${start}`);
+  if (others.length > 0)
+    throw new UsageError(
+      `${start} may be ${[only, ...others.slice(0, 7)].map(({ id, what }) => `${id} (${printableText(what)})`).join(', ')}`,
+    );
+  return only.id;
+}
+
+/** What the story says of a decision, in words. */
+const DONE: ReadonlyMap<string, string> = new Map([
+  ['group.comment', 'said'],
+  ['group.acknowledge', 'acknowledged it'],
+  ['finding.acknowledge', 'acknowledged it on a host'],
+  ['group.unacknowledge', 'took the acknowledgement back'],
+  ['finding.unacknowledge', 'took the acknowledgement back on a host'],
+  ['group.assign', 'said who looks after it'],
+]);
+const SEEN: ReadonlyMap<string, string> = new Map([
+  ['opened', 'seen'],
+  ['reopened', 'back'],
+  ['resolved', 'gone'],
+]);
+
+const show: Action<unknown> = async (connection, options, [said = ''], io) => {
+  const id = await groupFrom(connection, said);
   const group = await connection.ask<Group>('GET', path(id));
   const [hosts, timeline, origin, difference] = await Promise.all([
     connection.list<Finding>(`${path(id)}/hosts`, {}, 100),
@@ -133,7 +163,9 @@ const show: Action<unknown> = async (connection, options, [id = ''], io) => {
       timeline.items.map(({ at, actor, kind, action, hosts: on, note }) => [
         timeText(at),
         actor ?? '',
-        action ?? `${kind} on ${on} host${on === 1 ? '' : 's'}`,
+        action === undefined
+          ? `${SEEN.get(kind) ?? kind} on ${on} host${on === 1 ? '' : 's'}`
+          : (DONE.get(action) ?? action),
         note ?? '',
       ]),
       io,
@@ -156,7 +188,8 @@ async function decide(
   { verb, terms }: { readonly verb: string; readonly terms: object },
   io: Io,
 ) {
-  const { group, filter, host, all } = options;
+  const { group: said, filter, host, all } = options;
+  const group = said === undefined ? undefined : await groupFrom(connection, said);
   if ((group === undefined) === (filter === undefined && all !== true))
     throw new UsageError('name one group, or --filter with what all of them have in common');
   if (group === undefined) return onMany(connection, options, { action: verb, ...terms }, io);
@@ -200,16 +233,23 @@ const undo: Action<unknown> = async (connection, options, [id = ''], io) => {
   return EXIT.ok;
 };
 
-const assign: Action<{ readonly note?: string }> = async (connection, options, [id = '', who = ''], io) => {
+const assign: Action<{ readonly note?: string }> = async (connection, options, [said = '', who = ''], io) => {
+  const id = await groupFrom(connection, said);
   const { revision } = await connection.ask<Group>('GET', path(id));
-  const body = { assignee: who === '-' ? null : who, note: options.note ?? null };
+  // As the pages' own button does: whoever asks.
+  const me = who === 'me' ? (await connection.ask<{ id: string }>('GET', '/api/v1/access/me')).id : who;
+  const body = { assignee: who === '-' ? null : me, note: options.note ?? null };
   const group = await connection.ask<Group>('POST', `${path(id)}/assign`, body, { 'if-match': `"${revision}"` });
   if (options.json === true) await writeJson(group, io);
-  else await io.stdout.write(`${group.assignee === null ? 'nobody looks after it' : 'assigned'}\n`);
+  else
+    await io.stdout.write(
+      `${group.assignee === null ? 'nobody looks after it' : `${shownText(group.assignee)} looks after it`}\n`,
+    );
   return EXIT.ok;
 };
 
-const comment: Action<unknown> = async (connection, options, [id = '', text = ''], io) => {
+const comment: Action<unknown> = async (connection, options, [said = '', text = ''], io) => {
+  const id = await groupFrom(connection, said);
   const done = await connection.ask('POST', `${path(id)}/comments`, { text });
   if (options.json === true) await writeJson(done, io);
   else await io.stdout.write('kept\n');

@@ -56,7 +56,9 @@ export function hosts(args: readonly string[], io: Io): Promise<Exit> {
     add(
       command.command('approve <id-or-file>').description('approve a pending host, or one by its offline request'),
       approve,
-    ).option('--out <file>', 'where the signed answer to an offline request goes, for the host');
+    )
+      .option('--out <file>', 'where the signed answer to an offline request goes, for the host')
+      .option('--replace', 'by request: retire the host that another key speaks for on the same machine');
     add(
       command.command('retire <id-or-name>').description('retire a host: its findings close, its reports are refused'),
       decide('retire'),
@@ -129,10 +131,19 @@ const HOSTS: Shown<Host> = {
   ],
 };
 
-const approve: Action<{ readonly out?: string }> = async (connection, options, [target = ''], io) => {
+const approve: Action<{ readonly out?: string; readonly replace?: boolean }> = async (
+  connection,
+  options,
+  [target = ''],
+  io,
+) => {
   if (HOST_ID.test(target)) return decide('approve')(connection, options, [target], io);
   const request = (await readOperand(target, 256 * 1024)).toString('utf8');
-  const answer = await connection.send('POST', '/api/v1/hosts', request);
+  const answer = await connection.send(
+    'POST',
+    `/api/v1/hosts${options.replace === true ? '?replace=true' : ''}`,
+    request,
+  );
   const { host, enrolment } = JSON.parse(answer) as { host: Host; enrolment: unknown };
   const carried = `${JSON.stringify({ enrolment })}\n`;
   if (options.out !== undefined) await writeFile(options.out, carried, { mode: 0o600 });
@@ -344,7 +355,9 @@ const listGroups: Action<GroupOptions> = async (connection, options, _operands, 
   const status = all === true ? 'all' : undefined;
   const query = { severity, rule, subject, status, q, tab };
   const listed = await connection.list<Group>('/api/v1/groups', query, limitOf(options));
-  await tellList(listed, GROUPS, options, io);
+  const isNarrowed = [severity, rule, subject, q, tab].some((one) => one !== undefined);
+  const empty = all === true || (tab !== undefined && tab !== 'open') ? 'nothing matches' : 'nothing open matches';
+  await tellList(listed, isNarrowed ? { ...GROUPS, empty } : GROUPS, options, io);
   return listed.items.some(({ open }) => open) ? EXIT.different : EXIT.ok;
 };
 

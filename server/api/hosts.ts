@@ -273,7 +273,14 @@ const postHost = adminRoute({
   path: '/api/v1/hosts',
   operationId: 'admitHost',
   tags: ['hosts'],
-  request: { body: body(EnrolBody) },
+  request: {
+    body: body(EnrolBody),
+    query: z.strictObject({
+      replace: z.enum(['true', 'false']).optional().openapi({
+        description: 'Retire the host that another key speaks for on the same machine; without it, that is a CONFLICT.',
+      }),
+    }),
+  },
   responses: {
     200: json(z.object({ host: Host, enrolment: z.unknown() }), 'The host, and the signed answer to carry back to it.'),
   },
@@ -464,7 +471,18 @@ export function hostRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(postHost, async (c) => {
-    const { host, answer } = await admitHost(c.req.valid('json'), actOf(c, clock()), services);
-    return c.json({ host: hostJson(host, clock()), enrolment: answer.enrolment }, 200);
+    const replace = c.req.valid('query').replace === 'true';
+    const admitted = await admitHost(c.req.valid('json'), { replace }, actOf(c, clock()), services);
+    if ('replaces' in admitted) {
+      const { host, replaces } = admitted;
+      const heard = (last: HostRecord['last']) =>
+        last === null ? 'never heard' : `last heard ${formatInstant(last.receivedAt)}`;
+      const holder = replaces === null ? 'another host' : `${replaces.name} (${replaces.id}, ${heard(replaces.last)})`;
+      throw new ApiError(
+        'CONFLICT',
+        `the machine of ${host.name} is that of ${holder}, which would be retired: ask again with --replace (?replace=true), if that is meant; ${host.id} waits until then`,
+      );
+    }
+    return c.json({ host: hostJson(admitted.host, clock()), enrolment: admitted.answer.enrolment }, 200);
   });
 }

@@ -28,9 +28,12 @@ export function acceptFork(hostId: string, by: Act, deps: RejudgeDeps): Promise<
  */
 export async function admitHost(
   body: EnrolBody,
+  { replace }: { readonly replace: boolean },
   by: Act,
   deps: Deps & { readonly enrolments: Enrolments },
-): Promise<{ readonly host: Host; readonly answer: EnrolAnswer }> {
+): Promise<
+  { readonly host: Host; readonly answer: EnrolAnswer } | { readonly host: Host; readonly replaces: Host | null }
+> {
   const { request } = await openEnrolRequest(body, deps.verify);
   if (request.host === null)
     throw new EnrolError('ENROL_SYNTAX', 'this request was made for a server that answers; make one with --offline');
@@ -40,8 +43,13 @@ export async function admitHost(
   );
   if (outcome.kind === 'refused')
     throw new EnrolError('ENROL_KEY', 'this key belongs to a host that was retired; make a new one');
-  // Whoever hands in the file means this host, also where another key spoke for the machine before.
-  if (outcome.kind === 'pending') await deps.store.hosts.approve(outcome.host.id, by);
+  // Another key speaks for the machine: the host that has it goes with an approval, which is for whoever hands in the file to mean.
+  const waits = outcome.host.state === 'pending';
+  if (waits && !replace) {
+    const holder = outcome.kind === 'pending' ? await deps.store.hosts.get(outcome.heldBy) : undefined;
+    return { host: outcome.host, replaces: holder ?? null };
+  }
+  if (waits) await deps.store.hosts.approve(outcome.host.id, by);
   const host = (await deps.store.hosts.get(outcome.host.id)) ?? outcome.host;
   return { host, answer: await deps.enrolments.answer(request, host) };
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { carried, images, sources, tokens } from '#cli/supply.ts';
 import { findings, host as hostCommand, hosts } from '#cli/fleet.ts';
+import { printTable } from '#cli/table.ts';
 import { ServerError } from '#cli/connection.ts';
 import { fromUtf8 } from '#src/bytes.ts';
 import { nodeSigner, pkcs8OfSeed, verifyInPool } from '#src/signing/node.ts';
@@ -103,7 +104,7 @@ test('findings are grouped; images say their state', async (t) => {
   const open = await run(server, findings, []);
   assert.equal(open.exit, 1);
   assert.match(open.out, /critical +1 .*root-me/);
-  assert.equal((await run(server, findings, ['--severity', 'low'])).err, 'nothing is open\n');
+  assert.equal((await run(server, findings, ['--severity', 'low'])).err, 'nothing open matches\n');
   assert.match((await run(server, images, [])).out, new RegExp(`^${OS.digest} +ready +2 +0 +0`, 'm'));
   assert.match((await run(server, images, [OS.config])).out, /ostree\/1 +\/usr sha256:/);
   await rejectsCode(() => run(server, images, ['sha256:none']), ServerError, 'IMAGE_UNKNOWN');
@@ -235,6 +236,56 @@ test('nothing that a host sends reaches the terminal as more than text', async (
       // eslint-disable-next-line no-control-regex
       assert.doesNotMatch(plain, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/, args.join(' '));
     }
+});
+
+test('a host that another one’s machine would replace is named, and goes only where that is meant', async (t) => {
+  const server = await serverFor(t, { images: [OS] });
+  const at = folder(t);
+  const request = async (n: number, hostname: string) => {
+    const signer = nodeSigner(pkcs8OfSeed(new Uint8Array(32).fill(n)));
+    const host = hostIdFrom(new Uint8Array(16).fill(n));
+    const { publicKey } = signer;
+    const about = { version: 1, tokenId: null, nonce: null, agentVersion: '0.1.0', writes: [1] } as const;
+    const machine = 'ab'.repeat(16);
+    const sealed = await sealEnrolRequest({ ...about, writes: [1], host, publicKey, machine, hostname }, signer, null);
+    writeFileSync(join(at, hostname), `${JSON.stringify(sealed)}\n`);
+    return host;
+  };
+  const [first, second] = [await request(3, 'before'), await request(4, 'after')];
+  await run(server, hosts, ['approve', join(at, 'before')]);
+  await assert.rejects(run(server, hosts, ['approve', join(at, 'after')]), (error: Error) =>
+    ['before', first, '--replace'].every((word) => error.message.includes(word)),
+  );
+  const stateOf = async (id: string) => (await server.server.store.hosts.get(id))?.state;
+  assert.deepEqual([await stateOf(first), await stateOf(second)], ['active', 'pending']);
+  await rejectsCode(() => run(server, hosts, ['approve', join(at, 'after')]), ServerError, 'CONFLICT');
+  await run(server, hosts, ['approve', join(at, 'after'), '--replace']);
+  assert.deepEqual([await stateOf(first), await stateOf(second)], ['retired', 'active']);
+});
+
+test('a table is no wider than its terminal, and the last column is read', async () => {
+  const head = ['HOST', 'VERDICT', 'IMAGE?', 'OURS?', 'HEARD?', 'REPORT', 'ID', 'WHY'];
+  const why = '/usr/bin/bash: content differs, and two more';
+  const row = [
+    'edge-1',
+    'drifted',
+    'trusted',
+    'modified',
+    'current',
+    '2026-11-25 15:00:00Z',
+    `h_${'a'.repeat(26)}`,
+    why,
+  ];
+  for (const columns of [40, 80, 100, 120, 200]) {
+    let out = '';
+    const stdout = { isTTY: true, columns, write: async (text: string) => void (out += text) };
+    await printTable(head, [row], { stdout, stderr: stdout, env: { NO_COLOR: '1' } });
+    // eslint-disable-next-line no-control-regex
+    const lines = out.replaceAll(/\u001b\[[0-9;]*m/g, '').split('\n');
+    for (const line of lines) assert.ok(line.length <= columns, `${columns}: ${line}`);
+    assert.ok(out.includes(why.slice(0, Math.min(why.length, columns - 4, 23))), `${columns}: ${out}`);
+    if (columns >= 80) assert.match(out, /edge-1 +drifted +trusted +modified +current +2026-11-25/);
+  }
 });
 
 test('who asks, and where, must be said', async (t) => {

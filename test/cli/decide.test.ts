@@ -57,9 +57,12 @@ test('acknowledged from a terminal: one group, one host, all that match, and tak
   assert.match(done.out, /^2 changed, 0 left as they were\nbootproof findings undo b_[0-9a-f]+ takes it back/);
   const act = /undo (b_[0-9a-f]+)/.exec(done.out)![1]!;
   assert.match((await run(server, findings, 'undo', act)).out, /^2 as before/);
-  assert.equal((await run(server, findings, 'assign', id, 'alice')).out, 'assigned\n');
+  assert.equal((await run(server, findings, 'assign', id, 'me')).out, 'admin looks after it\n');
+  assert.equal((await run(server, findings, 'assign', id, 'alice')).out, 'alice looks after it\n');
   await run(server, findings, 'comment', id, 'asked the vendor');
-  assert.match((await run(server, findings, 'show', id)).out, /group\.comment +asked the vendor/);
+  // The beginning of an id is enough, as a narrow terminal shows it.
+  assert.match((await run(server, findings, 'show', id.slice(0, 11))).out, /said +asked the vendor/);
+  await rejectsCode(() => run(server, findings, 'show', 'fg_00000'), UsageError, 'USAGE');
 });
 
 test('wrong use is told in words, and does nothing', async (t) => {
@@ -75,5 +78,6 @@ test('wrong use is told in words, and does nothing', async (t) => {
     [waivers, 'reject', 'W-1'],
   ] as const)
     await assert.rejects(() => run(server, main, ...args), UsageError, args.join(' '));
+  await assert.rejects(() => run(server, waivers, 'request', '--path', '/x'), /--until.*--title.*--why/, 'all at once');
   await rejectsCode(() => run(server, waivers, 'approve', 'W-1'), ServerError, 'WAIVER_UNKNOWN');
 });
