@@ -3,7 +3,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { lockFolder } from '#agent/lock.ts';
-import { Fleet } from '#demo/fleet.ts';
+import { Fleet, type FleetOptions } from '#demo/fleet.ts';
 import { usableFolder } from '#demo/folder.ts';
 import { fleetTable } from '#demo/show.ts';
 import { DEFAULT_PORT } from '#server/config.ts';
@@ -31,11 +31,12 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
   using _lock = lockFolder(folder);
   if (flags.demo === false) {
     if (flags.fresh === true) throw new UsageError('--fresh rebuilds the demo fleet, --no-demo has none');
-    return serve(['--data', folder], io);
+    // Awaited here: the lock is let go when this returns.
+    return await serve(['--data', folder], io);
   }
   const stop = new AbortController();
   const stopped = untilStopped().then(() => stop.abort());
-  const fleet = await Fleet.up({
+  const options: FleetOptions = {
     folder: join(folder, 'demo'),
     fresh: flags.fresh === true,
     port: { port: DEFAULT_PORT, movable: true },
@@ -43,7 +44,14 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     env: io.env,
     signal: stop.signal,
     say: (line) => io.stderr.write(`${line}\n`),
+  };
+  const fleet = await Fleet.up(options).catch((error: unknown) => {
+    if (error !== stop.signal.reason) throw error;
   });
+  if (fleet === undefined) {
+    await io.stderr.write('stopping\n');
+    return EXIT.ok;
+  }
   try {
     if (fleet.port !== DEFAULT_PORT)
       await io.stderr.write(`port ${DEFAULT_PORT} is taken, so this is on ${fleet.port}\n`);

@@ -45,7 +45,11 @@ export async function listen(app: Hono, { host, port, movable = false }: Address
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
       const { code } = error as NodeJS.ErrnoException;
-      throw new StartError('LISTEN_ADDRESS', `cannot listen on ${host} port ${port}: ${code}`, { cause: error });
+      throw new StartError(
+        'LISTEN_ADDRESS',
+        `cannot listen on ${host} port ${port}: ${taken ? `another program has it; name another one with --listen ${host}:${port + 1}, or end that one` : code}`,
+        { cause: error },
+      );
     }
     const address = server.address();
     const actual = typeof address === 'object' && address !== null ? address.port : port;
