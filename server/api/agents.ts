@@ -66,6 +66,8 @@ async function readEnvelope(request: Request, hold: Hold | undefined): Promise<U
     // report.md check 1, found before the bytes were decoded
     if (error instanceof BodyError && error.code === 'BODY_TOO_LARGE')
       throw new ReportError('REPORT_TOO_LARGE', error.message, { check: 1 });
+    // Nothing is no envelope: check 2 says so. What merely does not decompress may have been cut on its way, and may come again.
+    if (error instanceof BodyError && error.code === 'BODY_MISSING') return new Uint8Array();
     throw error;
   }
 }

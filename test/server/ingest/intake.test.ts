@@ -273,6 +273,7 @@ const refusals: readonly (readonly [
 ])[] = [
   ['text that is no envelope', 'ENVELOPE_SYNTAX', 400, 2, async () => '{}'],
   ['an empty envelope', 'ENVELOPE_SYNTAX', 400, 2, async () => '[]'],
+  ['an empty body', 'ENVELOPE_SYNTAX', 400, 2, async () => ''],
   [
     "another host's id",
     'HOST_UNKNOWN',
