@@ -4,12 +4,12 @@
  */
 import type { Instant } from '#src/clock.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
-import { covers, intersection } from '#src/finding/scope.ts';
+import { covers, intersection, lies, type Scope } from '#src/finding/scope.ts';
 import { ACKNOWLEDGE_MS_MAX, BULK_CHUNK } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
-import type { Ack, Disposal, FindingGroup, GroupAck } from '#server/store/records.ts';
-import type { Disposed } from '#server/store/store.ts';
+import type { Ack, AuditEntry, Disposal, FindingGroup, GroupAck, Page } from '#server/store/records.ts';
+import type { AuditCursor, Disposed } from '#server/store/store.ts';
 import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
 export type FindingDeps = Pick<Deps, 'store' | 'clock'>;
@@ -59,7 +59,7 @@ export async function acknowledge(
     action: 'group.acknowledge',
     object: `group:${group.id}`,
     before: null,
-    after: { until: ack.until, hosts: group.hosts.open + group.hosts.acknowledged, later: true },
+    after: { until: ack.until, hosts: group.hosts.open + group.hosts.acknowledged, later: true, scope: may.groups },
   });
   return onGroup(group.id, acknowledging(ack), may, deps);
 }
@@ -88,7 +88,7 @@ export async function unacknowledge(
     action: 'group.unacknowledge',
     object: `group:${group.id}`,
     before: null,
-    after: { hosts: group.hosts.acknowledged },
+    after: { hosts: group.hosts.acknowledged, scope: may.groups },
   };
   const by = actOf(who, now, note);
   const stood = await deps.store.findings.unacknowledgeGroup(group.id, may.groups, by, entry);
@@ -238,12 +238,14 @@ export async function assign(
 
 /** A remark on a group, for good: the trail is not edited. */
 export async function comment(groupId: string, text: string, who: Principal, deps: FindingDeps): Promise<void> {
-  await groupOf(groupId, mustBe(who, 'comment', 'operator', 'reviewer', 'admin'), deps);
+  const may = mustBe(who, 'comment', 'operator', 'reviewer', 'admin');
+  await groupOf(groupId, may, deps);
   await deps.store.audit.append(actOf(who, deps.clock(), text), {
     action: 'group.comment',
     object: `group:${groupId}`,
     before: null,
-    after: null,
+    // Whose hosts it is about: in whose story it stands.
+    after: { scope: may.groups },
   });
 }
 
@@ -271,11 +273,11 @@ export async function timelineOf(
 ): Promise<TimelineItem[]> {
   const [seen, decided] = await Promise.all([
     store.findings.changes(groupId, limit, groups),
-    store.audit.list({ object: `group:${groupId}` }, { cursor: null, limit }),
+    decidedWithin(groupId, limit, groups, store),
   ]);
   const items: TimelineItem[] = [
     ...seen.map(({ kind, at, hosts }) => ({ kind, at, hosts })),
-    ...decided.items.map(({ at, actor, action, note, before, after }) => ({
+    ...decided.map(({ at, actor, action, note, before, after }) => ({
       kind: 'decision' as const,
       at,
       actor,
@@ -287,4 +289,42 @@ export async function timelineOf(
   ];
   // What was seen is told by the minute, so what was decided within it came after.
   return items.sort((a, b) => b.at - a.at || rank(a) - rank(b)).slice(0, limit);
+}
+
+/** Pages of the trail that a story is looked for in. */
+const STORY_PAGES = 10;
+
+/** What was decided about it where they see hosts. Of others' decisions that reach theirs, numbers and groups beyond them are left out. */
+async function decidedWithin(
+  groupId: string,
+  limit: number,
+  groups: Scope,
+  store: Pick<FindingDeps['store'], 'audit'>,
+): Promise<readonly AuditEntry[]> {
+  const found: AuditEntry[] = [];
+  let cursor: AuditCursor | null = null;
+  for (let pages = 0; pages < STORY_PAGES && found.length < limit; pages++) {
+    const page: Page<AuditEntry, AuditCursor> = await store.audit.list(
+      { object: `group:${groupId}` },
+      { cursor, limit },
+    );
+    found.push(...page.items.flatMap((entry) => seenBy(entry, groups)));
+    cursor = page.next;
+    if (cursor === null) break;
+  }
+  return found;
+}
+
+function seenBy(entry: AuditEntry, groups: Scope): readonly AuditEntry[] {
+  if (groups === null) return [entry];
+  // Who looks after it is told to all who see the group.
+  if (entry.action === 'group.assign') return [{ ...entry, note: null }];
+  const { scope, hosts, findings, ...after } = (entry.after ?? {}) as Readonly<Record<string, unknown>>;
+  // Written before scopes were: whose hosts it is about cannot be told.
+  if (scope === undefined) return [];
+  const reach = scope as Scope;
+  const both = intersection(reach, groups)!;
+  if (both.length === 0) return [];
+  const counted = lies(reach, groups) ? { hosts, findings } : {};
+  return [{ ...entry, after: { ...after, ...counted, scope: both } }];
 }

@@ -291,12 +291,29 @@ export function bulksOn(engine: Engine): Bulks {
           .groupBy('group_id')
           .orderBy('group_id')
           .execute();
+        // Whose hosts they were: in whose story it stands.
+        const places = await tx.db
+          .selectFrom('bulk_item')
+          .innerJoin('host', 'host.id', 'bulk_item.host_id')
+          .select(['bulk_item.group_id', 'host.host_group'])
+          .distinct()
+          .where('bulk_item.bulk_id', '=', id)
+          .where('bulk_item.result', '=', 'changed')
+          .where('host.host_group', 'is not', null)
+          .orderBy('host.host_group')
+          .execute();
+        const scopes = Map.groupBy(places, ({ group_id }) => group_id);
         for (const { group_id, count } of groups)
           await writeAudit(tx, by, {
             action: row.action.replace('finding.', 'group.'),
             object: `group:${group_id}`,
             before: null,
-            after: { ...(JSON.parse(row.terms) as object | null), findings: count, act: id },
+            after: {
+              ...(JSON.parse(row.terms) as object | null),
+              findings: count,
+              act: id,
+              scope: (scopes.get(group_id) ?? []).map(({ host_group }) => host_group),
+            },
           });
       }),
     undo: (id, by, jobs) =>
