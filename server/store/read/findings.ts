@@ -2,7 +2,7 @@
  * Lists of groups and findings. Every list walks one index in its order: constants stand in the SQL so that PostgreSQL may
  * take partial indexes, keys are compared as rows, and several severities are several walks, merged.
  */
-import { sql, type Kysely } from 'kysely';
+import { sql, type Kysely, type RawBuilder } from 'kysely';
 import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Engine } from '../engine.ts';
 import { DISPOSITIONS, GROUP_STATUSES } from '../findingdraft.ts';
@@ -10,8 +10,19 @@ import { factsOf, findingOf, GROUP_COUNTS, GROUP_FACTS, groupOf } from '../findi
 import type * as r from '../records.ts';
 import type { FindingCursor, FindingFilter, GroupCursor, GroupFilter, PageRequest, Reads } from '../store.ts';
 import type { Tables } from '../tables.ts';
-import { every, groupsWith, hostsWith, partsOf, walked, type EngineKind, type LineParts } from './line.ts';
+import {
+  ENDED,
+  every,
+  groupsWith,
+  onHosts,
+  partsOf,
+  PRESENT,
+  walked,
+  type EngineKind,
+  type LineParts,
+} from './line.ts';
 import { beyond, boundedCount, merged, pageOf } from './page.ts';
+import { NOWHERE, standingWithin } from './within.ts';
 
 type Db = ReadonlyKysely<Tables>;
 const plain = (db: Db) => db as unknown as Kysely<Tables>;
@@ -81,9 +92,20 @@ export function findingParts(filter: FindingFilter, engine: EngineKind): LinePar
 
 /** Conditions on `finding` that a line asks of it: its own ones, and its host among those that match. */
 function ofFinding({ own, host, namesHosts, engine }: Narrowing) {
-  if (host.length === 0) return own;
-  const id = namesHosts ? sql.ref('finding.host_id') : walked('finding.host_id', engine);
-  return [...own, sql<boolean>`${id} in ${hostsWith(host)}`];
+  return host.length === 0 ? own : [...own, onHosts({ hosts: host, namesHosts, engine })];
+}
+
+/** Groups with such a finding: their set, or asked group by group as a list walks past them. */
+function having(from: readonly RawBuilder<unknown>[], asked: readonly RawBuilder<boolean>[], set: EngineKind | null) {
+  if (set === null)
+    return sql<boolean>`(${sql.join(
+      from.map(
+        (place) => sql`exists (select 1 from ${place} and ${every(asked)} and finding.group_id = finding_group.id)`,
+      ),
+      sql` or `,
+    )})`;
+  const groups = from.map((place) => sql`select finding.group_id from ${place} and ${every(asked)}`);
+  return sql<boolean>`(${walked('finding_group.id', set)} in (${sql.join(groups, sql` union all `)}))`;
 }
 
 export function groupSelection(
@@ -92,9 +114,14 @@ export function groupSelection(
   parts: Narrowing,
   { severity, status }: Pick<Walk<unknown>, 'severity' | 'status'>,
 ) {
+  const asked = ofFinding(parts);
+  const onAll = asked.length === 0;
   let query = plain(db).selectFrom('finding_group');
-  if (status !== undefined) query = query.where('finding_group.status', '=', GROUP_STATUSES.indexOf(status));
-  else if (filter.status !== 'all') query = query.where('finding_group.is_open', '=', (eb) => eb.lit(1));
+  // What is open on some host that is asked for is open. Any other status may be another one on the rest of the fleet.
+  if (status !== undefined && (onAll || status === 'open'))
+    query = query.where('finding_group.status', '=', GROUP_STATUSES.indexOf(status));
+  else if (status === undefined ? filter.status !== 'all' : status !== 'resolved')
+    query = query.where('finding_group.is_open', '=', (eb) => eb.lit(1));
   if (severity !== undefined) query = query.where('finding_group.sev', '=', severity);
   if (filter.rule !== undefined) query = query.where('finding_group.rule', '=', filter.rule);
   if (filter.kind !== undefined) query = query.where('finding_group.kind', '=', filter.kind);
@@ -102,28 +129,31 @@ export function groupSelection(
     query = query
       .where('finding_group.subject', '>=', filter.subjectPrefix)
       .where('finding_group.subject', '<', `${filter.subjectPrefix}\u{10ffff}`);
+  if (!onAll) query = query.where(standing(parts, asked, status, filter.status === 'all'));
   for (const condition of parts.group) query = query.where(condition);
-  const asked = ofFinding(parts);
-  if (asked.length === 0) return query;
+  return query;
+}
+
+/** What the findings that are asked for make of a group: the first of open, acknowledged, waived that one is; else resolved. */
+function standing(
+  { namesHosts, namesWaiver, engine }: Narrowing,
+  asked: readonly RawBuilder<boolean>[],
+  status: r.FindingStatus | undefined,
+  evenEnded: boolean,
+) {
+  const set = namesHosts || namesWaiver ? engine : null;
   // What is over is waived by nobody.
-  if (parts.namesWaiver && status === 'resolved') return query.where(sql.lit(false));
-  // A walk through what is resolved asks for resolved findings, those that lie aside since long ago too; every other one for present ones.
-  // Each has its index by group.
-  const tables =
-    status === 'resolved'
-      ? [sql`finding where finding.is_open = 0`, sql`finding_archive as finding where finding.is_open = 0`]
-      : [sql`finding where finding.is_open = 1`];
-  const isFrom = parts.namesHosts || parts.namesWaiver;
-  const places = tables.map((from) =>
-    isFrom
-      ? sql`select finding.group_id from ${from} and ${every(asked)}`
-      : sql<boolean>`exists (select 1 from ${from} and ${every(asked)} and finding.group_id = finding_group.id)`,
-  );
-  return query.where(
-    isFrom
-      ? sql<boolean>`${walked('finding_group.id', parts.engine)} in (${sql.join(places, sql` union all `)})`
-      : sql<boolean>`(${sql.join(places, sql` or `)})`,
-  );
+  if (status === undefined) return having(evenEnded && !namesWaiver ? [PRESENT, ...ENDED] : [PRESENT], asked, set);
+  if (status === 'resolved') {
+    if (namesWaiver) return sql<boolean>`(1 = 0)`;
+    return sql<boolean>`(${having(ENDED, asked, set)} and not ${having([PRESENT], asked, set)})`;
+  }
+  const at = DISPOSITIONS.indexOf(status === 'open' ? 'none' : status);
+  const is = sql<boolean>`finding.disposition = ${sql.lit(at)}`;
+  if (at === 0) return having([PRESENT], [is, ...asked], set);
+  // What people decided about is little, and has an index: its groups are one set. Said twice for that index.
+  const decided = having([PRESENT], [is, sql<boolean>`finding.disposition > 0`, ...asked], engine);
+  return sql<boolean>`(${decided} and not ${having([PRESENT], [sql<boolean>`finding.disposition < ${sql.lit(at)}`, ...asked], set)})`;
 }
 
 export function groupPage(
@@ -158,31 +188,6 @@ const GROUP_BEFORE: Readonly<Record<GroupCursor['sort'], (a: GroupKey, b: GroupK
   severity: (a, b) => (a.sev === b.sev ? GROUP_BEFORE.recent(a, b) : a.sev > b.sev),
   recent: (a, b) => (a.last_new_at === b.last_new_at ? a.id > b.id : a.last_new_at > b.last_new_at),
 };
-
-/** Of groups that are listed for some hosts only: how many of those are in which status. */
-async function countsWithin(db: Db, ids: readonly string[], parts: Narrowing) {
-  const rows = await plain(db)
-    .selectFrom('finding')
-    .select((eb) => [
-      'finding.group_id',
-      'finding.disposition',
-      eb.fn.countAll<number>().as('count'),
-      eb.fn.sum<number>(sql`case when finding.episode > 1 then 1 else 0 end`).as('reopened'),
-    ])
-    .where('finding.is_open', '=', (eb) => eb.lit(1))
-    .where('finding.group_id', 'in', [...ids])
-    .where(every(ofFinding(parts)))
-    .groupBy(['finding.group_id', 'finding.disposition'])
-    .execute();
-  const out = new Map(ids.map((id) => [id, { open: 0, acknowledged: 0, waived: 0, ever: 0, reopened: 0 }]));
-  for (const { group_id, disposition, count, reopened } of rows) {
-    const counts = out.get(group_id)!;
-    counts[disposition === 0 ? 'open' : disposition === 1 ? 'acknowledged' : 'waived'] += count;
-    counts.ever += count;
-    counts.reopened += reopened;
-  }
-  return out;
-}
 
 export function findingSelection(
   db: Db,
@@ -333,11 +338,13 @@ export function findingReads(
         const rows = merged(lists, GROUP_BEFORE[sort], page.limit + 1);
         const ids = rows.slice(0, page.limit).map(({ id }) => id);
         const within =
-          ofFinding(parts).length === 0 || ids.length === 0 ? undefined : await countsWithin(db, ids, parts);
+          ofFinding(parts).length === 0 || ids.length === 0
+            ? undefined
+            : await standingWithin(db, ids, ofFinding(parts), engine.kind);
         return pageOf(
           rows,
           page.limit,
-          (row) => ({ ...groupOf(row), ...(within === undefined ? {} : { hosts: within.get(row.id)! }) }),
+          (row) => ({ ...groupOf(row), ...(within && (within.get(row.id) ?? NOWHERE)) }),
           ({ sev, last_new_at, id }): GroupCursor =>
             sort === 'severity' ? { sort, severity: sev, at: last_new_at, id } : { sort, at: last_new_at, id },
         );

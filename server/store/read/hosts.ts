@@ -78,7 +78,7 @@ function selection(
   if (filter.provenance !== undefined) query = query.where('host.provenance', '=', filter.provenance);
   if (filter.scope !== undefined && filter.scope !== null)
     query = query.where(within(aside('host.host_group'), filter.scope));
-  if (filter.group !== undefined) query = query.where(sql<boolean>`${byName('host.host_group')} = ${filter.group}`);
+  if (filter.group !== undefined) query = query.where(within(aside('host.host_group'), [filter.group]));
   if (filter.namePrefix !== undefined) {
     const prefix = filter.namePrefix.toLowerCase();
     const name = byName('host.name_fold');

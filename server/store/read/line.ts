@@ -8,6 +8,7 @@ import { ageBound, type FilterFlag, type FilterLine, type FilterTerm } from '#sr
 import { TREES } from '#src/manifest/entry.ts';
 import { parseGlob, regexOf } from '#src/policy/paths.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
+import { FLAPPING_MS, FLAPPING_TURNS } from '#src/limits.ts';
 import type { Instant } from '#src/clock.ts';
 import type * as r from '../records.ts';
 
@@ -42,20 +43,72 @@ export function partsOf(
   let severities: r.Severity[] | undefined;
   let statuses: r.FindingStatus[] | undefined;
   const parts: Record<About, Condition[]> = { group: [], host: [], own: [] };
-  for (const term of line) {
+  const names = (wanted: FilterTerm['field']) => line.some(({ field, negated }) => field === wanted && !negated);
+  if (scope !== null && scope !== undefined) parts.host.push(within(walked('host.host_group', engine), scope));
+  const asked = { now, engine, hosts: parts.host, namesHosts: names('host') };
+  // What is about hosts first: what is asked of groups is asked of them as those hosts have them.
+  const isOfHosts = ({ field, ...term }: FilterTerm): boolean =>
+    HOST_FIELDS.has(field) || (field === 'is' && (term.values as readonly string[]).every((flag) => flag === 'stale'));
+  for (const term of [...line.filter(isOfHosts), ...line.filter((one) => !isOfHosts(one))]) {
     const has = (value: string): boolean => (term.values as readonly string[]).includes(value) !== term.negated;
     if (term.field === 'sev')
       severities = (severities ?? [0, 1, 2, 3, 4]).filter((severity) => has(SEVERITIES[severity]));
     else if (term.field === 'status') statuses = (statuses ?? [...STATUSES]).filter(has);
     else {
-      const { about, condition } = conditionOf(term, now, engine);
+      const { about, condition } = conditionOf(term, asked);
       const whole = term.negated ? sql<boolean>`not ${condition}` : condition;
       parts[about].push(whole);
     }
   }
-  if (scope !== null && scope !== undefined) parts.host.push(within(walked('host.host_group', engine), scope));
-  const names = (wanted: FilterTerm['field']) => line.some(({ field, negated }) => field === wanted && !negated);
-  return { severities, statuses, ...parts, namesWaiver: names('waiver'), namesHosts: names('host') };
+  return { severities, statuses, ...parts, namesWaiver: names('waiver'), namesHosts: asked.namesHosts };
+}
+
+const HOST_FIELDS: ReadonlySet<string> = new Set<FilterTerm['field']>(['group', 'host', 'image', 'label']);
+
+/** What a condition may depend on beside its own term. */
+type Around = {
+  readonly now: Instant | undefined;
+  readonly engine: EngineKind;
+  /** Conditions on `host` of the whole line; none: every host. */
+  readonly hosts: readonly Condition[];
+  readonly namesHosts: boolean;
+};
+
+/** A finding's host among those that are asked for. */
+export function onHosts({ hosts, namesHosts, engine }: Omit<Around, 'now'>): Condition {
+  const id = namesHosts ? sql.ref('finding.host_id') : walked('finding.host_id', engine);
+  return sql<boolean>`${id} in ${hostsWith(hosts)}`;
+}
+
+/** Where findings of one group lie, each with its index by group. */
+export const PRESENT = sql`finding where finding.is_open = 1`;
+export const ENDED = [
+  sql`finding where finding.is_open = 0`,
+  sql`finding_archive as finding where finding.is_open = 0`,
+] as const;
+
+/** Whether the group has such a finding, on hosts that are asked for. */
+function theirs(from: readonly RawBuilder<unknown>[], condition: Condition, around: Around): Condition {
+  return some(
+    from.map(
+      (place) =>
+        sql<boolean>`exists (select 1 from ${place} and finding.group_id = finding_group.id and ${condition}
+          and ${onHosts(around)})`,
+    ),
+  );
+}
+
+/** What is kept with the group of the whole fleet is asked first: cheap, and never so of some hosts alone. `and` has no order. */
+function alsoOn(onAll: Condition, onTheirs: Condition): Condition {
+  return sql<boolean>`(case when ${onAll} then ${onTheirs} else false end)`;
+}
+
+/** Until when a finding's last openings and endings say that it flaps (server/store/findingdraft.ts); 0 where they do not. */
+export function flappingEnd(engine: EngineKind): RawBuilder<number> {
+  const turns = engine === 'sqlite' ? sql`finding.turns` : sql`cast(finding.turns as jsonb)`;
+  const turn = (n: number) => sql`cast(${turns} ->> ${sql.lit(n)} as bigint)`;
+  return sql<number>`(case when ${turn(FLAPPING_TURNS - 1)} - ${turn(0)} <= ${sql.lit(FLAPPING_MS)}
+    then ${turn(0)} + ${sql.lit(FLAPPING_MS)} else 0 end)`;
 }
 
 /**
@@ -117,9 +170,10 @@ export function labelled(host: RawBuilder<unknown>, key: string, value: string, 
 export function within(column: RawBuilder<unknown>, scope: readonly string[]): Condition {
   if (scope.length === 0) return sql<boolean>`(1 = 0)`;
   return some(
-    // `0` follows on `/`, so this is all that begins with the group and a slash.
+    // `0` follows on `/`, so this is all that begins with the group and a slash; one range first, for an index.
     scope.map(
-      (group) => sql<boolean>`(${column} = ${group} or (${column} > ${`${group}/`} and ${column} < ${`${group}0`}))`,
+      (group) =>
+        sql<boolean>`(${column} >= ${group} and ${column} < ${`${group}0`} and (${column} = ${group} or ${column} > ${`${group}/`}))`,
     ),
   );
 }
@@ -137,11 +191,9 @@ function some(conditions: readonly Condition[]): Condition {
 type Rest = Exclude<FilterTerm, { field: 'sev' | 'status' }>;
 type About = 'group' | 'host' | 'own';
 
-function conditionOf(
-  term: Rest,
-  now: Instant | undefined,
-  engine: EngineKind,
-): { readonly about: About; readonly condition: Condition } {
+function conditionOf(term: Rest, around: Around): { readonly about: About; readonly condition: Condition } {
+  const { now, engine } = around;
+  const onAll = around.hosts.length === 0;
   const group = (condition: Condition) => ({ about: 'group', condition }) as const;
   const host = (condition: Condition) => ({ about: 'host', condition }) as const;
   const own = (condition: Condition) => ({ about: 'own', condition }) as const;
@@ -165,10 +217,9 @@ function conditionOf(
     case 'reopened':
     case 'resolved': {
       const since = Math.min(...term.values.map(({ ms }) => ageBound(ms, clock(now))));
-      return group(
-        sql<boolean>`exists (select 1 from group_change as g where g.group_id = finding_group.id
-          and g.at > ${since} and g.kind = ${sql.lit(term.field)})`,
-      );
+      const onSome = sql<boolean>`exists (select 1 from group_change as g where g.group_id = finding_group.id
+          and g.at > ${since} and g.kind = ${sql.lit(term.field)})`;
+      return group(onAll ? onSome : alsoOn(onSome, turnedSince(term.field, since, around)));
     }
     case 'assignee':
       return group(anyOf(sql.ref('finding_group.assignee'), term.values));
@@ -177,16 +228,17 @@ function conditionOf(
         some(
           term.values.map(({ older, ms }) => {
             const bound = ageBound(ms, clock(now));
-            return older
-              ? sql<boolean>`finding_group.first_seen <= ${bound}`
-              : sql<boolean>`finding_group.first_seen > ${bound}`;
+            const isOld = sql<boolean>`finding_group.first_seen <= ${bound}`;
+            const onTheirs = sql<boolean>`finding.first_seen <= ${bound}`;
+            const both = onAll ? isOld : alsoOn(isOld, theirs([PRESENT, ...ENDED], onTheirs, around));
+            return older ? both : sql<boolean>`not ${both}`;
           }),
         ),
       );
     case 'text':
       return group(some(term.values.map(contains)));
     case 'is': {
-      const flags = term.values.filter((flag) => flag !== 'stale').map((flag) => flagIs(flag, now));
+      const flags = term.values.filter((flag) => flag !== 'stale').map((flag) => flagIs(flag, around));
       if (!term.values.includes('stale')) return group(some(flags));
       const stale = (id: RawBuilder<unknown>) => overdue('silent_after', id, clock(now), engine);
       if (flags.length === 0) return host(stale(sql.ref('host.id')));
@@ -199,7 +251,8 @@ function conditionOf(
       );
     }
     case 'group':
-      return host(anyOf(sql.ref('host.host_group'), term.values));
+      // Never null, so that `not` is its opposite.
+      return host(sql<boolean>`(host.host_group is not null and ${within(sql.ref('host.host_group'), term.values)})`);
     case 'host':
       return host(
         some([
@@ -222,12 +275,32 @@ function conditionOf(
   }
 }
 
-function flagIs(flag: Exclude<FilterFlag, 'stale'>, now: Instant | undefined): Condition {
+/** Came back, or ended, on a host that is asked for. `since`: changes are kept by the minute they fell into. */
+function turnedSince(turn: 'reopened' | 'resolved', since: Instant, around: Around): Condition {
+  const from = (Math.floor(since / 60_000) + 1) * 60_000;
+  const cameBack = sql<boolean>`(finding.episode > 1 and finding.opened_at >= ${from})`;
+  if (turn === 'reopened') return theirs([PRESENT, ...ENDED], cameBack, around);
+  // What came back since may have ended since, before that.
+  const before = sql<boolean>`(${cameBack} and exists (select 1 from episode where episode.host_id = finding.host_id
+    and episode.group_id = finding.group_id and episode.closed_at >= ${from}))`;
+  return some([theirs([PRESENT], before, around), theirs(ENDED, sql<boolean>`finding.resolved_at >= ${from}`, around)]);
+}
+
+function flagIs(flag: Exclude<FilterFlag, 'stale'>, around: Around): Condition {
+  const { now, engine, hosts } = around;
+  const alsoTheirs = (onAll: Condition, condition: () => Condition): Condition =>
+    hosts.length === 0 ? onAll : alsoOn(onAll, theirs([PRESENT, ...ENDED], condition(), around));
   switch (flag) {
     case 'regressed':
-      return sql<boolean>`exists (select 1 from group_count as c where c.group_id = finding_group.id and c.reopened > 0)`;
+      return alsoTheirs(
+        sql<boolean>`exists (select 1 from group_count as c where c.group_id = finding_group.id and c.reopened > 0)`,
+        () => sql<boolean>`(finding.is_open = 1 and finding.episode > 1)`,
+      );
     case 'flapping':
-      return sql<boolean>`finding_group.flapping_until > ${clock(now)}`;
+      return alsoTheirs(
+        sql<boolean>`finding_group.flapping_until > ${clock(now)}`,
+        () => sql<boolean>`${flappingEnd(engine)} > ${clock(now)}`,
+      );
     case 'assigned':
       return sql<boolean>`finding_group.assignee is not null`;
     case 'signature':

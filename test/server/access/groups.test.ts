@@ -1,7 +1,17 @@
 /** Whoever sees some host groups sees everything as if the fleet were those groups (docs/access.md 2.1): no host of another one shows. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BASE, enrol, file, image, serverFor, type TestImage, type TestServer } from '#test/server/fleet.ts';
+import {
+  BASE,
+  enrol,
+  file,
+  HOUR,
+  image,
+  MINUTE,
+  serverFor,
+  type TestImage,
+  type TestServer,
+} from '#test/server/fleet.ts';
 import { personAs } from './signedin.ts';
 
 const OLD = image('41');
@@ -85,4 +95,106 @@ test('images are those that hosts of theirs have, and what an update meets is to
   assert.doesNotMatch((await lab.page('/')).html, /nobody enrolled|Work that waits/);
   const wide = await personAs(server, 'wide', [{ role: 'viewer', groups: null }]);
   assert.match(await (await wide.visitor.ask(`${server.server.url}/`)).text(), /nobody enrolled[\s\S]*Work that waits/);
+});
+
+test('tabs, flags and ages are of their hosts alone, for people of a group as for a filter by it', async (t) => {
+  const server = await serverFor(t, { images: [OLD] });
+  const path = '/usr/bin/odd';
+  const sees = async (host: Awaited<ReturnType<typeof hostIn>>, ...paths: string[]) => {
+    host.entries = [...BASE, ...paths.map((each) => file(each, 'our own', 0o755))].sort((a, b) =>
+      a.path < b.path ? -1 : 1,
+    );
+    await host.sendFull();
+    await server.settle();
+  };
+  const theirs = await hostIn(server, 'lab-1', 'lab', OLD, path);
+  server.time.now += 40 * HOUR;
+  const own = await hostIn(server, 'web-1', 'prod/web', OLD, path);
+  const began = server.time.now;
+  const web = await operatorOf(server, 'web', 'prod');
+  const all = { api: (asked: string) => server.api(asked) };
+  /** As somebody of the group asks, and as an admin who filters by it. */
+  const groups = async (q: string): Promise<any[]> => {
+    const line = (...more: string[]) => encodeURIComponent([q, ...more].join(' ').trim());
+    const mine = (await web.api(`/api/v1/groups?status=all&q=${line()}`)).body;
+    const same = (await all.api(`/api/v1/groups?status=all&q=${line('group:prod')}`)).body;
+    assert.deepEqual(mine.items, same.items, q);
+    assert.deepEqual([mine.total.count, same.total.count], [mine.items.length, mine.items.length], q);
+    return mine.items;
+  };
+  const TABS = ['open', 'acknowledged', 'waived', 'resolved'];
+  const tabs = async (q = ''): Promise<string[]> => {
+    const found = await Promise.all(
+      TABS.map(async (tab) => ((await groups(`status:${tab} ${q}`)).length > 0 ? [tab] : [])),
+    );
+    return found.flat();
+  };
+
+  // Its age is that of their host.
+  const [group] = await groups('status:open');
+  assert.deepEqual([group.firstSeen, group.hosts.ever], [new Date(began).toISOString(), 1]);
+  assert.deepEqual([await tabs('age:<1d'), await tabs('age:>1d')], [['open'], []]);
+  assert.match((await web.page('/')).html, /1 new</);
+
+  // Acknowledged where they are, though open elsewhere.
+  const done = await web.api(`/api/v1/groups/${group.id}/acknowledge`, { method: 'POST', body: '{}' });
+  assert.equal(done.body.changed, 1, JSON.stringify(done.body));
+  assert.deepEqual(await tabs(), ['acknowledged']);
+  const [acknowledged] = await groups('status:acknowledged');
+  assert.deepEqual([acknowledged.status, acknowledged.hosts.open], ['acknowledged', 0]);
+  assert.equal((await all.api('/api/v1/groups?q=path:/usr/bin/odd')).body.items.length, 1);
+
+  // Another host reverts and drifts again: nothing that they can see.
+  await sees(theirs);
+  server.time.now += 5 * MINUTE;
+  await sees(theirs, path);
+  assert.equal((await all.api('/api/v1/groups?q=is:regressed%20path:/usr/bin/odd')).body.items.length, 1);
+  for (const q of ['is:regressed', 'reopened:<1d', 'resolved:<1d']) assert.deepEqual(await groups(q), [], q);
+  assert.equal(acknowledged.regressed, false);
+
+  // Over on theirs, though not on the other.
+  server.time.now += 5 * MINUTE;
+  await sees(own);
+  assert.deepEqual(await tabs(), ['resolved']);
+  assert.deepEqual(await tabs('resolved:<1d'), ['resolved']);
+  const [over] = await groups('resolved:<1d');
+  assert.deepEqual([over.status, over.open, over.hosts.ever], ['resolved', false, 1]);
+  assert.equal((await web.page(`/findings/${group.id}`)).status, 200);
+  assert.match((await web.page('/')).html, /1 resolved</);
+
+  // Back on theirs, and again: then it flaps.
+  server.time.now += 5 * MINUTE;
+  await sees(own, path);
+  assert.deepEqual(
+    [await tabs('is:regressed'), await tabs('reopened:<1d'), await tabs('is:flapping')],
+    [['open'], ['open'], []],
+  );
+  assert.deepEqual(await tabs('resolved:<1d'), ['open'], 'it ended since, and came back');
+  await sees(own);
+  assert.deepEqual([await tabs('is:flapping'), await tabs('reopened:<1d')], [['resolved'], ['resolved']]);
+  assert.deepEqual(await tabs('-is:flapping'), []);
+});
+
+test('the story of a group is what was decided where they see hosts', async (t) => {
+  const server = await serverFor(t, { images: [OLD] });
+  const path = '/usr/bin/odd';
+  await hostIn(server, 'lab-1', 'lab', OLD, path);
+  await hostIn(server, 'web-1', 'prod/web', OLD, path);
+  const people = { lab: await operatorOf(server, 'lab', 'lab'), web: await operatorOf(server, 'web', 'prod') };
+  const [{ id }] = (await people.lab.api('/api/v1/groups')).body.items;
+  const post = (who: (typeof people)['lab'], act: string, body: object) =>
+    who.api(`/api/v1/groups/${id}/${act}`, { method: 'POST', body: JSON.stringify(body) });
+  await post(people.web, 'comments', { text: 'web-1 is in the cellar' });
+  await post(people.web, 'acknowledge', { note: 'web-1 waits for its disk' });
+  await post(people.lab, 'comments', { text: 'lab-1 is a toy' });
+  await server.api(`/api/v1/groups/${id}/comments`, { method: 'POST', body: { text: 'said to all' } });
+  const told = async (who: (typeof people)['lab']): Promise<string> =>
+    JSON.stringify((await who.api(`/api/v1/groups/${id}/timeline`)).body) + (await who.page(`/findings/${id}`)).html;
+  const [lab, web] = [await told(people.lab), await told(people.web)];
+  assert.doesNotMatch(lab, /web-1|cellar|prod/);
+  assert.match(lab, /is a toy/);
+  assert.match(lab, /said to all/);
+  assert.doesNotMatch(web, /lab-1|toy/);
+  assert.match(web, /cellar/);
+  assert.match(web, /waits for its disk/);
 });
