@@ -90,7 +90,7 @@ export function firstRunHtml(baseUrl: string, acts?: Html): Html {
         ${commandHtml(`BOOTPROOF_ENROLL_TOKEN=bp1.… /usr/lib/bootproof/bootproof agent enroll --server ${baseUrl}`)}
         ${commandHtml('systemctl enable --now bootproof-agent.timer')}
         <p class="quiet">
-          To look around first: <code>bootproof demo</code> starts a server of its own with a small fleet that drifts.
+          To look around first: <code>bootproof start</code> starts a server of its own with a small fleet that drifts.
         </p>
       </div>
     </section>`;
