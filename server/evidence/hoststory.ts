@@ -8,33 +8,15 @@ import type { FindingFact, HostInScope } from '#src/evidence/facts.ts';
 import { VERDICTS, type Verdict } from '#src/finding/verdict.ts';
 import { EXPORT_PAGE, EXPORT_REPORTS_BACK } from '#src/limits.ts';
 import { freshnessOf, type Policy } from '#src/policy/document.ts';
-import { SEVERITIES } from '#src/policy/judgement.ts';
 import { openReport } from '#src/report/accept.ts';
 import type { FullReport, Report } from '#src/report/report.ts';
 import { hostFactsOf } from '#server/hostfacts.ts';
-import type { EntryKey, HostEntry, LogCut, Range } from '#server/store/evidencerecords.ts';
-import type { LoggedFinding } from '#server/store/logpayload.ts';
+import type { EntryKey, HostEntry, Range } from '#server/store/evidencerecords.ts';
 import type { Host } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { checkInsOf, type Heard } from './checkins.ts';
-
-export type StoryAbout = {
-  readonly store: Store;
-  readonly cut: LogCut;
-  readonly period: Range;
-  readonly exportedAt: Instant;
-  /** The policy in force at the end of the period, and which controls each of its rules names; undefined for one without versions. */
-  readonly policy: Policy | undefined;
-  readonly controls: ReadonlyMap<string, readonly string[]>;
-  /** The present log began before the period did: an older host without an entry said nothing. */
-  readonly beganAt: Instant;
-  /** What findings of a group are about. */
-  readonly group: (
-    id: string,
-  ) => Promise<{ readonly rule: string; readonly kind: string; readonly subject: string } | undefined>;
-  /** An image as the server knows it, by whatever name. */
-  readonly image: (reported: string) => Promise<string>;
-};
+import { entriesBy, FOREVER, own, said, type StoryAbout } from './entries.ts';
+import { explained, findingsOf, judgedOf, type Judgements, type Told } from './judgements.ts';
 
 export type HostStory = {
   readonly host: HostInScope;
@@ -47,13 +29,8 @@ export type HostStory = {
   readonly waivers: readonly string[];
 };
 
-const decoder = new TextDecoder();
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
-/** Entries are ours, and were held against their schema when they were written. */
-const said = (entry: Uint8Array): unknown => (JSON.parse(decoder.decode(entry)) as { facts: unknown }).facts;
 type ReportFacts = { readonly report: 'full' | 'same'; readonly seq: number; readonly copy: number };
-type JudgedFacts = { readonly verdict: { readonly from: string; readonly to: string } | null };
-const FOREVER = Number.MAX_SAFE_INTEGER;
 
 /** Undefined where the host was not enrolled in the period, and the log says nothing of it then. */
 export async function storyOf(host: Host, about: StoryAbout): Promise<HostStory | undefined> {
@@ -129,9 +106,6 @@ export async function storyOf(host: Host, about: StoryAbout): Promise<HostStory 
   };
 }
 
-/** Places in an older log are not in the bundle's. */
-const own = ({ cut }: StoryAbout, { log, index }: EntryKey): number | null => (log === cut.log ? index : null);
-
 async function actsOf({ id, state }: Host, about: StoryAbout) {
   const { store, period, exportedAt } = about;
   const inPeriod: number[] = [];
@@ -204,83 +178,6 @@ async function heardOf(id: string, about: StoryAbout) {
   );
   const after = next && { at: next.at, seq: (said(next.entry) as ReportFacts).seq };
   return { indexes, inPeriod, heard: all, before, after, lastFull, since };
-}
-
-async function judgedOf(id: string, about: StoryAbout): Promise<Judgements> {
-  const { store, period, cut } = about;
-  const inPeriod: number[] = [];
-  const events: Event[] = [];
-  const told: Turn[] = [];
-  let after: { readonly revision: number; readonly verdict: string } | undefined;
-  let revision = 0;
-  for await (const entry of entriesBy(id, 'judgement', { from: 0, to: period.to }, about)) {
-    const { at, log, index } = entry;
-    if (own(about, entry) !== null && at >= period.from) inPeriod.push(index);
-    const payload =
-      entry.body === null
-        ? undefined
-        : (JSON.parse(decoder.decode(entry.body)) as {
-            readonly revision: number;
-            readonly after: { readonly verdict: string };
-            readonly findings: readonly LoggedFinding[];
-          });
-    // What was purged stands where the log has it.
-    revision = payload?.revision ?? revision;
-    const { verdict } = said(entry.entry) as JudgedFacts;
-    if (verdict !== null) told.push({ at, log, index, revision, ...verdict });
-    if (payload === undefined) continue;
-    if (after === undefined || after.revision <= revision) after = { revision, verdict: payload.after.verdict };
-    for (const [n, finding] of payload.findings.entries()) events.push({ at, log, index, revision, n, ...finding });
-  }
-  const later = await store.evidence.entries(
-    id,
-    'judgement',
-    cut,
-    { from: period.to, to: FOREVER },
-    { after: null, limit: 1 },
-  );
-  return {
-    inPeriod,
-    events: events.sort((a, b) => inOrder(a, b) || a.n - b.n),
-    told: told.sort(inOrder),
-    verdict: after?.verdict ?? null,
-    isLast: later.length === 0,
-  };
-}
-
-type Revised = EntryKey & { readonly revision: number };
-type Event = Revised & LoggedFinding & { readonly n: number };
-type Turn = Revised & { readonly from: string; readonly to: string };
-type Judgements = {
-  readonly inPeriod: readonly number[];
-  /** What became of its findings until the end of the period, in order. */
-  readonly events: readonly Event[];
-  readonly told: readonly Turn[];
-  /** As last judged in the period or before, without silence. */
-  readonly verdict: string | null;
-  /** Nothing was judged after the period. */
-  readonly isLast: boolean;
-};
-
-/** As they happened: what one moment brought may be logged in another order. */
-const inOrder = (a: Revised, b: Revised): number => a.log - b.log || a.revision - b.revision || a.index - b.index;
-
-async function* entriesBy(
-  hostId: string,
-  kind: 'report' | 'judgement' | 'act',
-  range: Range,
-  { store, cut }: StoryAbout,
-): AsyncGenerator<HostEntry> {
-  let after: EntryKey | null = null;
-  for (;;) {
-    const page: readonly HostEntry[] = await store.evidence.entries(hostId, kind, cut, range, {
-      after,
-      limit: EXPORT_PAGE,
-    });
-    yield* page;
-    if (page.length < EXPORT_PAGE) return;
-    after = page.at(-1)!;
-  }
 }
 
 /** Times for which it was told silent: from when it was last heard, as far as that is known, until it was told otherwise. */
@@ -363,95 +260,6 @@ async function standingOf(
     allowed: null,
     waived: findings.filter(({ fact }) => fact.open && fact.disposition === 'waived').length,
   };
-}
-
-type Told = {
-  readonly fact: FindingFact;
-  /** Entries before the period that its history names. */
-  readonly earlier: readonly number[];
-};
-
-async function findingsOf(host: Host, { events }: Judgements, about: StoryAbout): Promise<Told[]> {
-  const { period, cut, beganAt, store } = about;
-  const byGroup = new Map<string, Event[]>();
-  for (const event of events) byGroup.set(event.group, [...(byGroup.get(event.group) ?? []), event]);
-  // What opened before the log began, and did not end since, it tells nothing of.
-  if (host.createdAt < beganAt)
-    for (const { groupId } of await store.postures.episodes(
-      host.id,
-      { openedBy: Math.min(period.to - 1, beganAt), endedFrom: period.from },
-      EXPORT_REPORTS_BACK,
-    ))
-      if (!byGroup.has(groupId)) byGroup.set(groupId, []);
-  const out: Told[] = [];
-  for (const [id, turns] of [...byGroup].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const fold = folded(turns);
-    if (!fold.open && fold.endedAt < period.from) continue;
-    const [group, row] = await Promise.all([
-      about.group(id),
-      turns[0]?.transition === 'new' ? undefined : store.findings.get(host.id, id),
-    ]);
-    if (group === undefined) continue;
-    out.push({
-      fact: {
-        host: host.id,
-        group: id,
-        rule: group.rule,
-        kind: group.kind,
-        subject: group.subject.slice(0, 8192),
-        severity: SEVERITIES[turns.at(-1)?.severity ?? row?.severity ?? 0]!,
-        controls: [...(about.controls.get(group.rule) ?? [])],
-        firstSeen: formatInstant(row?.firstSeen ?? turns[0]?.at ?? host.createdAt),
-        open: fold.open,
-        disposition: fold.disposition,
-        waiver: fold.waiver,
-        answeredAt: fold.answeredAt === null ? null : formatInstant(fold.answeredAt),
-        history: turns.map(({ log, index, at, transition, episode, severity, why }) => ({
-          index: log === cut.log ? index : null,
-          at: formatInstant(at),
-          transition,
-          episode,
-          severity,
-          why,
-        })),
-      },
-      earlier: turns.flatMap(({ log, index, at }) => (log === cut.log && at < period.from ? [index] : [])),
-    });
-  }
-  return out;
-}
-
-function folded(turns: readonly Event[]) {
-  let open = true;
-  let endedAt = Infinity;
-  let disposition: FindingFact['disposition'] = 'none';
-  let waiver: string | null = null;
-  let answeredAt: Instant | null = null;
-  for (const { transition, at, why } of turns) {
-    if (transition === 'resolved') {
-      open = false;
-      endedAt = at;
-    } else if (transition !== 'acknowledged' && transition !== 'waived') open = true;
-    disposition = transition === 'acknowledged' || transition === 'waived' ? transition : 'none';
-    waiver = transition === 'waived' ? why : null;
-    if (transition === 'acknowledged' || transition === 'waived' || transition === 'resolved') answeredAt ??= at;
-  }
-  return { open, endedAt, disposition, waiver, answeredAt };
-}
-
-/** What a person said of a silence: the waiver or the acknowledgement of the finding that told of it. */
-function explained(findings: readonly Told[], { from, to }: Range): string | null {
-  for (const { fact } of findings) {
-    if (fact.kind !== 'silence') continue;
-    const answer = fact.history.find(
-      ({ transition, at }) =>
-        (transition === 'waived' || transition === 'acknowledged') &&
-        at >= formatInstant(from) &&
-        at <= formatInstant(to),
-    );
-    if (answer !== undefined) return answer.transition === 'waived' ? `waived by ${answer.why ?? ''}` : null;
-  }
-  return null;
 }
 
 async function fullAt(hostId: string, seq: number, store: Store): Promise<FullReport | undefined> {
