@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Fleet } from '#demo/fleet.ts';
+import { Fleet, type FleetOptions } from '#demo/fleet.ts';
 import { untilStopped } from '#server/serve.ts';
 import { asExpected, fleetJson, fleetTable } from '#demo/show.ts';
 import { wrongOption } from '#src/document/spelling.ts';
@@ -28,7 +28,7 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
   const stop = new AbortController();
   void untilStopped().then(() => stop.abort());
   try {
-    const fleet = await Fleet.up({
+    const options: FleetOptions = {
       folder,
       fresh: false,
       port: { port: 0, movable: false },
@@ -36,11 +36,19 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
       env: io.env,
       signal: stop.signal,
       say: (line) => io.stderr.write(`${line}\n`),
+    };
+    const stopped = 'stopped before every host was judged\n';
+    const fleet = await Fleet.up(options).catch((error: unknown) => {
+      if (error !== stop.signal.reason) throw error;
     });
+    if (fleet === undefined) {
+      await io.stderr.write(stopped);
+      return EXIT.unknown;
+    }
     try {
       const hosts = await fleet.settle();
       if (stop.signal.aborted) {
-        await io.stderr.write('stopped before every host was judged\n');
+        await io.stderr.write(stopped);
         return EXIT.unknown;
       }
       await io.stdout.write(json === true ? `${jsonText(fleetJson(hosts))}\n` : fleetTable(hosts));

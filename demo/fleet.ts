@@ -16,25 +16,12 @@ import { Host as HostJson } from '#server/api/schemas.ts';
 import type { PolicySource } from '#server/policies.ts';
 import { shippedPolicy } from '#server/policyfiles.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
-import { readTrustFiles, trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { DEMO_HOSTS, DEMO_IMAGES, layOut, tryPrivileges, type DemoHost } from './host.ts';
-import { demoLayers, flatten, manifestSize, packImage, push, type PackedImage, type Privileges } from './pack.ts';
-import { serveRegistry, type Registry } from './registry.ts';
-import { keylessBundle, keylessSignature } from './keyless.ts';
-import { keyPolicy, makeKey, signatureImage, signatureOf, signatureTag } from './sign.ts';
-import { startSigstore, type Who } from './sigstore.ts';
+import { demoLayers, flatten, type PackedImage, type Privileges } from './pack.ts';
+import { pacedPolicy, paceOf } from './pace.ts';
+import type { Registry } from './registry.ts';
+import { IMAGE, imagePolicy, openRegistry, packImages, stock, type ImageName } from './stock.ts';
 
-const IMAGE = 'demo/os';
-/** What the demo's images must be signed by, as teams write it. */
-const POLICY = 'image-policy.yaml';
-/** Whose certificates and logs count for it, under the name by which the policy calls it. */
-const TRUST_ROOT = { name: 'demo', file: 'trusted_root.json' } as const;
-/** Who builds the demo's images, and who must not. */
-const BUILDER: Who = {
-  issuer: 'https://token.actions.githubusercontent.com',
-  subject: 'https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main',
-};
-const BRANCH: Who = { ...BUILDER, subject: BUILDER.subject.replace(/main$/, 'try-it') };
 const LAUNCHER = join(import.meta.dirname, '..', 'bootproof');
 /** Time between two looks at a host; `demo/policy.yaml` says when it is late and silent. */
 const AGENT_INTERVAL_MS = 10_000;
@@ -42,7 +29,7 @@ const AGENT_INTERVAL_MS = 10_000;
 const AGENT_QUIET_MS = 15_000;
 /** Agents that run at the same time: two cores are what the smallest machines have. */
 const AGENTS_AT_ONCE = 2;
-/** Packing, building and three rounds of reports fit well within; a machine that needs longer is told so. */
+/** Waited for since the last host got the verdict that it must get: building all images and three rounds of reports fit well within. */
 const SETTLE_MS = 180_000;
 
 export type FleetOptions = {
@@ -52,7 +39,7 @@ export type FleetOptions = {
   readonly port: { readonly port: number; readonly movable: boolean };
   readonly user: { readonly uid: number; readonly gid: number };
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Ends waiting, enrolling and reporting; what is under way is finished first. */
+  /** Ends whatever is under way; the agents that run are told to stop too. */
   readonly signal: AbortSignal;
   /** One line of progress for a person. */
   readonly say: (line: string) => Promise<void>;
@@ -60,14 +47,14 @@ export type FleetOptions = {
 
 export type FleetHost = z.infer<typeof HostJson>;
 
-type ImageName = keyof typeof DEMO_IMAGES;
-
 const Saved = z.strictObject({
   // Every image of this build: a folder that lacks one is of another.
   images: z.record(z.enum(Object.keys(DEMO_IMAGES) as [ImageName, ...ImageName[]]), z.string().refine(isDigest)),
   registryPort: z.int(),
   left: z.array(z.tuple([z.string(), z.string()])),
   enrolled: z.array(z.string()),
+  /** By how much its times are longer than they are on a quick machine (pace.ts). */
+  pace: z.int().min(1).default(1),
 });
 type Saved = z.infer<typeof Saved>;
 
@@ -124,23 +111,21 @@ export class Fleet {
         registryPort: 0,
         left: layOutHosts(folder, tree, who),
         enrolled: [],
+        pace: 1,
       };
     }
+    options.signal.throwIfAborted();
     const registry = await openRegistry(join(folder, 'registry'), saved.registryPort);
-    const registryPort = Number(registry.host.split(':')[1]);
-    if (images !== undefined)
-      for (const [name, image] of images) await push(image, registry.host, IMAGE, DEMO_IMAGES[name]);
-    // Signatures are made for a name, and the port is part of it.
-    if (registryPort !== saved.registryPort) {
-      const { policy, trustedRoot } = await signImages(saved.images, registry.host);
-      writeFileSync(join(folder, POLICY), policy);
-      writeFileSync(join(folder, TRUST_ROOT.file), trustedRoot);
-      await say(`pushed to a registry on ${registry.host}, and signed`);
-      saved = { ...saved, registryPort };
-    }
-    for (const [name, what] of saved.left) await say(`  ${name}: ${what} needs root here and was left out`);
-    writeSaved(folder, saved);
     try {
+      const registryPort = Number(registry.host.split(':')[1]);
+      // Signatures are made for a name, and the port is part of it.
+      const moved = registryPort !== saved.registryPort;
+      await stock(options, registry, images ?? new Map(), moved ? saved.images : null);
+      if (moved) await say(`pushed to a registry on ${registry.host}, and signed`);
+      for (const [name, what] of saved.left) await say(`  ${name}: ${what} needs root here and was left out`);
+      saved = { ...saved, registryPort };
+      writeSaved(folder, saved);
+      options.signal.throwIfAborted();
       const { server, adminToken } = await openServer(options, registry);
       return new Fleet(options, server, registry, adminToken, saved);
     } catch (error) {
@@ -166,19 +151,21 @@ export class Fleet {
   async settle(): Promise<FleetHost[]> {
     const { signal } = this.#options;
     await this.#enrolAll();
-    const until = Date.now() + SETTLE_MS;
     await this.#options.say('agents report');
+    let fewest = DEMO_HOSTS.length + 1;
+    let progress = 0;
     let said = '';
     for (;;) {
       const hosts = await this.hosts();
       const open = DEMO_HOSTS.filter(
         ({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict !== verdict,
       );
-      if (open.length === 0 || Date.now() > until || signal.aborted) return hosts;
+      if (open.length < fewest) [fewest, progress] = [open.length, Date.now()];
+      if (open.length === 0 || Date.now() > progress + SETTLE_MS * this.#saved.pace || signal.aborted) return hosts;
       const waiting = `  waiting for ${open.map(({ name, verdict }) => `${name} to be ${verdict}`).join(', ')}`;
       if (waiting !== said) await this.#options.say(waiting);
       said = waiting;
-      await this.#round(hosts, AGENT_QUIET_MS);
+      await this.#round(hosts, AGENT_QUIET_MS * this.#saved.pace);
       await pause(2000, signal);
     }
   }
@@ -195,13 +182,17 @@ export class Fleet {
     while (!signal.aborted) {
       const began = Date.now();
       await this.#round(await this.hosts(), 0);
-      await pause(Math.max(1000, AGENT_INTERVAL_MS - (Date.now() - began)), signal);
+      await pause(Math.max(1000, this.#interval - (Date.now() - began)), signal);
     }
   }
 
   async close(): Promise<void> {
     await this.#server.close();
     await this.#registry.close();
+  }
+
+  get #interval(): number {
+    return AGENT_INTERVAL_MS * this.#saved.pace;
   }
 
   async #enrolAll(): Promise<void> {
@@ -213,7 +204,7 @@ export class Fleet {
     writeFileSync(file, token, { mode: 0o600 });
     await this.#each(missing, async (host) => {
       await this.#options.say(`enrolling ${host.name}: ${host.about}`);
-      await this.#agent(['enroll', '--token-file', file], host, [0]);
+      if (!(await this.#agent(['enroll', '--token-file', file], host, [0]))) return;
       this.#saved.enrolled.push(host.name);
       writeSaved(this.#options.folder, this.#saved);
     });
@@ -237,6 +228,7 @@ export class Fleet {
   async #round(known: readonly FleetHost[], quietMs: number): Promise<void> {
     // Who stops is to be silent at the end, so it begins.
     const turns = DEMO_HOSTS.toSorted((a, b) => Number(b.stops ?? false) - Number(a.stops ?? false));
+    const took: number[] = [];
     await this.#each(turns, async (host) => {
       const before = known.find(({ name }) => name === host.name);
       if (host.stops === true && before?.integrity.state === 'intact') return;
@@ -245,20 +237,54 @@ export class Fleet {
       const { boots = 'signed' } = host;
       const digest = boots === 'nowhere' ? nowhere(this.#saved.images.signed) : this.#saved.images[boots];
       const booted = ['--backend', 'ostree', '--image', digest];
-      await this.#agent(['run', '--interval', `${AGENT_INTERVAL_MS / 1000}s`, ...booted], host, [0, 1, 2]);
+      const began = Date.now();
+      await this.#agent(['run', '--interval', `${this.#interval / 1000}s`, ...booted], host, [0, 1, 2]);
+      took.push(Date.now() - began);
     });
+    if (took.length === 0 || this.#options.signal.aborted) return;
+    const mean = took.reduce((sum, ms) => sum + ms, 0) / took.length;
+    await this.#keepUpWith((mean * DEMO_HOSTS.length) / AGENTS_AT_ONCE);
   }
 
-  /** Runs the real agent as a process of its own, on this host's root with this host's state. */
-  async #agent(args: readonly string[], { name }: DemoHost, good: readonly number[]): Promise<void> {
+  /** Where a round of all agents takes longer than there is room for, all times become longer: else hosts were silent that only wait for their turn. */
+  async #keepUpWith(roundMs: number): Promise<void> {
+    const pace = paceOf(roundMs);
+    if (pace <= this.#saved.pace) return;
+    const listed = await this.#api('/api/v1/policies?limit=1');
+    const { active, items } = z
+      .looseObject({ active: z.int(), items: z.array(z.looseObject({ version: z.int(), name: z.string() })) })
+      .parse(listed);
+    // Whoever applied another policy has their own times in it.
+    if (items[0]?.version === active && items[0].name === 'demo') {
+      const { file, text } = await policyFile();
+      const documents = [{ file, text: pacedPolicy(text, pace) }];
+      await this.#api('/api/v1/policies', { documents, note: 'for a slower machine', expect: active });
+    }
+    this.#saved.pace = pace;
+    writeSaved(this.#options.folder, this.#saved);
+    const seconds = Math.round(roundMs / 1000);
+    await this.#options.say(
+      `  all agents need ${seconds} s here: they report every ${this.#interval / 1000} s instead`,
+    );
+  }
+
+  /** Runs the real agent as a process of its own, on this host's root with this host's state; false where it was told to stop. */
+  async #agent(args: readonly string[], { name }: DemoHost, good: readonly number[]): Promise<boolean> {
+    const { signal } = this.#options;
+    if (signal.aborted) return false;
     const home = join(this.#options.folder, 'hosts', name);
     const all = ['agent', ...args, '--server', this.url, '--root', join(home, 'root'), '--state', join(home, 'state')];
-    // In a group of its own: a Ctrl-C at the terminal is for this process, which lets the agent finish.
+    // In a group of its own: a Ctrl-C at the terminal is for this process, which tells the agent.
     const child = spawn(LAUNCHER, all, { stdio: ['ignore', 'ignore', 'pipe'], env: this.#options.env, detached: true });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4000)));
+    const stop = (): unknown => child.kill('SIGTERM');
+    signal.addEventListener('abort', stop);
     const [status] = (await once(child, 'close')) as [number | null];
+    signal.removeEventListener('abort', stop);
+    if (signal.aborted) return false;
     if (!good.includes(status ?? -1)) throw new Error(`agent ${args[0]} on ${name} ended with ${status}:\n${said}`);
+    return true;
   }
 
   async #api(path: string, body?: object): Promise<unknown> {
@@ -268,49 +294,6 @@ export class Fleet {
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`);
     return answer.json();
   }
-}
-
-/** The same layers under several versions. */
-function packImages(layers: Parameters<typeof packImage>[0]): Map<ImageName, PackedImage> {
-  const names = Object.keys(DEMO_IMAGES) as ImageName[];
-  return new Map(names.map((name) => [name, packImage(layers, DEMO_IMAGES[name])]));
-}
-
-/** Signs with keys that are forgotten at once, each image as its story says; answers what a server must be given to judge them. */
-async function signImages(
-  images: Saved['images'],
-  registry: string,
-): Promise<{ readonly policy: string; readonly trustedRoot: string }> {
-  const [own, stranger] = [makeKey(), makeKey()];
-  const name = `${registry}/${IMAGE}`;
-  const byKey = (digest: Digest, key: typeof own) => signatureImage(digest, [signatureOf(digest, name, key)]);
-  const signed = byKey(images.signed, own);
-  const foreign = byKey(images.foreign, stranger);
-  await push(signed.image, registry, IMAGE, signed.tag);
-  await push(foreign.image, registry, IMAGE, foreign.tag);
-  // Whoever may push can lay a good signature beside any image.
-  await push(signed.image, registry, IMAGE, signatureTag(images.copied));
-
-  const sigstore = await startSigstore();
-  // Both forms: a bundle alone would be no signature to a host that enforces containers policy.
-  const bundle = await keylessBundle(sigstore, BUILDER, {
-    digest: images.keyless,
-    size: await manifestSize(registry, IMAGE, images.keyless),
-  });
-  await push(bundle, registry, IMAGE, bundle.digest);
-  const keyless = await keylessSignature(sigstore, BUILDER, images.keyless, name);
-  await push(keyless.image, registry, IMAGE, keyless.tag);
-  const branch = await keylessSignature(sigstore, BRANCH, images.branch, name);
-  await push(branch.image, registry, IMAGE, branch.tag);
-  const { name: trustRootRef } = TRUST_ROOT;
-  // Any port: it may be another one at the next start.
-  const policy = keyPolicy(
-    'demo',
-    `127.0.0.1:*/${IMAGE}@*`,
-    [own],
-    [{ name: 'builder', keyless: { identities: [BUILDER], trustRootRef }, ctlog: { trustRootRef } }],
-  );
-  return { policy, trustedRoot: sigstore.trustedRoot };
 }
 
 /** Sleeps, or wakes early at the signal. */
@@ -333,16 +316,6 @@ function layOutHosts(folder: string, tree: ReturnType<typeof flatten>, who: Priv
   });
 }
 
-/** The port it had, so that the server's sources still name it; another one if that is taken now. */
-async function openRegistry(folder: string, port: number): Promise<Registry> {
-  try {
-    return await serveRegistry(folder, port);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    return serveRegistry(folder, 0);
-  }
-}
-
 async function openServer(
   options: FleetOptions,
   registry: Registry,
@@ -360,12 +333,17 @@ async function openServer(
     jobsEveryMs: 250,
     random: randomBytes,
   });
-  if (server.adminToken !== undefined) writeFileSync(file, `${server.adminToken}\n`, { mode: 0o600 });
-  const adminToken = readFileSync(file, 'utf8').trim();
-  const asked = await server.app.request('/api/v1/tokens?limit=1', {
-    headers: { authorization: `Bearer ${adminToken}` },
-  });
-  if (asked.status !== 401) return { server, adminToken };
+  try {
+    if (server.adminToken !== undefined) writeFileSync(file, `${server.adminToken}\n`, { mode: 0o600 });
+    const adminToken = readFileSync(file, 'utf8').trim();
+    const asked = await server.app.request('/api/v1/tokens?limit=1', {
+      headers: { authorization: `Bearer ${adminToken}` },
+    });
+    if (asked.status !== 401) return { server, adminToken };
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
   // Somebody made another token by hand, and that one was told to them alone.
   await server.close();
   rmSync(file);
@@ -375,13 +353,12 @@ async function openServer(
 /** The demo's own as the first version, kept as any server's are: others can be tried and applied over it, and what they extend is the shipped one. */
 async function demoPolicy(): Promise<PolicySource> {
   const shipped = await shippedPolicy();
-  const document = { file: 'demo/policy.yaml', text: await readFile(join(import.meta.dirname, 'policy.yaml'), 'utf8') };
+  const document = await policyFile();
   return { kind: 'store', shipped, first: { policy: policyOfDocuments([document], shipped.policy).policy, document } };
 }
 
-async function imagePolicy(folder: string): Promise<TrustSetup> {
-  const roots = [`${TRUST_ROOT.name}=${join(folder, TRUST_ROOT.file)}`];
-  return trustSetup(await readTrustFiles({ policies: [join(folder, POLICY)], roots }));
+async function policyFile() {
+  return { file: 'demo/policy.yaml', text: await readFile(join(import.meta.dirname, 'policy.yaml'), 'utf8') };
 }
 
 /** `other`: of another build, with images that this one does not know. */

@@ -16,17 +16,36 @@ export function fleetJson(hosts: readonly FleetHost[]): object {
       drift: host.drift ?? { added: 0, removed: 0, modified: 0 },
     })),
     expected: Object.fromEntries(DEMO_HOSTS.map(({ name, verdict }) => [name, verdict])),
+    ...(asExpected(hosts) ? {} : { unexpected: unexpected(hosts) }),
   };
+}
+
+/** A host that did not get the verdict that it must get, and why. */
+export type Unexpected = {
+  readonly name: string;
+  readonly expected: string;
+  readonly verdict: string | null;
+  readonly because: string;
+};
+
+/** None where all is as it must be. */
+export function unexpected(hosts: readonly FleetHost[]): Unexpected[] {
+  return DEMO_HOSTS.flatMap(({ name, verdict: expected }): Unexpected[] => {
+    const host = hosts.find((found) => found.name === name);
+    if (host?.verdict === expected) return [];
+    if (host === undefined) return [{ name, expected, verdict: null, because: 'it did not enrol' }];
+    return [{ name, expected, verdict: host.verdict, because: host.reasons[0]?.text ?? host.sentence }];
+  });
 }
 
 /** Whether each host of the demo got the verdict that it must get. */
 export function asExpected(hosts: readonly FleetHost[]): boolean {
-  return DEMO_HOSTS.every(({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict === verdict);
+  return unexpected(hosts).length === 0;
 }
 
 const REASONS_SHOWN = 4;
 
-/** The table: a line a host, its three answers, then why. */
+/** The table: a line a host, its three answers, then why; under it what is not as it must be. */
 export function fleetTable(hosts: readonly FleetHost[]): string {
   const rows = inOrder(hosts).map((host) => [
     host.name,
@@ -50,6 +69,11 @@ export function fleetTable(hosts: readonly FleetHost[]): string {
     for (const { text } of reasons.slice(0, REASONS_SHOWN)) out += `  - ${printableText(text)}\n`;
     if (reasons.length > REASONS_SHOWN) out += `  - and ${reasons.length - REASONS_SHOWN} more\n`;
   }
+  const wrong = unexpected(hosts);
+  if (wrong.length > 0)
+    out += '\nThis is not as expected; a machine that is very busy may be the reason: try again when it is not.\n';
+  for (const { name, expected, verdict, because } of wrong)
+    out += `  ${name}: expected ${expected}, is ${verdict ?? 'not there'}, because: ${printableText(because)}\n`;
   return out;
 }
 
