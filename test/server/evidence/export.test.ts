@@ -11,7 +11,7 @@ import { EXIT, type Io } from '#src/terminal.ts';
 import { main as evidence } from '#cli/evidence.ts';
 import { principalOf } from '#server/access/principal.ts';
 import { makeBundle } from '#server/evidence/bundle.ts';
-import type { Make } from '#server/evidence/inworker.ts';
+import { makeInWorker, type Make } from '#server/evidence/inworker.ts';
 import { serverKeys } from '#server/keys.ts';
 import { policySource } from '#server/serve.ts';
 import { openStore } from '#server/store/open.ts';
@@ -50,7 +50,7 @@ type World = {
 let world: World;
 const ends: (() => unknown)[] = [];
 const context = { after: (end: () => unknown) => void ends.unshift(end) } as Parameters<typeof serverFor>[0];
-let make: Make = makeHere;
+let make: Make = makeInWorker;
 
 type Said = { out: string; err: string };
 async function command(args: readonly string[], { server, admin }: TestServer): Promise<{ exit: number } & Said> {
@@ -84,6 +84,7 @@ before(async () => {
     server,
   );
   assert.equal(exit, EXIT.ok, err);
+  make = makeHere;
   const { fingerprint } = await serverKeys(server.server.store, () => new Uint8Array(32));
   world = { server, hosts, folder, file, key: fingerprint };
 });
