@@ -1,6 +1,7 @@
 /** `/hosts`: every host in a line, those first that need attention; what waits for a person on top. */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { isFleetWide } from '#server/access/principal.ts';
 import { viewOf, type View } from '#server/standing.ts';
 import type { Count, Host } from '#server/store/records.ts';
 import type { HostCursor } from '#server/store/store.ts';
@@ -36,6 +37,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   const asked = readAsked(query);
   const sort = asked.words.sort ?? 'attention';
   const scope = c.get('principal').groups;
+  const enrols = isFleetWide(c.get('principal'), 'admin');
   const filter = await filterOf(asked.words, { now, scope }, store);
   const [list, total, verdicts, pending, waiting] = await Promise.all([
     store.read.hosts(filter, sort, { limit: PAGE, cursor: cursorFrom(query.get('after') ?? undefined, sort) }),
@@ -47,7 +49,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
   const counts = new Map(verdicts.map(({ verdict, count }) => [verdict, count]));
   const all = [...counts.values()].reduce((sum, n) => sum + n, 0);
   if (all === 0 && total.count === 0 && asked.words.state === undefined) {
-    const make = html`<a class="btn first" href="/settings/enrol">Make an enrolment token</a>`;
+    const make = enrols ? html`<a class="btn first" href="/settings/enrol">Make an enrolment token</a>` : html``;
     return show(c, services, { title: 'Hosts', section: '/hosts', now, body: firstRunHtml(baseUrl(), make) });
   }
   const inTime = await store.read.countHosts({ now, scope, freshness: 'current' }, COUNTED_MAX);
@@ -56,7 +58,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
     title: plural(all, 'host'),
     text: html`${bad(counts)} <a href="/hosts?freshness=current">${bounded(inTime)}</a> reported within
       ${inTime.count === 1 ? 'its' : 'their'} own interval.`,
-    acts: html`<a class="btn first" href="/settings/enrol">Enrol hosts</a>`,
+    acts: enrols ? html`<a class="btn first" href="/settings/enrol">Enrol hosts</a>` : undefined,
   })}
   ${waiting.count > 0 && pendingSheet(pending.items, waiting, now, baseUrl())} ${tabs(counts, all, asked, query)}
   ${await toolbar(asked, query, list.items, services, { now, scope })}
@@ -265,6 +267,16 @@ function table(hosts: readonly Host[], { now, sort, query, total, next, named, a
   </form>`;
 }
 
+/** `0 open, 2 acknowledged`: what is acknowledged weighs as before, so a drifted host tells it. Waived is told with the verdict. */
+function findingsHtml({ open, acknowledged }: Host['counters']): Html {
+  const none = open.every((n) => n === 0);
+  if (acknowledged === 0) return none ? html`<span class="quiet">0</span>` : severitiesHtml(open);
+  const also = `${count(acknowledged)} acknowledged`;
+  return none
+    ? html`<span class="quiet">0 open, ${also}</span>`
+    : html`${severitiesHtml(open)} <span class="quiet">${also}</span>`;
+}
+
 function row(host: Host, view: View, { named, now, assessed }: Pick<Shown, 'named' | 'now' | 'assessed'>): Html {
   const { booted, staged, rollback } = host.images;
   const image = booted === null ? undefined : named.get(booted);
@@ -303,9 +315,7 @@ function row(host: Host, view: View, { named, now, assessed }: Pick<Shown, 'name
         >${host.group !== null && html`<span class="soft">${host.group}</span> `}${labels.map(([key, value]) => html`<span class="tag">${key}=${value}</span> `)}${host.group === null && labels.length === 0 && html`<span class="quiet">–</span>`}</span
       >
     </td>
-    <td class="num nowrap tallies">
-      ${open === 0 ? html`<span class="quiet">0</span>` : severitiesHtml(host.counters.open)}
-    </td>
+    <td class="num nowrap tallies">${findingsHtml(host.counters)}</td>
     <td class="p2 num soft nowrap">${agoHtml(host.last?.receivedAt, now)}</td>
   </tr>`;
 }

@@ -2,7 +2,8 @@
 import type { Context } from 'hono';
 import { getCookie } from 'hono/cookie';
 import type { Instant } from '#src/clock.ts';
-import type { Principal } from '#server/access/principal.ts';
+import { hasRole, type Principal } from '#server/access/principal.ts';
+import { WAIVER_READERS } from '#server/decisions/waiverreads.ts';
 import { html, icon, sprite, type Html } from './html.ts';
 import { decidable } from './parts/counts.ts';
 import { headHtml } from './parts/page.ts';
@@ -85,7 +86,7 @@ function framed(content: Page, { who, theme, here, counts }: Frame): string {
         <a class="brand" href="/">${LOGO}Bootproof</a>
         <nav aria-label="Main">
           <ul>
-            ${NAVIGATION.map(
+            ${NAVIGATION.filter(([href]) => href !== '/waivers' || hasRole(who, ...WAIVER_READERS)).map(
               ([href, word]) =>
                 html`<li>
                   <a href="${href}" ${href === content.section && html` aria-current="page"`}

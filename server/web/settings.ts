@@ -62,6 +62,14 @@ function admin(c: Context<Env>, what: string): void {
     throw new DecisionError('FORBIDDEN', `to ${what} is for admins of the whole fleet`);
 }
 
+/** Pages that only auditors and admins of the whole fleet open: no link leads others to a refusal. */
+const CLOSED: ReadonlySet<string> = new Set([
+  '/settings/enrol',
+  '/settings/channels',
+  '/settings/retention',
+  '/activity',
+]);
+
 async function overview(c: Context<Env>, services: WebServices): Promise<Response> {
   const { store, clock, policies, basis, evidence } = services;
   const now = clock();
@@ -81,7 +89,8 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
     ),
   ]);
 
-  const may = isFleetWide(c.get('principal'), 'admin');
+  const who = c.get('principal');
+  const may = isFleetWide(who, 'admin');
   const waiting = jobs.filter((job) => job.waiting + job.running > 0);
   const body = html`${noticeOf(c.req.query('did'))}
     ${headHtml({ title: 'Settings', text: 'What this server trusts, whom it lets in, and how it is. Each change stands in the activity with who made it.' })}
@@ -131,13 +140,15 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                   inventories.length === 0 ? 'none was imported' : plural(inventories.length, 'list'),
                 ],
                 ['/activity', 'Activity', 'who did what'],
-              ].map(
-                ([href, word, fact]) =>
-                  html`<li>
-                    <span class="grow"><a class="link" href="${href}">${word}</a></span
-                    ><span class="quiet">${fact}</span>
-                  </li>`,
-              )}
+              ]
+                .filter(([href]) => isFleetWide(who, 'auditor', 'admin') || !CLOSED.has(href!))
+                .map(
+                  ([href, word, fact]) =>
+                    html`<li>
+                      <span class="grow"><a class="link" href="${href}">${word}</a></span
+                      ><span class="quiet">${fact}</span>
+                    </li>`,
+                )}
             </ul>
           </div>
         </section>

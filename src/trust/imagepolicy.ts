@@ -183,6 +183,10 @@ function collect(document: DocumentAt, found: Found[], problems: Problem[]): voi
   const refuse = (message: string) => problems.push({ ...yaml.placeOf(at), message });
   if (format !== undefined) {
     if (format === IMAGES_FORMAT) found.push({ ...document, kind: 'images' });
+    else if (typeof format === 'string' && format.startsWith('bootproof.policy/'))
+      refuse(
+        `this is a host policy, by which drift is judged; who must have signed images stands in files of their own: ClusterImagePolicy documents, and format: ${IMAGES_FORMAT} (docs/image-policy.md)`,
+      );
     else refuse(`expected format: ${IMAGES_FORMAT}`);
     return;
   }

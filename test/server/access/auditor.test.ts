@@ -121,6 +121,12 @@ test('a viewer reads no waivers, on no face; an auditor does', async (t) => {
         may ? 200 : 403,
         path,
       );
+    const home = await (await visitor.ask(`${server.server.url}/settings`)).text();
+    assert.deepEqual(
+      [home.includes('href="/waivers"'), home.includes('href="/settings/enrol"')],
+      [may, may],
+      'no link leads to a refusal',
+    );
     for (const path of ['/waivers', `/waivers/${server.there.waiver}`])
       assert.equal((await visitor.ask(`${server.server.url}${path}`)).status, may ? 200 : 403, path);
   }
