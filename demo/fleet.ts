@@ -198,17 +198,24 @@ export class Fleet {
   async #enrolAll(): Promise<void> {
     const missing = DEMO_HOSTS.filter(({ name }) => !this.#saved.enrolled.includes(name));
     if (missing.length === 0) return;
-    const made = await this.#api('/api/v1/tokens', { maxUses: missing.length, labels: { fleet: 'demo' } });
-    const { token } = z.looseObject({ token: z.string() }).parse(made);
-    const file = join(this.#options.folder, 'enrolment-token');
-    writeFileSync(file, token, { mode: 0o600 });
+    const folder = join(this.#options.folder, 'enrolment-tokens');
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const files = new Map<DemoHost, string>();
+    // Who stops has a label of its own, by which demo/policy.yaml calls it silent sooner.
+    for (const [stops, hosts] of Map.groupBy(missing, ({ stops = false }) => stops)) {
+      const labels = { fleet: 'demo', ...(stops ? { kind: 'kiosk' } : {}) };
+      const made = await this.#api('/api/v1/tokens', { maxUses: hosts.length, labels });
+      const file = join(folder, String(stops));
+      writeFileSync(file, z.looseObject({ token: z.string() }).parse(made).token, { mode: 0o600 });
+      for (const host of hosts) files.set(host, file);
+    }
     await this.#each(missing, async (host) => {
       await this.#options.say(`enrolling ${host.name}: ${host.about}`);
-      if (!(await this.#agent(['enroll', '--token-file', file], host, [0]))) return;
+      if (!(await this.#agent(['enroll', '--token-file', files.get(host)!], host, [0]))) return;
       this.#saved.enrolled.push(host.name);
       writeSaved(this.#options.folder, this.#saved);
     });
-    rmSync(file);
+    rmSync(folder, { recursive: true });
   }
 
   /** A few hosts at a time, until the signal; what is under way is finished even where another host's turn failed. */
