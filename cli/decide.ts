@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import type { z } from 'zod';
+import { returnedText } from '#src/finding/returned.ts';
 import { EXIT, printableText, shownText, UsageError, type Io } from '#src/terminal.ts';
 import type { GroupDetail } from '#server/api/findings.ts';
 import type * as schemas from '#server/api/schemas.ts';
@@ -33,6 +34,7 @@ type Timeline = {
     readonly actor?: string;
     readonly action?: string;
     readonly note?: string | null;
+    readonly after?: unknown;
   }[];
 };
 
@@ -101,12 +103,25 @@ const DONE: ReadonlyMap<string, string> = new Map([
   ['group.unacknowledge', 'took the acknowledgement back'],
   ['finding.unacknowledge', 'took the acknowledgement back on a host'],
   ['group.assign', 'said who looks after it'],
+  ['waiver.request', 'asked for waiver'],
+  ['waiver.approve', 'approved waiver'],
+  ['waiver.reject', 'rejected waiver'],
+  ['waiver.withdraw', 'withdrew waiver'],
+  ['waiver.revoke', 'revoked waiver'],
+  ['waiver.change', 'changed the words of waiver'],
+  ['waiver.extend', 'asked to extend waiver'],
+  ['waiver.expire', 'saw the end of waiver'],
 ]);
 const SEEN: ReadonlyMap<string, string> = new Map([
   ['opened', 'seen'],
   ['reopened', 'back'],
   ['resolved', 'gone'],
 ]);
+
+function waiverIn(after: unknown): string {
+  const { waiver } = (after ?? {}) as { readonly waiver?: unknown };
+  return typeof waiver === 'string' ? ` ${waiver}` : '';
+}
 
 const show: Action<unknown> = async (connection, options, [said = ''], io) => {
   const id = await groupFrom(connection, said);
@@ -147,12 +162,12 @@ const show: Action<unknown> = async (connection, options, [said = ''], io) => {
     }
     await printTable(
       ['HOST', 'STATUS', 'SINCE', 'UNTIL', 'WAIVER', 'ID'],
-      hosts.items.map(({ host, status, openedAt, until, waiver }) => [
+      hosts.items.map(({ host, status, openedAt, until, waiver, returned }) => [
         host.name,
-        status,
+        returned === null || status !== 'open' ? status : `${status}: ${returnedText(returned)}`,
         timeText(openedAt),
         timeText(until),
-        waiver ?? '',
+        status === 'waived' ? (waiver ?? '') : '',
         host.id,
       ]),
       io,
@@ -160,12 +175,12 @@ const show: Action<unknown> = async (connection, options, [said = ''], io) => {
     await io.stdout.write('\n');
     await printTable(
       ['WHEN', 'WHO', 'WHAT', 'NOTE'],
-      timeline.items.map(({ at, actor, kind, action, hosts: on, note }) => [
+      timeline.items.map(({ at, actor, kind, action, hosts: on, note, after }) => [
         timeText(at),
         actor ?? '',
         action === undefined
           ? `${SEEN.get(kind) ?? kind} on ${on} host${on === 1 ? '' : 's'}`
-          : (DONE.get(action) ?? action),
+          : `${DONE.get(action) ?? action}${waiverIn(after)}`,
         note ?? '',
       ]),
       io,

@@ -10,6 +10,7 @@ import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Ack, AuditEntry, Disposal, FindingGroup, GroupAck, Page } from '#server/store/records.ts';
 import type { AuditCursor, Disposed } from '#server/store/store.ts';
+import { readableWaivers, waiverStory } from './waiverreads.ts';
 import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
 export type FindingDeps = Pick<Deps, 'store' | 'clock'>;
@@ -269,15 +270,16 @@ export async function timelineOf(
   groupId: string,
   limit: number,
   { store }: Pick<FindingDeps, 'store'>,
-  { groups }: Pick<Principal, 'groups'>,
+  who: Principal,
 ): Promise<TimelineItem[]> {
+  const { groups } = who;
   const [seen, decided] = await Promise.all([
     store.findings.changes(groupId, limit, groups),
-    decidedWithin(groupId, limit, groups, store),
+    Promise.all([decidedWithin(groupId, limit, groups, store), waiversOf(groupId, limit, who, store)]),
   ]);
   const items: TimelineItem[] = [
     ...seen.map(({ kind, at, hosts }) => ({ kind, at, hosts })),
-    ...decided.map(({ at, actor, action, note, before, after }) => ({
+    ...decided.flat().map(({ at, actor, action, note, before, after }) => ({
       kind: 'decision' as const,
       at,
       actor,
@@ -289,6 +291,28 @@ export async function timelineOf(
   ];
   // What was seen is told by the minute, so what was decided within it came after.
   return items.sort((a, b) => b.at - a.at || rank(a) - rank(b)).slice(0, limit);
+}
+
+/** Waivers that cover it or did, as far as the reader may read them: asked for, decided, ended. */
+async function waiversOf(
+  groupId: string,
+  limit: number,
+  who: Principal,
+  store: FindingDeps['store'],
+): Promise<readonly AuditEntry[]> {
+  const ids = await store.findings.waiversOf(groupId, who.groups);
+  const readable = (await readableWaivers(ids, who, { store })) ?? new Set<string>();
+  const stories = await Promise.all(
+    [...readable].map((id) => waiverStory(id, { cursor: null, limit }, who, { store })),
+  );
+  // The waiver's own page has its words; here it is named.
+  return stories.flatMap(({ items }) =>
+    items.map((entry) => ({
+      ...entry,
+      before: null,
+      after: { waiver: entry.object.replace(/^waiver:/, '') },
+    })),
+  );
 }
 
 /** Pages of the trail that a story is looked for in. */

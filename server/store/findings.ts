@@ -6,7 +6,7 @@ import { writeAudit } from './audit.ts';
 import { groupAcksOn } from './groupacks.ts';
 import { intakeIn } from './intake.ts';
 import { lockPulses } from './pulses.ts';
-import { within } from './read/line.ts';
+import { hostsWith, walked, within } from './read/line.ts';
 import { pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { Disposed, Findings, HostWrite } from './store.ts';
@@ -203,6 +203,26 @@ export function findingsOn(engine: Engine): Findings {
         });
         return true;
       }),
+    waiversOf: (groupId, scope) =>
+      engine.listing(async (db) => {
+        const found = new Set<string>();
+        for (const isOpen of [1, 0]) {
+          let query = (db as unknown as Kysely<Tables>)
+            .selectFrom('finding')
+            .select('waiver_id')
+            .distinct()
+            .where('finding.group_id', '=', groupId)
+            .where('finding.is_open', '=', (eb) => eb.lit(isOpen))
+            .where('finding.waiver_id', 'is not', null)
+            .limit(WAIVERS_TOLD);
+          if (scope !== null) {
+            const theirs = hostsWith([within(walked('host.host_group', engine.kind), scope)]);
+            query = query.where(sql<boolean>`${walked('finding.host_id', engine.kind)} in ${theirs}`);
+          }
+          for (const { waiver_id } of await query.execute()) found.add(waiver_id!);
+        }
+        return [...found].sort().slice(0, WAIVERS_TOLD);
+      }),
     hostsOf: (groupIds, { cursor, limit }) =>
       engine.listing(async (db) => {
         const hosts = new Set<string>();
@@ -252,6 +272,9 @@ export function findingsOn(engine: Engine): Findings {
       }),
   };
 }
+
+/** Waivers that the story of one group names. */
+const WAIVERS_TOLD = 50;
 
 /** Of a part of the fleet: from the episodes of its hosts, as what is kept by the minute is of all. */
 async function changesWithin(

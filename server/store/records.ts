@@ -1,4 +1,5 @@
 /** What passes between the store and its callers. Ids are strings, times `Instant`s (ms), digests as OCI writes them. */
+import type { ReturnedHow } from '#src/finding/returned.ts';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 
@@ -291,13 +292,8 @@ export type GroupAck = Ack & { readonly scope: readonly string[] | null; readonl
 
 /** Why a finding is open again that people had decided about. */
 export type Returned = {
-  readonly how:
-    | 'waiver_expired'
-    | 'waiver_revoked'
-    /** The waiver does not match it any more: its severity, its host or the host's image is another one. */
-    | 'waiver_changed'
-    | 'acknowledgement_over'
-    | 'acknowledgement_withdrawn';
+  /** `waiver_changed`: it does not match any more, as its severity, its host or the host's image is another one. */
+  readonly how: ReturnedHow;
   /** The waiver, or who had acknowledged. */
   readonly what: string;
   readonly at: Instant;

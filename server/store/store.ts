@@ -238,6 +238,8 @@ export interface Findings {
   lapsed(now: Instant, limit: number): Promise<readonly { readonly hostId: string; readonly groupId: string }[]>;
   /** The earliest end of any disposition; null where there is none. */
   nextLapse(): Promise<Instant | null>;
+  /** Names of waivers that cover it on hosts of the scope, or did: at most 50. */
+  waiversOf(groupId: string, scope: readonly string[] | null): Promise<readonly string[]>;
   /** False where the group's revision moved, or there is no such group. */
   assign(groupId: string, expectRevision: number, assignee: string | null, by: r.Act): Promise<boolean>;
   /** Hosts with present findings of these groups, by id; for what a decision changes. */

@@ -27,6 +27,7 @@ import { emptyHtml, headHtml } from './parts/page.ts';
 import { spreadOf, spreadSheet } from './parts/spread.ts';
 import { waysSheet } from './parts/ways.ts';
 import type { Env, WebServices } from './services.ts';
+import { returnedHtml } from './hostfindings.ts';
 import { agoHtml, capital, count, dayOf, momentHtml, plural, severityGlyph, verdictHtml } from './words.ts';
 
 const PAGE = 25;
@@ -295,7 +296,7 @@ function hostsSheet(
           disposition === 'waived' &&
           waiverId !== null &&
           html` by <a class="over link" href="/waivers/${waiverId}">${waiverId}</a>`
-        }${!over && disposition === 'acknowledged' && ack !== null && html` <span class="quiet">by ${ack.by}</span>`}${reopened > 0 && html` <span class="tag loud regressed">regressed</span>`}
+        }${!over && disposition === 'acknowledged' && ack !== null && html` <span class="quiet">by ${ack.by}</span>`}${shown && status === 'open' && returnedHtml(over && waiverId !== null && disposition === 'waived' ? { how: 'waiver_expired', what: waiverId, at: until } : finding.returned)}${reopened > 0 && html` <span class="tag loud regressed">regressed</span>`}
       </td>
       <td class="p3">
         ${host?.images.booted == null ? html`<span class="quiet">–</span>` : digestHtml(host.images.booted)}
@@ -434,6 +435,14 @@ function storyItem(item: Run): Html {
 }
 
 type Decision = Extract<TimelineItem, { kind: 'decision' }>;
+const WAIVER_ACTS: Readonly<Record<string, string>> = {
+  'waiver.approve': 'approved',
+  'waiver.reject': 'rejected',
+  'waiver.withdraw': 'withdrew',
+  'waiver.revoke': 'revoked',
+  'waiver.extend': 'asked to extend',
+};
+
 /** What somebody did, from what the trail keeps of it. */
 export function didWhat({ action, after }: Pick<Decision, 'action' | 'after'>): string {
   const told = (after ?? {}) as {
@@ -442,7 +451,9 @@ export function didWhat({ action, after }: Pick<Decision, 'action' | 'after'>): 
     readonly findings?: unknown;
     readonly assignee?: unknown;
     readonly changed?: unknown;
+    readonly waiver?: unknown;
   };
+  const waiver = typeof told.waiver === 'string' ? told.waiver : '';
   const n = told.hosts ?? told.findings;
   const on = typeof n === 'number' ? ` on ${plural(n, 'host')}` : '';
   switch (action) {
@@ -457,7 +468,15 @@ export function didWhat({ action, after }: Pick<Decision, 'action' | 'after'>): 
       return `took the acknowledgement back${on}`;
     case 'group.assign':
       return typeof told.assignee === 'string' ? `gave it to ${told.assignee}` : 'took it from its owner';
+    case 'waiver.request':
+      return `asked for waiver ${waiver}`;
+    case 'waiver.expire':
+      return `waiver ${waiver} expired`;
+    case 'waiver.change':
+      return `changed the words of waiver ${waiver}`;
     default:
-      return action.replace('.', ' ');
+      return waiver === ''
+        ? action.replace('.', ' ')
+        : `${WAIVER_ACTS[action] ?? action.replace('.', ' ')} waiver ${waiver}`;
   }
 }

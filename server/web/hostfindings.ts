@@ -1,8 +1,10 @@
 /** The findings of one host: what is wrong, since when and between which two reports; what people decided stays in the list. */
+import { formatInstant } from '#src/clock.ts';
+import { returnedText } from '#src/finding/returned.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { reportBefore } from '#server/findingorigin.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
-import type { Chain, FindingWithGroup } from '#server/store/records.ts';
+import type { Chain, FindingWithGroup, Returned } from '#server/store/records.ts';
 import type { About } from './hostabout.ts';
 import { html, type Html } from './html.ts';
 import { whatHtml } from './parts/finding.ts';
@@ -110,17 +112,26 @@ export function between(seq: number, chain: Pick<Chain, 'gaps'>): string {
   return before === null ? `in report ${count(seq)}, the first` : `between reports ${count(before)} and ${count(seq)}`;
 }
 
+/** Why it is open again: `waiver W-17 expired`, with the way to it. */
+export function returnedHtml(returned: Returned | null): Html | undefined {
+  if (returned === null) return undefined;
+  const text = returnedText(returned);
+  return html`:
+  ${returned.how.startsWith('waiver_') ? html`<a class="over" href="/waivers/${returned.what}" title="${formatInstant(returned.at)}">${text}</a>` : html`<span title="${formatInstant(returned.at)}">${text}</span>`}`;
+}
+
 export function statusHtml({
   status,
   waiverId,
   until,
   ack,
-}: Pick<FindingWithGroup, 'status' | 'waiverId' | 'until' | 'ack'>): Html {
+  returned,
+}: Pick<FindingWithGroup, 'status' | 'waiverId' | 'until' | 'ack' | 'returned'>): Html {
   const ends = until === null ? undefined : html` until ${dayHtml(until)}`;
   if (status === 'waived')
     return html`<a class="over" href="/waivers/${waiverId ?? ''}"><span class="tag">waived ${waiverId ?? ''}</span></a
       >${ends}`;
   if (status === 'acknowledged')
     return html`<span title="${ack?.note ?? ''}">acknowledged${ack !== null && ` by ${ack.by}`}</span>${ends}`;
-  return html`${status}`;
+  return html`${status}${status === 'open' && returnedHtml(returned)}`;
 }

@@ -1,5 +1,6 @@
 /** What else there is of a host, a tab each: deployments with who signed them, the chain of reports, the history of verdicts, its identity. */
 import type { Instant } from '#src/clock.ts';
+import { returnedText } from '#src/finding/returned.ts';
 import type { DeploymentEntry } from '#src/deployment/state.ts';
 import type { VerdictChange } from '#server/store/records.ts';
 import { lineageSteps } from '#server/hostlineage.ts';
@@ -109,17 +110,27 @@ function stripe({ host, view, now }: About, history: readonly VerdictChange[]): 
   </svg>`;
 }
 
-function timeline({ host, now }: About, history: readonly VerdictChange[]): Html {
+/** A waiver that came to its end between this change and the one before: why it was judged anew. */
+function endedWaiver({ findings }: About, { at }: VerdictChange, before: Instant): string {
+  const [last] = findings
+    .flatMap(({ returned }) => (returned?.how.startsWith('waiver_') === true ? [returned] : []))
+    .filter((each) => each.at > before && each.at <= at)
+    .sort((a, b) => b.at - a.at);
+  return last === undefined ? 'judged anew, without a report' : `judged anew: ${returnedText(last)}`;
+}
+
+function timeline(about: About, history: readonly VerdictChange[]): Html {
+  const { host, now } = about;
   return html`<ol class="timeline">
     ${history.map(
-      ({ at, from, to, seq }) =>
+      ({ at, from, to, seq }, n) =>
         html`<li class="${to}">
           ${icon(`v-${to}`)}
           <div>
             ${capital(to)}${from !== 'new' && html` <span class="quiet">before: ${from}</span>`}<br /><small
               ><a href="${postureHref(host.id, at)}" title="How it stood then"
                 >${now - at < 2 * DAY_MS ? momentHtml(at) : timeHtml(at)}</a
-              >${seq !== null ? html` · <a href="/hosts/${host.id}/reports">${between(seq, host.chain)}</a>` : ' · judged anew, without a report'}</small
+              >${seq !== null ? html` · <a href="/hosts/${host.id}/reports">${between(seq, host.chain)}</a>` : ` · ${endedWaiver(about, history[n]!, history[n + 1]?.at ?? 0)}`}</small
             >
           </div>
         </li>`,

@@ -6,6 +6,7 @@ import { changeWaiver, decideWaiver, requestWaiver, termsOf, type WaiverDraft } 
 import { DecisionError } from '#server/decisions/may.ts';
 import { viewOf } from '#server/standing.ts';
 import { rejectsCode } from '#test/throws.ts';
+import { visitor } from '#test/server/web/visitor.ts';
 import { file, HOUR, SOURCE, T0, type TestHost, type TestServer } from '../fleet.ts';
 import {
   ALICE,
@@ -157,6 +158,19 @@ onBoth('past its end it has no effect, though no job has run: verdicts, lists, c
   assert.deepEqual([told.verdict, told.since], ['drifted', new Date(later).toISOString()]);
   const trail = (await server.api('/api/v1/waivers/W-1/history')).body.items;
   assert.equal(trail.filter(({ action }: { action: string }) => action === 'waiver.expire').length, 1);
+  // Where somebody looks it says why it is back: the story of the group, the host's findings and its history.
+  const story = (await server.api(`/api/v1/groups/${group.id}/timeline`)).body.items;
+  assert.deepEqual(
+    story
+      .flatMap(({ action, after }: any) =>
+        action?.startsWith('waiver.') === true ? [`${action} ${after.waiver}`] : [],
+      )
+      .toSorted(),
+    ['waiver.approve W-1', 'waiver.expire W-1', 'waiver.request W-1'],
+  );
+  const { page } = await visitor(server);
+  for (const path of [`/findings/${group.id}`, `/hosts/${a.id}`, `/hosts/${a.id}/history`])
+    assert.match((await page(path)).text, /waiver W-1 expired/, path);
 });
 
 onBoth(

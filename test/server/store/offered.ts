@@ -176,6 +176,17 @@ export function* offered(of: Named): Generator<Offered> {
       ask: ({ read }) => read.groupHosts(of.group, page({ hostId: of.host }), scope),
     };
     yield {
+      name: `waivers of a group${within}`,
+      deep: false,
+      ask: ({ findings }) => findings.waiversOf(of.group, scope),
+    };
+    if (scope !== null)
+      yield {
+        name: `an image${within}`,
+        deep: false,
+        ask: ({ read }) => read.isImageWithin(of.image, scope),
+      };
+    yield {
       name: `changes of a group${within}`,
       deep: false,
       ask: ({ findings }) => findings.changes(of.group, 50, scope),
