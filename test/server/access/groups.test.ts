@@ -197,4 +197,6 @@ test('the story of a group is what was decided where they see hosts', async (t) 
   assert.doesNotMatch(web, /lab-1|toy/);
   assert.match(web, /cellar/);
   assert.match(web, /waits for its disk/);
+  // A host that drifted and has nothing open says what it has.
+  assert.match((await people.web.page('/hosts')).html, /0 open, 1 acknowledged/);
 });
