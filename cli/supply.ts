@@ -10,6 +10,7 @@ import { list } from './image.ts';
 import { pathOrigin, rebuild } from './origin.ts';
 import { writeJson } from './output.ts';
 import { imageHosts, type PeriodOptions } from './posture.ts';
+import { imageFrom } from './shortid.ts';
 import { printFacts } from './table.ts';
 import { showTrust } from './trust.ts';
 
@@ -21,37 +22,43 @@ type Source = z.infer<typeof schemas.Source>;
 /** `bootproof images [DIGEST]`. */
 export function images(args: readonly string[], io: Io): Promise<Exit> {
   return client('images', 'Images that hosts named, and whether their manifest is there.', args, io, (command, add) => {
-    limitOption(add<{ limit?: string; state?: string }>(command.argument('[digest]'), showImages)).option(
+    limitOption(add<{ limit?: string; state?: string }>(command.argument('[digest]'), whole(showImages))).option(
       '--state <words>',
       'pending, building, ready, failed',
     );
     add<{ out?: string }>(
       command.command('export <digest>').description('write its manifests to a file, for hosts without a network'),
-      exportManifests,
+      whole(exportManifests),
     ).option('--out <file>', 'the file that `bootproof agent import` takes there');
     add(
       command
         .command('rebuild <digest>')
         .description('read its layers again, for where its files come from; its manifests stay'),
-      rebuild,
+      whole(rebuild),
     );
     add<{ rule?: string }>(
       command.command('origin <digest> <path>').description('which layer and package of it brought a path'),
-      pathOrigin,
+      whole(pathOrigin),
     ).option('--rule <name>', 'under which rule (default: the newest)');
     limitOption(
       add<PeriodOptions>(
         command
           .command('hosts <digest>')
           .description('which hosts ran it in a period, also those that are retired since'),
-        imageHosts,
+        whole(imageHosts),
       ),
     )
       .option('--from <when>', '2026-09-30 (its beginning in UTC), RFC 3339, 7d (ago)')
       .option('--to <when>', 'likewise; default: now');
-    add(command.command('trust <digest>').description('who signed it, and why that counts or not'), showTrust);
+    add(command.command('trust <digest>').description('who signed it, and why that counts or not'), whole(showTrust));
   });
 }
+
+/** An action on an image, by the beginning of its digest too. */
+const whole =
+  <Options>(action: Action<Options>): Action<Options> =>
+  async (connection, options, [digest, ...more], io) =>
+    action(connection, options, digest === undefined ? [] : [await imageFrom(connection, digest), ...more], io);
 
 const showImages: Action<{ readonly limit?: string; readonly state?: string }> = async (
   connection,

@@ -1,5 +1,6 @@
 /** Where the server listens, and how it stops listening. */
 import type { Server } from 'node:http';
+import { createServer } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { BootproofError } from '#src/error.ts';
@@ -20,6 +21,29 @@ export type Address = {
 };
 
 export type Listening = { readonly server: Server; readonly port: number };
+
+/** Whether an address that may not move can be had at all: asked before anything is made on disk. @throws {StartError} LISTEN_ADDRESS */
+export async function mustBeFree({ host, port, movable = false }: Address): Promise<void> {
+  if (movable || port === 0) return;
+  const probe = createServer();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      probe.once('error', reject);
+      probe.listen(port, host, () => resolve());
+    });
+  } catch (cause) {
+    throw refused({ host, port }, cause as NodeJS.ErrnoException);
+  }
+  await new Promise<void>((resolve) => probe.close(() => resolve()));
+}
+
+function refused({ host, port }: Address, cause: NodeJS.ErrnoException): StartError {
+  const why =
+    cause.code === 'EADDRINUSE'
+      ? 'another program has it; end that one, or name another port with --listen'
+      : cause.code;
+  return new StartError('LISTEN_ADDRESS', `cannot listen on ${host} port ${port}: ${why}`, { cause });
+}
 
 /** @throws {StartError} */
 export async function listen(app: Hono, { host, port, movable = false }: Address, log: Log): Promise<Listening> {
@@ -44,12 +68,7 @@ export async function listen(app: Hono, { host, port, movable = false }: Address
     } catch (error) {
       const taken = (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       if (taken && movable && tried + 1 < LISTEN_PORTS_TRIED && port + tried < 65_535) continue;
-      const { code } = error as NodeJS.ErrnoException;
-      throw new StartError(
-        'LISTEN_ADDRESS',
-        `cannot listen on ${host} port ${port}: ${taken ? `another program has it; name another one with --listen ${host}:${port + 1}, or end that one` : code}`,
-        { cause: error },
-      );
+      throw refused({ host, port }, error as NodeJS.ErrnoException);
     }
     const address = server.address();
     const actual = typeof address === 'object' && address !== null ? address.port : port;

@@ -13,6 +13,7 @@ import { checkIssuer } from '#server/access/oidc.ts';
 import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { makeFolders } from './folder.ts';
+import { mustBeFree } from './listen.ts';
 import { readAnchors } from './log/authority.ts';
 import type { AnchorsSettings } from './log/anchors.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
@@ -54,6 +55,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   const access = await accessOf(settings);
   const anchors = await anchorsOf(settings);
   await tellAbsent(settings, io);
+  await mustBeFree(settings.listen);
   if (settings.databaseUrl === undefined) makeFolder(settings.data);
   const log = logTo(io);
   const server = await startServer({

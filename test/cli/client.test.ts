@@ -106,6 +106,8 @@ test('findings are grouped; images say their state', async (t) => {
   assert.match(open.out, /critical +1 .*root-me/);
   assert.equal((await run(server, findings, ['--severity', 'low'])).err, 'nothing open matches\n');
   assert.match((await run(server, images, [])).out, new RegExp(`^${OS.digest} +ready +2 +0 +0`, 'm'));
+  assert.match((await run(server, images, [OS.digest.slice(7, 19)])).out, new RegExp(OS.digest), 'by its beginning');
+  await rejectsCode(() => run(server, images, ['0'.repeat(12)]), UsageError, 'USAGE');
   assert.match((await run(server, images, [OS.config])).out, /ostree\/1 +\/usr sha256:/);
   await rejectsCode(() => run(server, images, ['sha256:none']), ServerError, 'IMAGE_UNKNOWN');
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { readPolicy, serve } from '#server/serve.ts';
 import { StartError } from '#server/listen.ts';
@@ -103,7 +103,8 @@ test('a policy file that is not there, or says something wrong, is told before a
   const port = await taken(t);
   const busy = run('--listen', `127.0.0.1:${port}`);
   assert.equal(busy.status, 2);
-  assert.match(busy.stderr, /\[LISTEN_ADDRESS\]/);
+  assert.match(busy.stderr, /another program has it.*\[LISTEN_ADDRESS\]/);
+  assert.ok(!existsSync(data), 'nothing was made for it');
   assert.equal(run('--help').status, 0);
 });
 
