@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { readPolicy, serve } from '#server/serve.ts';
 import { StartError } from '#server/listen.ts';
@@ -101,6 +101,7 @@ test('a policy file that is not there, or says something wrong, is told before a
   assert.equal(wrong.status, 2);
   assert.match(wrong.stderr, /policy\.yaml:4.*freshnes.*did you mean freshness/);
   const port = await taken(t);
+  rmSync(data, { recursive: true, force: true });
   const busy = run('--listen', `127.0.0.1:${port}`);
   assert.equal(busy.status, 2);
   assert.match(busy.stderr, /another program has it.*\[LISTEN_ADDRESS\]/);
