@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { project, run, type Ran } from '#test/agent/console.ts';
 import { isFull } from '#test/depth.ts';
 import { BootproofError } from '#src/error.ts';
-import { EXIT, processIo, runCommand, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { argument, EXIT, type Exit, type Io, processIo, runCommand, SeenRefusal, UsageError } from '#src/terminal.ts';
 import { VERSION } from '#src/version.ts';
 
 const bootproof = join(project, 'bootproof');
@@ -127,6 +127,22 @@ test('a refusal is a sentence a line, printable and not escaped twice, and its d
   assert.equal((await run(failing(refused, '{}\n'), ['--json'])).out, '{}\n');
   const named = await run(failing(new UsageError('usr/a\\xff is no name')), []);
   assert.equal(named.err, 'bootproof: usr/a\\xff is no name\n');
+});
+
+test('a refusal that was seen is 1, a malformed argument 64, each under its code', async () => {
+  const seen = await run(failing(new SeenRefusal('ENROL_TOKEN', 'no')), ['--json']);
+  assert.deepEqual(
+    [seen.exit, seen.err, JSON.parse(seen.out).code],
+    [1, 'bootproof: no [ENROL_TOKEN]\n', 'ENROL_TOKEN'],
+  );
+  const parse = () => {
+    throw new Refusal('SOME_CODE', 'no');
+  };
+  const wrong = await run((args, io) => runCommand(args, io, async () => argument(parse)), ['--json']);
+  assert.deepEqual(
+    [wrong.exit, wrong.err, JSON.parse(wrong.out).code],
+    [64, 'bootproof: no [SOME_CODE]\n', 'SOME_CODE'],
+  );
 });
 
 test('what is no refusal is our own fault, and says where', async () => {
