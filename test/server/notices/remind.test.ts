@@ -17,6 +17,7 @@ import { tell } from '#server/notices/tell.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Routing } from '#server/store/noticerecords.ts';
 import type { Store } from '#server/store/store.ts';
+import { isFull } from '#test/depth.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
 import {
   absent,
@@ -45,6 +46,7 @@ type Bench = {
 const commitFindings = (store: Store, n: number, at: number, findings: ReturnType<typeof present>[]) =>
   commit(store, hostId(n), (host) => ({ ...report(host, 'full', at), findings }));
 
+let titles = 0;
 let postgres: Postgres | { skip: string } | undefined;
 after(async () => {
   if (postgres !== undefined && !('skip' in postgres)) await postgres.stop();
@@ -80,6 +82,8 @@ function onBoth(title: string, routing: Partial<Routing>, body: (bench: Bench) =
     t.after(() => rmSync(folder, { recursive: true, force: true }));
     return run(t, `sqlite:${join(folder, 'store.db')}`);
   });
+  // Every fourth, and all of them in depth (test/depth.ts): its contract is tried whole in test/server/store.
+  if (!isFull && titles++ % 4 !== 0) return;
   test(`postgres: ${title}`, async (t) => {
     postgres ??= await startPostgres();
     return 'skip' in postgres ? t.skip(postgres.skip) : run(t, await postgres.migrated());

@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { keyPolicy } from '#demo/sign.ts';
+import { isFull } from '#test/depth.ts';
 import { startPostgres } from '#test/postgres.ts';
 import { folder, type TestServer } from '../fleet.ts';
 import { hostOn, KEY, OTHER, REPOSITORY, site } from './site.ts';
@@ -58,6 +59,7 @@ test(
   'what is denied at one process, and a policy that another brings, holds at all of them',
   { timeout: 180_000 },
   async (t) => {
+    if (!isFull) return t.skip('it starts three servers: TEST_DEPTH=full');
     const postgres = await startPostgres();
     if ('skip' in postgres) return t.skip(postgres.skip);
     t.after(() => postgres.stop());
