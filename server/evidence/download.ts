@@ -1,5 +1,6 @@
 /** A bundle as an answer over HTTP (RFC 9110, 14): whole, or the part that is asked for, so that a download goes on where it broke off. */
 import { createReadStream } from 'node:fs';
+import { ReadableStream as WebStream } from 'node:stream/web';
 import type { ExportFile } from './exports.ts';
 import { EvidenceError } from './selection.ts';
 
@@ -27,7 +28,7 @@ export function downloadOf(
       ETag: etag,
       ...(range === undefined ? {} : { 'Content-Range': `bytes ${from}-${to}/${bytes}` }),
     },
-    body: ReadableStream.from(createReadStream(path, { start: from, end: to })) as ReadableStream<Uint8Array>,
+    body: WebStream.from(createReadStream(path, { start: from, end: to })) as ReadableStream<Uint8Array>,
   };
 }
 

@@ -73,7 +73,8 @@ test('each host of the demo gets the verdict that it must get, and in depth the 
       return (await (await fetch(`${fleet.url}${path}`, { ...init, headers })).json()) as any;
     };
     const { items } = await ask('/api/v1/policies');
-    assert.deepEqual([items.length, items[0].version, items[0].name], [1, 1, 'demo']);
+    // One for each pace that this machine needed (demo/pace.ts).
+    assert.deepEqual([items.length, items.at(-1).version, items[0].name], [items[0].version, 1, 'demo']);
     const text = 'format: bootproof.policy/1\nname: mine\nextends: default\n';
     const body = JSON.stringify({ documents: [{ file: 'mine.yaml', text }] });
     assert.equal((await ask('/api/v1/policies/diff', { method: 'POST', body })).code, undefined);
