@@ -9,8 +9,7 @@ import type { ImageFact, PolicyFact } from '#src/evidence/facts.ts';
 import { counted, Faults } from '#src/evidence/steps.ts';
 import type { VerifyDeps } from '#src/evidence/verify.ts';
 import { parseImagePolicy, type PolicyFile } from '#src/trust/imagepolicy.ts';
-import { assess } from '#server/trust/assess.ts';
-import { byRecord, readCase } from '#server/trust/recorded.ts';
+import { assessRecorded, readCase } from '#server/trust/recorded.ts';
 import { trustSetup, type RootFile, type TrustSetup } from '#server/trust/setup.ts';
 
 const ROOT = /^trust-roots\/([a-z0-9][a-z0-9.-]{0,252})\.json$/;
@@ -52,29 +51,13 @@ async function judge(
     faults.add(`${member} is about ${recorded.image}, not about ${image}`);
     return;
   }
-  const setup = court.at(at);
-  const { state, told } = await assess(
-    { ...BLANK, image: recorded.image, references: recorded.references },
-    { setup, deny: court.deny, now: at, terms: OFFLINE },
-    new AbortController().signal,
-    byRecord(recorded, recorded.references, setup),
-  );
+  const { state, told } = await assessRecorded(recorded, { setup: court.at(at), deny: court.deny, now: at });
   counts.judged++;
   if (state !== trust.state || (state === 'trusted' && told.by !== trust.by))
     faults.add(
       `${image} is said to be ${trust.state}${trust.by === null ? '' : ` by ${trust.by}`}; by what lies in the bundle it is ${state}${told.by === null ? '' : ` by ${told.by}`}${told.why === null ? '' : `: ${told.why} [${told.code}]`}`,
     );
 }
-
-const BLANK = {
-  places: null,
-  closed: [],
-  pulledAs: [],
-  kept: [],
-  indexes: [],
-  before: { looked: [], hostPolicy: null, complete: false },
-} as const;
-const OFFLINE = { env: {}, caFiles: [], authFile: undefined } as const;
 
 type InForce = { readonly from: number; readonly to: number; readonly files: readonly PolicyFile[] };
 

@@ -10,8 +10,8 @@ import { explainImage, type ExplainedPolicy, type Explanation } from '#src/trust
 import { judgeImage } from '#src/trust/judge.ts';
 import type { CheckedSignature, ImageJudgement } from '#src/trust/judgement.ts';
 import { differences, parsePolicyTests, type Came, type PolicyTest } from '#src/trust/policytests.ts';
-import { assess, unreadOf } from '#server/trust/assess.ts';
-import { byRecord, readCase, type RecordedCase } from '#server/trust/recorded.ts';
+import { unreadOf } from '#server/trust/assess.ts';
+import { assessRecorded, foundIn, readCase, type RecordedCase } from '#server/trust/recorded.ts';
 import { readTrustFiles, TESTS_FILE, trustSetup, type TrustFiles, type TrustSetup } from '#server/trust/setup.ts';
 import { placeText } from '#server/trust/told.ts';
 import { program, runProgram } from './commander.ts';
@@ -197,11 +197,10 @@ async function filesOf(
 
 async function judge({ as, at }: PolicyTest, recorded: RecordedCase, setup: TrustSetup): Promise<Came> {
   const references = as === undefined ? recorded.references : [nameOf(as)];
-  const { state, told } = await assess(
-    { ...BLANK, image: recorded.image, references },
-    { setup, deny: [], now: at ?? recorded.recordedAt, terms: OFFLINE },
-    new AbortController().signal,
-    byRecord(recorded, references, setup),
+  const { state, told } = await assessRecorded(
+    recorded,
+    { setup, deny: [], now: at ?? recorded.recordedAt },
+    references,
   );
   return {
     state,
@@ -213,16 +212,6 @@ async function judge({ as, at }: PolicyTest, recorded: RecordedCase, setup: Trus
     warns: told.warnings.map(({ policy }) => policy),
   };
 }
-
-const BLANK = {
-  places: null,
-  closed: [],
-  pulledAs: [],
-  kept: [],
-  indexes: [],
-  before: { looked: [], hostPolicy: null, complete: false },
-} as const;
-const OFFLINE = { env: {}, caFiles: [], authFile: undefined } as const;
 
 // ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,7 +230,7 @@ async function explain(text: string | undefined, given: ExplainOptions, io: Io):
       : readCase(await readOperand(given.case, RECORDED_CASE_BYTES_MAX), given.case);
   const references = given.case !== undefined && given.as !== undefined ? [nameOf(given.as)] : recorded.references;
   const now = given.case === undefined ? Date.now() : recorded.recordedAt;
-  const { image, judgement, looked } = await judged({ ...recorded, references }, { setup, deny, now });
+  const { image, judgement, looked } = judged({ ...recorded, references }, { setup, deny, now });
   const explanation = explainImage(image, setup.policy, judgement);
   if (options.json === true) await writeJson(explanationJson(explanation, judgement, { image, looked, setup }), io);
   else await printExplanation(explanation, judgement, { image, looked, setup }, io);
@@ -255,17 +244,12 @@ type Around = {
 };
 
 /** As `assess` judges, with all that each authority was told. */
-async function judged(
+function judged(
   recorded: RecordedCase,
   { setup, deny, now }: { readonly setup: TrustSetup; readonly deny: readonly DenyEntry[]; readonly now: number },
-): Promise<Pick<Around, 'image' | 'looked'> & { readonly judgement: ImageJudgement }> {
+): Pick<Around, 'image' | 'looked'> & { readonly judgement: ImageJudgement } {
   const { image: digest, references } = recorded;
-  const find = byRecord(recorded, references, setup);
-  const { found, indexes, manifest, looked, complete } = (await find(
-    { ...BLANK, image: digest, references },
-    OFFLINE,
-    new AbortController().signal,
-  ))!;
+  const { found, indexes, manifest, looked, complete } = foundIn(recorded, references, setup);
   const image = { digest, indexes, references, ...(manifest === undefined ? {} : { manifest }) };
   const judgement = judgeImage(
     { image, entities: found, unread: unreadOf(looked, complete) },

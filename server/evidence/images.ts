@@ -15,7 +15,6 @@ import { IMAGES_FORMAT } from '#src/trust/imagesdocument.ts';
 import type { Blob, Image } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import type { ImageTrust } from '#server/store/trustrecords.ts';
-import { assess } from '#server/trust/assess.ts';
 import {
   CONFIGURATION,
   ConfigurationNote,
@@ -26,7 +25,7 @@ import {
 } from '#server/trust/basis.ts';
 import { placesOf } from '#server/trust/places.ts';
 import { toldOf } from '#server/trust/provenance.ts';
-import { byRecord, readCase, recordCase } from '#server/trust/recorded.ts';
+import { assessRecorded, readCase, recordCase } from '#server/trust/recorded.ts';
 import { trustSetup, type RootFile, type TrustSetup } from '#server/trust/setup.ts';
 import type { PolicyFound } from './decisions.ts';
 
@@ -112,12 +111,11 @@ export class ImageCourt {
     const setup = this.#setupAt(trust.verifiedAt);
     const bytes = Buffer.from(await this.#recorded(image, image.digest, trust, setup));
     const recorded = readCase(bytes, image.digest);
-    const { state, told } = await assess(
-      { ...BLANK, image: recorded.image, references: recorded.references },
-      { setup, deny: denyEntries(this.#denied), now: trust.verifiedAt, terms: OFFLINE },
-      new AbortController().signal,
-      byRecord(recorded, recorded.references, setup),
-    );
+    const { state, told } = await assessRecorded(recorded, {
+      setup,
+      deny: denyEntries(this.#denied),
+      now: trust.verifiedAt,
+    });
     const short = (text: string | null) => text?.slice(0, 8192) ?? null;
     return {
       trust: {
@@ -179,16 +177,6 @@ const NOT_ASSESSED = {
   since: null,
   verifiedAt: null,
 } as const;
-const BLANK = {
-  places: null,
-  closed: [],
-  pulledAs: [],
-  kept: [],
-  indexes: [],
-  before: { looked: [], hostPolicy: null, complete: false },
-} as const;
-const OFFLINE = { env: {}, caFiles: [], authFile: undefined } as const;
-
 /** Signed headers of the manifests of these images, as they are served. */
 export async function* headersOf(images: Iterable<string>, store: Store): AsyncGenerator<string> {
   for (const image of images)

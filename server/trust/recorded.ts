@@ -11,7 +11,7 @@ import { RECORDED_CASE_BYTES_MAX } from '#src/limits.ts';
 import { readKept, type Looked } from '#src/source/signatures.ts';
 import { hostPolicy } from '#src/trust/hostpolicy.ts';
 import { isMaterial, type SignedEntity, type TrustCode } from '#src/trust/material.ts';
-import type { Finder } from './assess.ts';
+import { assess, type Assessed, type Circumstances } from './assess.ts';
 import type { LookPlace, LookResult } from './look.ts';
 import { elsewhere } from './places.ts';
 import type { TrustSetup } from './setup.ts';
@@ -174,8 +174,8 @@ export function readCase(bytes: Uint8Array, file: string): RecordedCase {
   };
 }
 
-/** Finds what was recorded. Where the policy names places that nobody looked in then, what is missing may be there. */
-export function byRecord(recorded: RecordedCase, references: readonly string[], setup: TrustSetup): Finder {
+/** What was recorded. Where the policy names places that nobody looked in then, what is missing may be there. */
+export function foundIn(recorded: RecordedCase, references: readonly string[], setup: TrustSetup): LookResult {
   const { image, found, places } = recorded;
   const asked = elsewhere(references, image, setup).filter(
     ({ repository, tagPrefix }) =>
@@ -192,6 +192,29 @@ export function byRecord(recorded: RecordedCase, references: readonly string[], 
     code: 'NOT_RECORDED',
     reason: 'the policy names this place, and the case was recorded without looking there',
   }));
-  const result = { ...found, looked: [...missing, ...found.looked], complete: found.complete && missing.length === 0 };
-  return () => Promise.resolve(result);
+  return { ...found, looked: [...missing, ...found.looked], complete: found.complete && missing.length === 0 };
+}
+
+/** The image judged by what was recorded of it, without a network; `references`: under other names than those of the record. */
+export function assessRecorded(
+  recorded: RecordedCase,
+  about: Omit<Circumstances, 'terms'>,
+  references = recorded.references,
+): Promise<Assessed> {
+  const subject = {
+    image: recorded.image,
+    references,
+    places: null,
+    closed: [],
+    pulledAs: [],
+    kept: [],
+    indexes: [],
+    before: { looked: [], hostPolicy: null, complete: false },
+  };
+  return assess(
+    subject,
+    { ...about, terms: { env: {}, caFiles: [], authFile: undefined } },
+    new AbortController().signal,
+    () => Promise.resolve(foundIn(recorded, references, about.setup)),
+  );
 }
