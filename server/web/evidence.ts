@@ -2,13 +2,11 @@
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
-import { LEVEL_MEANS } from '#src/log/level.ts';
 import { acting, type Principal } from '#server/access/principal.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
 import { downloadOf } from '#server/evidence/download.ts';
 import { EXPORTERS, PARAMETERS } from '#server/evidence/exports.ts';
 import { EvidenceError } from '#server/evidence/selection.ts';
-import type { AnchorsStanding } from '#server/log/anchors.ts';
 import { bytesText } from '#server/retention.ts';
 import type { EvidenceExport, ExportStage } from '#server/store/evidencerecords.ts';
 import { commandHtml, copyHtml, html, icon, type Html } from './html.ts';
@@ -16,6 +14,7 @@ import { presetHtml } from './imagehosts.ts';
 import { show } from './layout.ts';
 import { first, inputHtml, NOTHING_WRONG, sentIn, wrongHtml, type Sent, type Wrongs } from './parts/form.ts';
 import { DAY_MS, periodFrom, periodHtml, quartersTo } from './parts/moment.ts';
+import { levelHtml } from './parts/level.ts';
 import { emptyHtml, headHtml, noticeHtml, refusedHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { count, dayOf, plural, whenHtml } from './words.ts';
@@ -118,7 +117,8 @@ async function page(c: Context<Env>, services: WebServices, sent: Sent, wrong: W
         ${form({ sent, wrong, now, may, asked: { from: c.req.query('from'), to: c.req.query('to') }, frameworks: frameworks.map(({ framework: { id, title: name } }) => [id, name] as const) })}
       </div>
       <aside class="stack" aria-label="How it is checked">
-        ${checkSheet(keys.fingerprint)} ${levelSheet(standing)}
+        ${checkSheet(keys.fingerprint)}
+        ${levelHtml('What its log proves', standing, html`<p><a class="link" href="/log">The evidence log</a></p>`)}
       </aside>
     </div>`;
   return show(
@@ -336,32 +336,6 @@ function checkSheet(fingerprint: string): Html {
         <a class="link" href="/verify">the verifier</a>. Without anything of ours: <code>VERIFY.md</code> in the bundle,
         with openssl, sha256sum and cosign.
       </p>
-    </div>
-  </section>`;
-}
-
-function levelSheet({ level, raise }: AnchorsStanding): Html {
-  return html`<section class="sheet">
-    <header>
-      <h2>What its log proves</h2>
-      <span class="tag">level ${level}</span>
-    </header>
-    <div class="pad form">
-      <dl class="facts">
-        ${LEVEL_MEANS.map(
-          (means, n) =>
-            html`<dt>${n === level ? html`<strong>Level ${n}</strong>` : html`Level ${n}`}</dt>
-              <dd>${n === level ? html`<strong>${means}</strong>` : means}</dd>`,
-        )}
-      </dl>
-      ${
-        raise.length > 0 &&
-        html`<p>For a higher one:</p>
-          <ul>
-            ${raise.map((text) => html`<li>${text}</li>`)}
-          </ul>`
-      }
-      <p><a class="link" href="/log">The evidence log</a></p>
     </div>
   </section>`;
 }

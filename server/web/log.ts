@@ -2,10 +2,10 @@
 import type { Hono } from 'hono';
 import { toBase64 } from '#src/bytes.ts';
 import type { Instant } from '#src/clock.ts';
-import { LEVEL_MEANS } from '#src/log/level.ts';
 import type { AnchorsStanding, AnchorStanding } from '#server/log/anchors.ts';
 import { commandHtml, copyHtml, html, icon, type Html } from './html.ts';
 import { show } from './layout.ts';
+import { levelHtml } from './parts/level.ts';
 import { emptyHtml, headHtml } from './parts/page.ts';
 import type { Env, WebServices } from './services.ts';
 import { agoHtml, count, plural, timeHtml } from './words.ts';
@@ -74,7 +74,8 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
             </dl>
           </div>
         </section>
-        ${levelsHtml(standing, checkpoint?.size ?? 0)} ${anchorsHtml(standing, now)}
+        ${levelHtml('What it proves', { level: standing.level, raise: (checkpoint?.size ?? 0) > 0 ? standing.raise : [] }, keptHtml)}
+        ${anchorsHtml(standing, now)}
         <section class="sheet">
           <header><h2>Verify it</h2></header>
           <div class="pad">
@@ -89,38 +90,12 @@ export function logPage(web: Hono<Env>, services: WebServices): void {
   });
 }
 
+const keptHtml = html`<p>What an auditor takes along of the hosts:</p>
+  ${commandHtml('bootproof agent checkpoint --out FILE')}`;
+
 function keyHtml(vkey: string): Html {
   return html`<dt>Key</dt>
     <dd><code>${vkey}</code> ${copyHtml(vkey, 'copy the key')}</dd>`;
-}
-
-/** How far it reaches, and what each level would be worth. */
-function levelsHtml({ level, raise }: AnchorsStanding, size: number): Html {
-  return html`<section class="sheet">
-    <header>
-      <h2>What it proves</h2>
-      <span class="tag">level ${level}</span>
-    </header>
-    <div class="pad form">
-      <dl class="facts">
-        ${LEVEL_MEANS.map(
-          (means, n) =>
-            html`<dt>${n === level ? html`<strong>Level ${n}</strong>` : html`Level ${n}`}</dt>
-              <dd>${n === level ? html`<strong>${means}</strong>` : means}</dd>`,
-        )}
-      </dl>
-      ${
-        raise.length > 0 &&
-        size > 0 &&
-        html`<p>For a higher one:</p>
-          <ul class="rows">
-            ${raise.map((text) => html`<li>${text}</li>`)}
-          </ul>`
-      }
-      <p>What an auditor takes along of the hosts:</p>
-      ${commandHtml('bootproof agent checkpoint --out FILE')}
-    </div>
-  </section>`;
 }
 
 const DOES = { witness: 'cosigned', authority: 'stamped', hosts: 'keep' } as const;
