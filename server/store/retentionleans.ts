@@ -6,6 +6,7 @@ import { sql, type Kysely } from 'kysely';
 import type { Instant } from '#src/clock.ts';
 import { auditPayload, type Judged } from './logpayload.ts';
 import { sortableTime } from './ids.ts';
+import { nextFullIn } from './read/posture.ts';
 import type { PurgedKind, PurgeStep } from './retentionrecords.ts';
 import {
   actIdOf,
@@ -175,17 +176,8 @@ async function hasFork(db: Db, { host_id, seq }: StoredReportRow): Promise<boole
  * repeats it, and so does every answer about the time that is kept.
  */
 async function isSuperseded(db: Db, { host_id, seq }: StoredReportRow, before: Instant): Promise<boolean> {
-  const next = await db
-    .selectFrom('report')
-    .select('received_at')
-    .where('host_id', '=', host_id)
-    .where('seq', '>', seq)
-    .where('copy', '=', 0)
-    .where('kind', '=', 'full')
-    .orderBy('seq')
-    .limit(1)
-    .executeTakeFirst();
-  return next !== undefined && next.received_at < before;
+  const next = await nextFullIn(db, host_id, seq);
+  return next !== undefined && next.at < before;
 }
 
 // ── judgements ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -60,6 +60,25 @@ function judgedOf(body: Uint8Array): Judged {
   return { ...read, at: parseInstant(read.at)! };
 }
 
+/** A host's next full report behind `after`, and when it came. */
+export async function nextFullIn(
+  db: Pick<Db, 'selectFrom'>,
+  hostId: string,
+  after: number,
+): Promise<{ readonly seq: number; readonly at: Instant } | undefined> {
+  const row = await db
+    .selectFrom('report')
+    .select(['seq', 'received_at'])
+    .where('host_id', '=', hostId)
+    .where('seq', '>', after)
+    .where('copy', '=', 0)
+    .where('kind', '=', 'full')
+    .orderBy('seq')
+    .limit(1)
+    .executeTakeFirst();
+  return row && { seq: row.seq, at: row.received_at };
+}
+
 /** What the report's entry says, with how it was taken. */
 async function reportsIn(db: Db, hostId: string, range: Range, order: Order, limit: number): Promise<ReportEntry[]> {
   const direction = order === 'newest' ? 'desc' : 'asc';
@@ -170,20 +189,7 @@ export function posturesOn(engine: Engine): Postures {
         return found;
       }),
     reports: (hostId, range, order, limit) => engine.listing((db) => reportsIn(db, hostId, range, order, limit)),
-    nextFull: (hostId, after) =>
-      engine.listing(async (db) => {
-        const row = await db
-          .selectFrom('report')
-          .select(['seq', 'received_at'])
-          .where('host_id', '=', hostId)
-          .where('seq', '>', after)
-          .where('copy', '=', 0)
-          .where('kind', '=', 'full')
-          .orderBy('seq')
-          .limit(1)
-          .executeTakeFirst();
-        return row && { seq: row.seq, at: row.received_at };
-      }),
+    nextFull: (hostId, after) => engine.listing((db) => nextFullIn(db, hostId, after)),
     late: (hostId, madeBy, limit) =>
       engine.listing(async (db) => {
         const rows = await db
