@@ -20,9 +20,11 @@ import {
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { after, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { openStore } from '#server/store/open.ts';
+import { isFull } from './depth.ts';
 
 export type Postgres = {
   /** Where it is reached; the database is the one that is always there. */
@@ -173,4 +175,27 @@ export async function startPostgres(options: { readonly fsync?: boolean } = {}):
     if (process.env['TEST_POSTGRES'] === 'required') throw error;
     return { skip: `PostgreSQL cannot be started here: ${error instanceof Error ? error.message : String(error)}` };
   }
+}
+
+let shared: Promise<Postgres | { skip: string }> | undefined;
+let titles = 0;
+
+/**
+ * What was tried on SQLite, on PostgreSQL too: every fourth, and all in depth (test/depth.ts), for what stands above the store, whose contract
+ * both are held to whole (test/server/store). `url` is that of a migrated database.
+ */
+export function onPostgres(title: string, body: (t: TestContext, url: string) => Promise<void>): void {
+  // Of all tests of the process: within one it would end with that one.
+  if (titles === 0) after(async () => stopped(await shared));
+  if (titles++ % (isFull ? 1 : 4) !== 0) return;
+  test(`postgres: ${title}`, async (t) => {
+    shared ??= startPostgres();
+    const started = await shared;
+    if ('skip' in started) return t.skip(started.skip);
+    await body(t, await started.migrated());
+  });
+}
+
+async function stopped(started: Postgres | { skip: string } | undefined): Promise<void> {
+  if (started !== undefined && !('skip' in started)) await started.stop();
 }

@@ -2,22 +2,15 @@
 import assert from 'node:assert/strict';
 import { sql } from 'kysely';
 import { join } from 'node:path';
-import { after, test, type TestContext } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { formatInstant } from '#src/clock.ts';
 import type { FullReport } from '#src/report/report.ts';
 import { decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
 import { policySource } from '#server/serve.ts';
 import { openEngine } from '#server/store/open.ts';
-import { isFull } from '#test/depth.ts';
-import { startPostgres, type Postgres } from '#test/postgres.ts';
+import { onPostgres } from '#test/postgres.ts';
 import { ALICE, BOB, deciding, NEXT, odd, ODD, OS, shows } from './decisions/people.ts';
 import { BASE, enrol, folder, HOUR, serverFor, T0, type TestHost, type TestServer } from './fleet.ts';
-
-let titles = 0;
-let postgres: Postgres | { skip: string } | undefined;
-after(async () => {
-  if (postgres !== undefined && !('skip' in postgres)) await postgres.stop();
-});
 
 function onBoth(title: string, body: (server: TestServer, url: string) => Promise<void>): void {
   const run = async (t: TestContext, url: string): Promise<void> => {
@@ -25,13 +18,7 @@ function onBoth(title: string, body: (server: TestServer, url: string) => Promis
     await body(await serverFor(t, { images: [OS, NEXT], policy, storeUrl: url }), url);
   };
   test(`sqlite: ${title}`, (t) => run(t, `sqlite:${join(folder(t), 'store.db')}`));
-  // Every fourth, and all of them in depth (test/depth.ts): its contract is tried whole in test/server/store.
-  if (!isFull && titles++ % 4 !== 0) return;
-  test(`postgres: ${title}`, async (t) => {
-    postgres ??= await startPostgres();
-    if ('skip' in postgres) return t.skip(postgres.skip);
-    await run(t, await postgres.migrated());
-  });
+  onPostgres(title, run);
 }
 
 const moment = (hours: number): string => formatInstant(T0 + Math.round(hours * HOUR));

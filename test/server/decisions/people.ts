@@ -1,11 +1,10 @@
 /** For tests of decisions: a fleet with drift on either engine, and people with names beside the admin. */
-import { after, test, type TestContext } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { FIRST_ADMIN, type Principal } from '#server/access/principal.ts';
 import type { WaiverDeps } from '#server/decisions/waivers.ts';
 import { KnownWaivers } from '#server/exempt.ts';
 import { Batch } from '#server/ingest/batch.ts';
-import { isFull } from '#test/depth.ts';
-import { startPostgres, type Postgres } from '#test/postgres.ts';
+import { onPostgres } from '#test/postgres.ts';
 import { BASE, enrol, file, image, serverFor, type TestHost, type TestServer } from '../fleet.ts';
 
 export const OS = image('41');
@@ -22,22 +21,10 @@ export const ALICE = person('alice');
 export const BOB = person('bob');
 export { FIRST_ADMIN };
 
-let titles = 0;
-let postgres: Postgres | { skip: string } | undefined;
-after(async () => {
-  if (postgres !== undefined && !('skip' in postgres)) await postgres.stop();
-});
-
 /** The same test on a server over SQLite, and over PostgreSQL where that can be started. */
 export function onBoth(title: string, body: (server: TestServer, t: TestContext) => Promise<void>): void {
   test(`sqlite: ${title}`, async (t) => body(await serverFor(t, { images: [OS, NEXT] }), t));
-  // Every fourth, and all of them in depth (test/depth.ts): its contract is tried whole in test/server/store.
-  if (!isFull && titles++ % 4 !== 0) return;
-  test(`postgres: ${title}`, async (t) => {
-    postgres ??= await startPostgres();
-    if ('skip' in postgres) return t.skip(postgres.skip);
-    await body(await serverFor(t, { images: [OS, NEXT], storeUrl: await postgres.migrated() }), t);
-  });
+  onPostgres(title, async (t, url) => body(await serverFor(t, { images: [OS, NEXT], storeUrl: url }), t));
 }
 
 /** The next image, in which /usr/bin/login is another one. */

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test, type TestContext } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { UNDECIDED, type Waiver } from '#src/finding/waiver.ts';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
 import { ConditionError } from '#src/document/expression.ts';
@@ -17,8 +17,7 @@ import { tell } from '#server/notices/tell.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Routing } from '#server/store/noticerecords.ts';
 import type { Store } from '#server/store/store.ts';
-import { isFull } from '#test/depth.ts';
-import { startPostgres, type Postgres } from '#test/postgres.ts';
+import { onPostgres } from '#test/postgres.ts';
 import {
   absent,
   ADMIN,
@@ -45,12 +44,6 @@ type Bench = {
 
 const commitFindings = (store: Store, n: number, at: number, findings: ReturnType<typeof present>[]) =>
   commit(store, hostId(n), (host) => ({ ...report(host, 'full', at), findings }));
-
-let titles = 0;
-let postgres: Postgres | { skip: string } | undefined;
-after(async () => {
-  if (postgres !== undefined && !('skip' in postgres)) await postgres.stop();
-});
 
 function onBoth(title: string, routing: Partial<Routing>, body: (bench: Bench) => Promise<void>): void {
   const run = async (t: TestContext, url: string): Promise<void> => {
@@ -82,12 +75,7 @@ function onBoth(title: string, routing: Partial<Routing>, body: (bench: Bench) =
     t.after(() => rmSync(folder, { recursive: true, force: true }));
     return run(t, `sqlite:${join(folder, 'store.db')}`);
   });
-  // Every fourth, and all of them in depth (test/depth.ts): its contract is tried whole in test/server/store.
-  if (!isFull && titles++ % 4 !== 0) return;
-  test(`postgres: ${title}`, async (t) => {
-    postgres ??= await startPostgres();
-    return 'skip' in postgres ? t.skip(postgres.skip) : run(t, await postgres.migrated());
-  });
+  onPostgres(title, run);
 }
 
 const texts = (notices: readonly Notice[]): string[] => notices.map(({ type, text }) => `${type}: ${text}`);
