@@ -20,7 +20,7 @@ import { UsageError } from '#src/terminal.ts';
 import { withCosignatures } from '#server/log/anchors.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
 import { checkRows } from '#server/log/checkrows.ts';
-import { LOG_CHECKPOINT } from '#server/start.ts';
+import { LOG_CHECKPOINT } from '#server/options.ts';
 import type { LogReader, RowsChecked } from '#server/log/verify.ts';
 import type { LogHead } from '#server/store/logrecords.ts';
 import { openStore } from '#server/store/open.ts';

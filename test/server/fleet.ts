@@ -30,7 +30,8 @@ import { parseToken } from '#src/wire/token.ts';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Build, BuiltManifest } from '#server/jobs/builder.ts';
 import { readPolicy } from '#server/serve.ts';
-import { startServer, type RunningServer, type StartOptions } from '#server/start.ts';
+import type { StartOptions } from '#server/options.ts';
+import { startServer, type RunningServer } from '#server/start.ts';
 
 export const T0 = Date.UTC(2026, 10, 24, 12);
 export const MINUTE = 60_000;

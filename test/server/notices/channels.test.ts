@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { Webhook } from 'standardwebhooks';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
 import { parseTargets } from '#server/notices/target.ts';
-import type { StartOptions } from '#server/start.ts';
+import type { StartOptions } from '#server/options.ts';
 import { BASE, enrol, file, folder, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { receiver } from './receiver.ts';
 

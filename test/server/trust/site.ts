@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { serveRegistry } from '#demo/registry.ts';
 import { keyPolicy, makeKey, signInto, type SigningKey } from '#demo/sign.ts';
-import type { StartOptions } from '#server/start.ts';
+import type { StartOptions } from '#server/options.ts';
 import { assessHere } from '#server/trust/assesshere.ts';
 import { trustSetup, type TrustSetup } from '#server/trust/setup.ts';
 import { assertTame, read } from '#test/server/web/page.ts';
