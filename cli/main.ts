@@ -133,5 +133,5 @@ async function run(argv: readonly string[], io: Io): Promise<Exit> {
   return (await command.load()).main(args, io);
 }
 
-const io = processIo(process.stdout, process.stderr, process.env);
+const io = processIo(process.stdout, process.stderr, process.env, (code) => process.exit(code));
 process.exitCode = await runCommand(process.argv.slice(2), io, run);

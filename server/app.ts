@@ -5,9 +5,12 @@ import { apiApp } from '#server/api/app.ts';
 import { openApiDocument } from '#server/api/openapi.ts';
 import type { ApiServices } from '#server/api/services.ts';
 import { webApp } from '#server/web/app.ts';
+import { requestIds } from './requests.ts';
 
 export function buildApp(services: ApiServices): Hono {
   const app = new Hono();
+  const { access, health, log } = services;
+  app.use(requestIds({ log, viaProxy: (c) => access.viaProxy(c), isStopping: () => health.isStopping }));
   app.use(PATHS.reports, services.metrics.reports);
   app.get('/metrics', services.metrics.answer);
   // The API first: a report passes nothing that is there for pages.

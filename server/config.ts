@@ -6,6 +6,8 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { ORIGIN } from '#src/signing/note.ts';
+import { STOP_WITHIN_MS } from '#src/limits.ts';
+import { LOG_LEVELS, type LogLevel } from './logging.ts';
 import { KEEP_AT_LEAST_DAYS, type RetentionSettings } from './retention.ts';
 import { UsageError } from '#src/terminal.ts';
 
@@ -77,6 +79,11 @@ const OPTIONS = {
     value: 'off|token|open',
     help: 'who may read /metrics: nobody, whoever shows a token (default), or everybody who reaches the port',
   },
+  'log-level': {
+    env: 'LOG_LEVEL',
+    value: 'LEVEL',
+    help: `what is said on standard error: ${LOG_LEVELS.join(', ')} (each request), with all that stands before it (default info)`,
+  },
   'log-origin': {
     env: 'LOG_ORIGIN',
     value: 'NAME',
@@ -129,6 +136,16 @@ const OPTIONS = {
     help: `what is younger never goes for want of room (default ${KEEP_AT_LEAST_DAYS}d)`,
   },
   'jobs-interval': { env: 'JOBS_INTERVAL', value: 'TIME', help: 'how often waiting work is looked for (default 1s)' },
+  'stop-delay': {
+    env: 'STOP_DELAY',
+    value: 'TIME',
+    help: 'how long it answers as before once /readyz says 503, when it is told to stop (default 0s; behind a balancer 5s)',
+  },
+  'stop-within': {
+    env: 'STOP_WITHIN',
+    value: 'TIME',
+    help: `how long requests under way may take then (default ${STOP_WITHIN_MS / 1000}s)`,
+  },
   'image-limit': {
     env: 'IMAGE_LIMITS',
     value: 'NAME=NUMBER',
@@ -218,8 +235,11 @@ export type Settings = {
   readonly reverifyMs: number;
   readonly noticeTargets: readonly string[];
   readonly metrics: 'off' | 'token' | 'open';
+  readonly logLevel: LogLevel;
   readonly retention: RetentionSettings;
   readonly jobsIntervalMs: number;
+  readonly stopDelayMs: number;
+  readonly stopWithinMs: number;
   readonly logOrigin: string | undefined;
   readonly logCheckpoint: string | undefined;
   readonly witnesses: readonly string[];
@@ -291,8 +311,11 @@ export function readSettings(args: readonly string[], env: Readonly<Record<strin
     reverifyMs: parseDuration('reverify', one('reverify') ?? '24h'),
     noticeTargets: all('notice-target'),
     metrics: parseMetrics(one('metrics') ?? 'token'),
+    logLevel: parseLogLevel(one('log-level') ?? 'info'),
     retention: retentionOf(one),
     jobsIntervalMs: parseDuration('jobs-interval', one('jobs-interval') ?? '1s'),
+    stopDelayMs: parseDuration('stop-delay', one('stop-delay') ?? '0s'),
+    stopWithinMs: parseDuration('stop-within', one('stop-within') ?? `${STOP_WITHIN_MS}ms`),
     logOrigin: parseOrigin(one('log-origin')),
     logCheckpoint: one('log-checkpoint'),
     witnesses: all('witness'),
@@ -404,6 +427,12 @@ function parseMetrics(text: string): Settings['metrics'] {
   throw new UsageError(`--metrics ${text}: expected off, token or open`);
 }
 
+function parseLogLevel(text: string): LogLevel {
+  const level = LOG_LEVELS.find((each) => each === text);
+  if (level === undefined) throw new UsageError(`--log-level ${text}: expected one of ${LOG_LEVELS.join(', ')}`);
+  return level;
+}
+
 function parseBaseUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (
@@ -421,7 +450,9 @@ const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 
 
 /** Milliseconds of `90s`, `15m`, `1h`, `2d`. */
 function parseDuration(name: string, text: string): number {
-  const match = /^([1-9][0-9]{0,8})(ms|s|m|h|d)$/.exec(text);
-  if (match === null) throw new UsageError(`--${name} ${text}: expected a time such as 90s, 15m or 1h`);
+  const match = /^(0|[1-9][0-9]{0,8})(ms|s|m|h|d)$/.exec(text);
+  const least = name === 'stop-delay' ? 0 : 1;
+  if (match === null || Number(match[1]) < least)
+    throw new UsageError(`--${name} ${text}: expected a time such as 90s, 15m or 1h`);
   return Number(match[1]) * UNITS[match[2]!]!;
 }

@@ -5,7 +5,11 @@ import type { TicketKeys } from '#src/wire/ticket.ts';
 import type { Store } from '#server/store/store.ts';
 
 /** One event for operators; `fields` never hold secrets. */
-export type Log = (level: 'info' | 'warn' | 'error', event: string, fields?: Readonly<Record<string, unknown>>) => void;
+export type Log = (
+  level: 'debug' | 'info' | 'warn' | 'error',
+  event: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
 
 export type World = {
   readonly clock: Clock;

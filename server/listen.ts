@@ -4,13 +4,10 @@ import { createServer } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { BootproofError } from '#src/error.ts';
-import { HEADER_BYTES_MAX, LISTEN_PORTS_TRIED } from '#src/limits.ts';
+import { HEADER_BYTES_MAX, LISTEN_PORTS_TRIED, STOP_WITHIN_MS } from '#src/limits.ts';
 import type { Log } from './deps.ts';
 
 export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
-
-/** Requests under way get this long to end. */
-const CLOSE_MS = 10_000;
 
 export type Address = {
   readonly host: string;
@@ -82,11 +79,14 @@ export function urlOf(host: string, port: number): string {
   return `http://${name}:${port}`;
 }
 
-/** Ends what is under way, and what takes too long. */
-export async function closeHttp(server: Server): Promise<void> {
+/** Takes no connection any more; ends what is under way, and after `withinMs` what takes too long. */
+export async function closeHttp(server: Server, withinMs = STOP_WITHIN_MS): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  // One that was busy is idle when its answer is out, and Node would keep it for the next request.
+  const idle = setInterval(() => server.closeIdleConnections(), 50);
   server.closeIdleConnections();
-  const late = setTimeout(() => server.closeAllConnections(), CLOSE_MS);
+  const late = setTimeout(() => server.closeAllConnections(), withinMs);
   await closed;
   clearTimeout(late);
+  clearInterval(idle);
 }

@@ -2,5 +2,5 @@
 import { processIo, runCommand } from '#src/terminal.ts';
 import { serve } from './serve.ts';
 
-const io = processIo(process.stdout, process.stderr, process.env);
+const io = processIo(process.stdout, process.stderr, process.env, (code) => process.exit(code));
 process.exitCode = await runCommand(process.argv.slice(2), io, serve);

@@ -80,6 +80,8 @@ export type StartOptions = {
   readonly retention?: RetentionSettings;
   /** How often waiting work and silent hosts are looked for, ms. */
   readonly jobsEveryMs?: number;
+  /** What requests under way get when it closes, ms. */
+  readonly stopWithinMs?: number;
 };
 
 /** Beside an SQLite database, or in the data folder. */

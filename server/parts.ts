@@ -40,6 +40,7 @@ import { Basis } from '#server/trust/basis.ts';
 import { KnownTrust } from '#server/trust/known.ts';
 import type { Deps } from './deps.ts';
 import { KnownWaivers } from './exempt.ts';
+import { Health } from './health.ts';
 import { hostFactsOf } from './hostfacts.ts';
 import { logSigner } from './keys.ts';
 import { Metrics } from './metrics.ts';
@@ -121,6 +122,7 @@ export async function openParts(options: StartOptions, deps: Deps, baseUrl: () =
     enrolments,
     evidence,
     examiner,
+    health: new Health({ store, log, evidence, anchors }),
     images,
     load: new Load(),
     metrics,

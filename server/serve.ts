@@ -2,9 +2,10 @@
 import { accessSync, constants } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
-import { EXIT, jsonText, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { DocumentError } from '#src/document/yaml.ts';
 import { BootproofError } from '#src/error.ts';
 import { trustedProxies } from '#server/access/address.ts';
@@ -14,6 +15,7 @@ import { readSettings, SERVER_HELP, type Settings } from './config.ts';
 import type { Log } from './deps.ts';
 import { makeFolders } from './folder.ts';
 import { mustBeFree } from './listen.ts';
+import { logTo } from './logging.ts';
 import { readAnchors } from './log/authority.ts';
 import type { AnchorsSettings } from './log/anchors.ts';
 import { parseMirrors, parseSignatureRepositories } from './mirrors.ts';
@@ -22,7 +24,7 @@ import type { PolicySource } from './policies.ts';
 import { gitCommit, readPolicyFiles, shippedPolicy } from './policyfiles.ts';
 import { absence, readNamedFiles } from './sources.ts';
 import { EXPORTS, LOG_CHECKPOINT, type StartOptions } from './options.ts';
-import { startServer } from './start.ts';
+import { startServer, type RunningServer } from './start.ts';
 import { repositoryOf } from '#server/decisions/sources.ts';
 import { SourceError } from '#src/source/source.ts';
 import { readRootRefreshes, readTrustFiles, trustSetup, type TrustSetup } from './trust/setup.ts';
@@ -58,7 +60,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   await tellAbsent(settings, io);
   await mustBeFree(settings.listen);
   if (settings.databaseUrl === undefined) makeFolder(settings.data);
-  const log = logTo(io);
+  const log = logTo(io, settings.logLevel);
   const server = await startServer({
     storeUrl: settings.databaseUrl ?? `sqlite:${join(settings.data, 'bootproof.db')}`,
     policy,
@@ -82,6 +84,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
     log,
     retention: settings.retention,
     jobsEveryMs: settings.jobsIntervalMs,
+    stopWithinMs: settings.stopWithinMs,
     noticeTargets: parseTargets(settings.noticeTargets),
     metrics: settings.metrics,
     anchors,
@@ -102,8 +105,7 @@ async function run(args: readonly string[], io: Io): Promise<Exit> {
   process.on('SIGHUP', renew);
   await untilStopped();
   process.off('SIGHUP', renew);
-  await io.stderr.write('stopping\n');
-  await server.close();
+  await stop(server, settings, io, log);
   return EXIT.ok;
 }
 
@@ -241,19 +243,40 @@ async function readTrust({ imagePolicies, trustRoots, tuf }: Settings, io: Io): 
   return setup;
 }
 
-/** Events as JSON lines on standard error, for people and journals alike. */
-function logTo(io: Io): Log {
-  return (level, event, fields = {}) => {
-    const line = jsonText({ level, event, ...fields, at: new Date().toISOString() });
-    // Nobody waits for a log line; what fails here has no other place to be told.
-    io.stderr.write(`${line}\n`).catch(() => {});
-  };
+/** Work that does not end when it is told to gets so long besides requests, ms; whoever takes it up again finds what was committed. */
+const WORK_ENDS_MS = 10_000;
+
+/** In order: balancers hear of it, requests under way end, what waits is committed. A second signal, or a bound, ends it at once. */
+async function stop(server: RunningServer, settings: Settings, io: Io, log: Log): Promise<void> {
+  const { stopDelayMs, stopWithinMs } = settings;
+  await io.stderr.write('stopping\n');
+  server.leave();
+  void untilStopped().then(() => {
+    log('warn', 'stopped at once', { why: 'a second signal' });
+    io.exit?.(SIGNALLED);
+  });
+  await sleep(stopDelayMs);
+  const late = setTimeout(() => {
+    log('error', 'stopped at once', { why: `work went on for longer than ${stopWithinMs + WORK_ENDS_MS} ms` });
+    io.exit?.(EXIT.unknown);
+  }, stopWithinMs + WORK_ENDS_MS);
+  await server.close();
+  clearTimeout(late);
+  log('info', 'stopped');
 }
 
-/** Resolves at SIGINT or SIGTERM. */
+/** As a shell tells a process that SIGINT ended. */
+const SIGNALLED = 130;
+
+/** Resolves at SIGINT or SIGTERM; after that they end the process, as they do by themselves. */
 export function untilStopped(): Promise<void> {
   return new Promise((resolve) => {
-    process.once('SIGINT', () => resolve());
-    process.once('SIGTERM', () => resolve());
+    const heard = (): void => {
+      process.off('SIGINT', heard);
+      process.off('SIGTERM', heard);
+      resolve();
+    };
+    process.on('SIGINT', heard);
+    process.on('SIGTERM', heard);
   });
 }

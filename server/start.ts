@@ -30,6 +30,8 @@ export type RunningServer = {
   readonly anchors: Anchors;
   /** Looks at once whether the policy's file or folder changed; what is wrong with it is logged and told by the API. */
   renewPolicy(): Promise<void>;
+  /** Says that it ends: `/readyz` answers 503, and everything else is answered as before. */
+  leave(): void;
   /** Takes no new request, ends those under way, commits what waits, then lets go. */
   close(): Promise<void>;
 };
@@ -48,7 +50,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
     let url = options.baseUrl ?? '';
     const baseUrl = (): string => url;
     parts = await openParts(options, deps, baseUrl);
-    const { access, anchors, batch, evidence, examiner, policies, refusals } = parts;
+    const { access, anchors, batch, evidence, examiner, health, policies, refusals } = parts;
     const work = workOf(options, parts, deps, baseUrl);
     const { exports, lapses, notices, retention, wake } = work;
     const app = buildApp({ ...deps, ...parts, exports, lapses, notices, retention, wake, baseUrl });
@@ -71,8 +73,10 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
       renewPolicy: async () => {
         if (await policies.renew()) wake();
       },
+      leave: () => health.stop(),
       close: async () => {
-        await closeHttp(server);
+        health.stop();
+        await closeHttp(server, options.stopWithinMs);
         anchors.close();
         await work.close();
         await batch.drain();

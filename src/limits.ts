@@ -848,3 +848,9 @@ export const INVENTORY_LISTS_KEPT = 30;
 export const INVENTORY_HOSTS_PAGE = 5000;
 /** Differences of each kind that a page shows: more is on the command line. */
 export const INVENTORY_SHOWN = 500;
+
+/** How long `/readyz` waits for the store, ms: a probe gives up after a second or some, and a database that hangs is one that is not there. */
+export const HEALTH_WAIT_MS = 2_000;
+
+/** Requests under way get so long to end when the server stops, ms: an orchestrator kills after 30 s where nobody says otherwise. */
+export const STOP_WITHIN_MS = 20_000;

@@ -7,6 +7,8 @@ export type Io = {
   readonly stdout: Stream;
   readonly stderr: Stream;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Ends the process at once; not there where a command is called by another program. */
+  readonly exit?: (code: number) => void;
 };
 export type Stream = {
   /** Resolves when the text is with the kernel; a slow pipe holds the writer back. */
@@ -51,8 +53,18 @@ type ProcessStream = {
 };
 
 /** The process's own streams and environment, as a command takes them. */
-export function processIo(stdout: ProcessStream, stderr: ProcessStream, env: Io['env']): Io {
-  return { stdout: streamOf(stdout, failed), stderr: streamOf(stderr, () => undefined), env };
+export function processIo(
+  stdout: ProcessStream,
+  stderr: ProcessStream,
+  env: Io['env'],
+  exit?: (code: number) => void,
+): Io {
+  return {
+    stdout: streamOf(stdout, failed),
+    stderr: streamOf(stderr, () => undefined),
+    env,
+    ...(exit === undefined ? {} : { exit }),
+  };
 }
 
 function failed(error: Error): OutputError {

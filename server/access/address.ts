@@ -45,7 +45,17 @@ export type Came = {
   readonly req: { header(name: string): string | undefined };
 };
 
-export function cameFrom({ env, req }: Came, proxies: BlockList): string | null {
+export function cameFrom(came: Came, proxies: BlockList): string | null {
+  return addressOf(peerOf(came), came.req.header('x-forwarded-for'), proxies);
+}
+
+/** Whether a request comes over a proxy that was named: what it says besides of the request may be believed. */
+export function viaProxy(came: Came, proxies: BlockList): boolean {
+  const peer = plain(peerOf(came) ?? '');
+  return isIP(peer) !== 0 && proxies.check(peer, isIP(peer) === 6 ? 'ipv6' : 'ipv4');
+}
+
+function peerOf({ env }: Came): string | undefined {
   const { incoming } = (env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } };
-  return addressOf(incoming?.socket?.remoteAddress, req.header('x-forwarded-for'), proxies);
+  return incoming?.socket?.remoteAddress;
 }

@@ -16,7 +16,7 @@ import {
 } from '#src/limits.ts';
 import type { Deps } from '#server/deps.ts';
 import type { ApiToken, Held, Session } from '#server/store/accessrecords.ts';
-import { cameFrom, trustedProxies, type Came } from './address.ts';
+import { cameFrom, trustedProxies, viaProxy, type Came } from './address.ts';
 import { apiTokenHash } from './apitoken.ts';
 import { Attempts } from './attempts.ts';
 import { boundGrants, type Configured } from './bindings.ts';
@@ -140,6 +140,11 @@ export class Access {
   /** Where a request comes from; null where over no connection. */
   addressOf(came: Came): string | null {
     return cameFrom(came, this.#proxies);
+  }
+
+  /** Whether it comes over a proxy that the configuration names. */
+  viaProxy(came: Came): boolean {
+    return viaProxy(came, this.#proxies);
   }
 
   /** Counts a wrong bearer: the seconds to wait where there were too many, else 0. */

@@ -46,18 +46,8 @@ export function apiApp(services: ApiServices): Api {
 
   problemRoutes(api);
   logFileRoutes(api, services);
-  api.get('/livez', (c) => c.text('ok'));
-  api.get('/readyz', async (c) => {
-    await services.store.ping();
-    // It takes reports all the same, and what they say waits to be logged: ready, and in need of somebody.
-    const { refusal } = services.evidence;
-    const { alarms } = await services.anchors.standing(services.evidence.published?.checkpoint.origin);
-    const wrong = [
-      ...(refusal === undefined ? [] : [`evidence log not signed: ${refusal.message}`]),
-      ...alarms.map(({ trouble }) => `evidence log: ${trouble!.text}`),
-    ];
-    return c.text(['ok', ...wrong].join('\n'));
-  });
+  api.get('/livez', services.health.live);
+  api.get('/readyz', services.health.ready);
   api.get('/api/v1/openapi.json', (c) => c.json(openApiDocument(api)));
 
   api.use('/api/v1/*', async (c, next) => {

@@ -7,6 +7,7 @@ import { HTTPException } from 'hono/http-exception';
 import { BootproofError } from '#src/error.ts';
 import { isProblemCode, problem, PROBLEM_MEDIA_TYPE, PROBLEMS, type ProblemCode } from '#src/wire/problem.ts';
 import type { Log } from '#server/deps.ts';
+import { requestId } from '#server/logging.ts';
 
 const API_PROBLEMS = {
   // Requests that are not as the OpenAPI document says.
@@ -166,9 +167,11 @@ function respond(
   { check, accepts, head, faults, retryAfter, allow, current }: Extras,
 ): Response {
   const wait = document.status === 503 || document.status === 429;
+  const request = requestId();
   return context.body(
     JSON.stringify({
       ...document,
+      ...(request === undefined ? {} : { requestId: request }),
       ...(check === undefined ? {} : { check }),
       ...(accepts === undefined ? {} : { accepts }),
       ...(head === undefined ? {} : { head }),

@@ -22,6 +22,10 @@ export const Problem = z
     status: z.int(),
     detail: z.string(),
     code: z.string(),
+    requestId: z
+      .string()
+      .optional()
+      .openapi({ description: 'As in the header X-Request-Id; the log of the server has it.' }),
     check: z.int().optional(),
     accepts: z.array(z.int()).optional(),
     errors: z

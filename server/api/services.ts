@@ -15,6 +15,7 @@ import type { Load } from '#server/ingest/quota.ts';
 import type { ChannelDeps } from '#server/decisions/channels.ts';
 import type { Anchors } from '#server/log/anchors.ts';
 import type { EvidenceLog } from '#server/log/evidencelog.ts';
+import type { Health } from '#server/health.ts';
 import type { Metrics } from '#server/metrics.ts';
 import type { KnownOrigins } from '#server/origins.ts';
 import type { RetentionSettings } from '#server/retention.ts';
@@ -40,6 +41,7 @@ export type ApiServices = Deps & {
   readonly policies: Policies;
   readonly notices: ChannelDeps;
   readonly metrics: Metrics;
+  readonly health: Health;
   readonly evidence: EvidenceLog;
   readonly exports: Exports;
   readonly retention: RetentionSettings;

@@ -1,5 +1,6 @@
 /** Forward migrations: one list for both engines, each step in the transaction that records it. */
 import { sql, type Kysely } from 'kysely';
+import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Tables } from './tables.ts';
 import { schema0001, type Dialect } from './migrations/0001.ts';
 import { schema0002 } from './migrations/0002.ts';
@@ -58,6 +59,14 @@ export const MIGRATIONS: readonly ((dialect: Dialect) => readonly string[])[] = 
 /** The schema that this build reads and writes. */
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
+/** The schema of a database that is ours; 0 before its first. */
+export async function schemaOf(db: Kysely<Tables> | ReadonlyKysely<Tables>): Promise<number> {
+  const { rows } = await sql<{ version: number | null }>`select max(version) as version from store_schema`.execute(
+    db as Kysely<Tables>,
+  );
+  return rows[0]?.version ?? 0;
+}
+
 /**
  * Brings an empty or older database up to this build. Runs inside one transaction that excludes other migrators.
  * @throws {StoreError} STORE_FOREIGN where other tables stand in it, STORE_NEWER where a newer build was here.
@@ -71,8 +80,7 @@ export async function migrate(db: Kysely<Tables>, dialect: Dialect, tables: read
       );
     await sql`create table store_schema (version bigint primary key)`.execute(db);
   }
-  const { rows } = await sql<{ version: number | null }>`select max(version) as version from store_schema`.execute(db);
-  const version = rows[0]?.version ?? 0;
+  const version = await schemaOf(db);
   if (version > SCHEMA_VERSION)
     throw new StoreError(
       'STORE_NEWER',

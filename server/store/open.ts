@@ -17,6 +17,7 @@ import { jobsOn } from './jobs.ts';
 import { imageAgesOn, imageTagsOn, lineagesOn, policyVersionsOn } from './policies.ts';
 import { logOn } from './log.ts';
 import { noticesOn } from './notices.ts';
+import { schemaOf } from './migrate.ts';
 import { imageOriginsOn } from './origins.ts';
 import { openPostgres } from './postgres.ts';
 import { facetReads } from './read/facets.ts';
@@ -76,6 +77,7 @@ export function storeOn(engine: Engine): Store {
       engine.reading(async (db) => {
         await db.selectFrom('setting').select('key').limit(1).execute();
       }),
+    schema: () => engine.reading((db) => schemaOf(db)),
     close: () => engine.close(),
   };
 }

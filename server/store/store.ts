@@ -100,6 +100,8 @@ export interface Store {
   intake(items: readonly HostWrite[]): Promise<readonly IntakeResult[]>;
   /** One trivial read; rejects where the store cannot serve. */
   ping(): Promise<void>;
+  /** The schema that the database has now, as the newest build that was here made it; rejects where the store cannot serve. */
+  schema(): Promise<number>;
   /** Waits for what is under way, then lets go. Later calls reject with STORE_CLOSED. */
   close(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import { deleteCookie, setCookie } from 'hono/cookie';
 import { secureHeaders } from 'hono/secure-headers';
 import { BootproofError } from '#src/error.ts';
 import { API_BODY_BYTES_MAX } from '#src/limits.ts';
+import { requestId } from '#server/logging.ts';
 import { explanations } from '#server/problems.ts';
 import { verifierRoute } from '#server/verifier/page.ts';
 import { evidencePage } from './evidence.ts';
@@ -74,7 +75,9 @@ export function webApp(services: WebServices): Hono<Env> {
     return c.html(
       messagePage(
         refused ? 'That did not work' : 'Something broke here',
-        refused ? error.message : 'It is our own fault, and the log of the server says more. Nothing was changed.',
+        refused
+          ? error.message
+          : `It is our own fault, and the log of the server says more under request ${requestId()}. Nothing was changed.`,
         clock(),
         refused && explanations().has(error.code) ? error.code : undefined,
       ),
