@@ -323,7 +323,7 @@ class Progress {
     if (attempts > this.#attempts) {
       this.#attempts = attempts;
       const why = error === null ? 'the server stopped in the middle' : `it failed: ${error.text.split('\n')[0] ?? ''}`;
-      await this.line(`${printableText(why)}; begun anew, attempt ${attempts}`);
+      await this.line(`${printableText(why)}; attempt ${attempts} goes on`);
     }
     if (state === 'queued') return this.#show('waiting for its turn', 'waiting for its turn');
     const last = stages.at(-1);

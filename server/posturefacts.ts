@@ -48,9 +48,9 @@ const restsOf = (places: ReadonlyMap<string, LogPlace>, acts: readonly (AuditEnt
   });
 
 /** Acts that say what a host is called and where it belongs, whole, before and after. */
-const NAMING: readonly string[] = ['host.rename', 'host.group', 'host.labels'];
+export const NAMING: readonly string[] = ['host.rename', 'host.group', 'host.labels'];
 const STATING: readonly string[] = ['host.enrol', 'host.approve', 'host.retire'];
-type Naming = Pick<HostThen, 'name' | 'group' | 'labels'>;
+export type Naming = Pick<HostThen, 'name' | 'group' | 'labels'>;
 
 /** One change of a host is as many acts of one moment, whose ids have no order: what the one leaves, the next one finds. */
 const AT_A_MOMENT = 10;
@@ -60,6 +60,12 @@ const lastOf = (acts: readonly AuditEntry[]): AuditEntry | undefined =>
   ofMoment(acts).find((act, _, all) => !all.some((other) => other !== act && same(other.before, act.after))) ?? acts[0];
 const firstOf = (acts: readonly AuditEntry[]): AuditEntry | undefined =>
   ofMoment(acts).find((act, _, all) => !all.some((other) => other !== act && same(other.after, act.before))) ?? acts[0];
+
+/** What a host was called just before `to`, as the first change since found it; as it is now where there was none, or its line was purged. */
+export async function namingBefore(host: Host, to: Instant, { postures }: Pick<Store, 'postures'>): Promise<Naming> {
+  const next = firstOf(await postures.nextActs(`host:${host.id}`, to - 1, NAMING, AT_A_MOMENT));
+  return (next?.before as Naming | null | undefined) ?? host;
+}
 
 /** The host as people had named and sorted it by then. */
 export async function hostThen(host: Host, at: Instant, { postures }: Reads): Promise<Stated<HostThen>> {

@@ -1,38 +1,32 @@
 /**
- * Makes a bundle out of the store (docs/evidence.md 7): every host is read once, its facts go to disk beside the file; then the members are written
- * forward. In memory are one host, one page of rows, one text of a manifest, and a bit for each entry of the log.
+ * Makes a bundle out of the store (docs/evidence.md 7): what it says is gathered on disk; then the members are written forward, and each that is whole is
+ * noted, so that an attempt goes on behind what an earlier one had written. In memory are one page of rows, one text of a manifest, and a bit for each
+ * entry of the log.
  */
 import { createHash } from 'node:crypto';
 import { open, rename, rm, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
-import { toBase64 } from '#src/bytes.ts';
-import { formatInstant } from '#src/clock.ts';
+import { fromBase64, toBase64 } from '#src/bytes.ts';
 import type { LogRecord, ProvenEntry } from '#src/evidence/bundle.ts';
 import { derivedMembers } from '#src/evidence/derived.ts';
-import type { BundleHead, Facts } from '#src/evidence/facts.ts';
-import { writeBundle } from '#src/evidence/writer.ts';
+import type { Facts } from '#src/evidence/facts.ts';
+import { writeBundle, type BundleParts } from '#src/evidence/writer.ts';
 import type { NewMember } from '#src/evidence/zip.ts';
 import { EXPORT_BYTES_MAX, EXPORT_FREE_BYTES, LOG_BATCH_MAX } from '#src/limits.ts';
 import { subtreesOf } from '#src/log/proof.ts';
 import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
-import { levelAt, stampMembers } from '#server/log/anchors.ts';
 import { TreeReads } from '#server/log/treereads.ts';
-import type { EvidenceExport, StageProgress } from '#server/store/evidencerecords.ts';
+import type { StageProgress } from '#server/store/evidencerecords.ts';
 import type { Store } from '#server/store/store.ts';
-import { Gathered, type CutExport } from './gather.ts';
-import { headersOf, textsOf } from './images.ts';
+import { earlier, fileOf, journalOf, partOf, workOf } from './attempts.ts';
+import { gather, type GatherOrder, type TakenOver } from './gather.ts';
+import { textsOf } from './images.ts';
+import { Journal } from './journal.ts';
 import { EvidenceError } from './selection.ts';
+import type { Snapshot } from './snapshot.ts';
 import { Stages } from './stages.ts';
 
-export type BundleOrder = {
-  readonly wanted: CutExport;
-  /** The log's verifier key. */
-  readonly logKey: string;
-  readonly server: BundleHead['server'];
-  /** Where the file and what it is made from lie. */
-  readonly folder: string;
-};
+export type BundleOrder = GatherOrder;
 
 export type BundleDeps = {
   readonly store: Store;
@@ -42,30 +36,27 @@ export type BundleDeps = {
   readonly tell: (progress: readonly StageProgress[], hosts: number | null) => void;
 };
 
-export type MadeBundle = { readonly sha256: string; readonly bytes: number; readonly hosts: number };
-
-type Attempt = Pick<EvidenceExport, 'id' | 'attempts'>;
-/** Each attempt has files of its own: a process that was taken for dead may be at it still. */
-export const fileOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.zip`);
-const partOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.part`);
-const workOf = (folder: string, { id, attempts }: Attempt): string => join(folder, `${id}.${attempts}.work`);
+export type MadeBundle = {
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly hosts: number;
+  /** What an earlier attempt had done of it: hosts that were read, and members that were written; null where there was none. */
+  readonly takenOver: (TakenOver & { readonly members: number }) | null;
+};
 
 /** @throws {EvidenceError} EVIDENCE_DISK */
 export async function makeBundle(order: BundleOrder, deps: BundleDeps): Promise<MadeBundle> {
   const { folder, wanted } = order;
+  const stages = new Stages(deps.tell);
+  const { snapshot, takenOver } = await gather(order, deps.store, stages);
+  const made = await new BundleWriter(order, deps, stages, snapshot).write();
+  await rename(partOf(folder, wanted), fileOf(folder, wanted));
+  await rm(journalOf(folder, wanted), { force: true });
   await rm(workOf(folder, wanted), { recursive: true, force: true });
-  try {
-    const stages = new Stages(deps.tell);
-    const found = await Gathered.of(wanted, deps.store, stages, workOf(folder, wanted));
-    const made = await new BundleWriter(order, deps, stages, found).write();
-    await rename(partOf(folder, wanted), fileOf(folder, wanted));
-    return made;
-  } finally {
-    await rm(workOf(folder, wanted), { recursive: true, force: true });
-  }
+  const { sha256, bytes, members } = made;
+  return { sha256, bytes, hosts: snapshot.inScope, takenOver: takenOver && { ...takenOver, members } };
 }
 
-const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 const DISK_EVERY_BYTES = 2 ** 25;
 
@@ -73,48 +64,33 @@ class BundleWriter {
   readonly #order: BundleOrder;
   readonly #deps: BundleDeps;
   readonly #stages: Stages;
-  readonly #found: Gathered;
+  readonly #found: Snapshot;
   readonly #reads: TreeReads;
+  /** First entry of the bundle. */
+  readonly #from: number;
 
-  constructor(order: BundleOrder, deps: BundleDeps, stages: Stages, found: Gathered) {
+  constructor(order: BundleOrder, deps: BundleDeps, stages: Stages, found: Snapshot) {
     this.#order = order;
     this.#deps = deps;
     this.#stages = stages;
     this.#found = found;
+    this.#from = found.head.log.from;
     this.#reads = new TreeReads(deps.store);
   }
 
-  async write(): Promise<MadeBundle> {
+  /** Goes on behind the members that an earlier attempt wrote of the same snapshot. */
+  async write(): Promise<Pick<MadeBundle, 'sha256' | 'bytes'> & { readonly members: number }> {
     const { wanted, folder } = this.#order;
     const { signer } = this.#deps;
-    const head = await this.#head();
-    const facts = this.#facts(head);
-    const parts = {
-      ...facts,
-      log: {
-        checkpoint: wanted.cut.note,
-        left: await this.#left(),
-        entries: () => this.#entryBytes(),
-        edge: {
-          before:
-            this.#found.from > 0 && this.#found.from < this.#found.cut.size
-              ? await this.#proven(this.#found.from - 1)
-              : null,
-          last: this.#found.from === this.#found.cut.size ? await this.#proven(this.#found.cut.size - 1) : null,
-        },
-        last: await this.#proven(this.#found.cut.size - 1),
-      },
-      reports: () => this.#recordsOf('reports', 0),
-      judgements: () => this.#recordsOf('judgements', this.#found.records.reports.count),
-      acts: () => this.#recordsOf('acts', this.#found.records.reports.count + this.#found.records.judgements.count),
-      headers: () => headersOf(this.#found.images, this.#deps.store),
-      files: () => this.#files(facts),
-    };
+    const earlierOnes = (await earlier(folder, wanted, 'journal')).map((attempt) => ({
+      journal: journalOf(folder, attempt),
+      part: partOf(folder, attempt),
+    }));
+    await using file = await open(partOf(folder, wanted), 'w', 0o600);
     const hash = createHash('sha256');
     let bytes = 0;
     let checked = 0;
-    await using file = await open(partOf(folder, wanted), 'w', 0o600);
-    for await (const piece of writeBundle(parts, signer, () => createHash('sha256'))) {
+    const add = async (piece: Uint8Array): Promise<void> => {
       if (bytes - checked >= DISK_EVERY_BYTES || bytes === 0) {
         await roomFor(folder, bytes);
         checked = bytes;
@@ -122,67 +98,82 @@ class BundleWriter {
       hash.update(piece);
       bytes += piece.length;
       await file.writeFile(piece);
+    };
+    await using journal = await Journal.open(journalOf(folder, wanted), this.#found.id);
+    await journal.takeOver(this.#found.id, earlierOnes, add);
+    for (const { journal: noted, part } of earlierOnes)
+      for (const gone of [noted, part]) await rm(gone, { force: true });
+    const before = journal.members;
+    const there = new Set(before.map(({ entry }) => entry.name));
+    const progress = { before: [...before], done: (member: (typeof before)[number]) => journal.add(member) };
+    for await (const piece of writeBundle(await this.#parts(there), signer, () => createHash('sha256'), progress)) {
+      journal.see(piece);
+      await add(piece);
     }
     await file.sync();
-    return { sha256: hash.digest('hex'), bytes, hosts: this.#stages.hosts };
+    return { sha256: hash.digest('hex'), bytes, members: there.size };
   }
 
-  async #head(): Promise<BundleHead> {
-    const { wanted, logKey, server } = this.#order;
-    const { store } = this.#deps;
-    const { cut, from, to, frameworks, parameters, sampling, createdBy } = wanted;
+  async #parts(there: ReadonlySet<string>): Promise<BundleParts> {
+    const found = this.#found;
+    const { size } = found.head.log;
+    const { reports, judgements } = found.records;
+    const facts = this.#facts();
     return {
-      server: { ...server },
-      exportedAt: formatInstant(cut.at),
-      exportedBy: createdBy,
-      period: { from: formatInstant(from), to: formatInstant(to) },
-      selection: this.#found.selection.whole ? { hosts: 'all' } : { hosts: 'part', filter: this.#found.selection.text },
-      frameworks: [...frameworks],
-      parameters: { ...parameters },
+      ...facts,
       log: {
-        origin: cut.origin,
-        key: logKey,
-        size: cut.size,
-        root: cut.root,
-        from: this.#found.from,
-        level: await levelAt(store.anchors, cut.origin, cut.size),
+        checkpoint: this.#order.wanted.cut.note,
+        left: await this.#left(),
+        entries: (skip) => this.#entryBytes(skip),
+        edge: {
+          before: this.#from > 0 && this.#from < size ? await this.#proven(this.#from - 1) : null,
+          last: this.#from === size ? await this.#proven(size - 1) : null,
+        },
+        last: await this.#proven(size - 1),
       },
-      notices: this.#found.selection.whole ? { ...(await store.notices.outcomes({ from, to })) } : null,
-      sampling: sampling === null ? null : { method: 'sha256-order/1', ...sampling },
+      reports: (skip) => this.#recordsOf('reports', 0, skip),
+      judgements: (skip) => this.#recordsOf('judgements', reports.count, skip),
+      acts: (skip) => this.#recordsOf('acts', reports.count + judgements.count, skip),
+      headers: async function* () {
+        for await (const { envelope } of found.list('headers')) yield envelope;
+      },
+      files: () => this.#files(facts, there),
     };
   }
 
-  #facts(head: BundleHead): Facts {
-    const { hosts, findings, decisions, images, reconciliations } = this.#found.spools;
-    const each = async function* <Value>(values: readonly Value[]): AsyncGenerator<Value> {
-      yield* values;
-    };
+  #facts(): Facts {
+    const found = this.#found;
     return {
-      head,
-      hosts: () => hosts.read(),
-      findings: () => findings.read(),
-      decisions: () => decisions.read(),
-      images: () => images.read(),
-      policies: () => each(this.#found.policies.map(({ fact }) => fact)),
-      reconciliations: () => reconciliations.read(),
+      head: found.head,
+      hosts: () => found.list('hosts'),
+      findings: () => found.list('findings'),
+      decisions: () => found.list('decisions'),
+      images: () => found.list('images'),
+      policies: async function* () {
+        yield* found.policies;
+      },
+      reconciliations: () => found.list('reconciliations'),
       logHolds: true,
     };
   }
 
+  get #log(): number {
+    return this.#order.wanted.cut.log;
+  }
+
   async #left(): Promise<Uint8Array[]> {
-    const { log, size } = this.#found.cut;
-    const read = this.#reads.hashes(log, size);
+    const read = this.#reads.hashes(this.#log, this.#found.head.log.size);
     const out: Uint8Array[] = [];
-    for (const node of subtreesOf(0, this.#found.from)) out.push(await read(node));
+    for (const node of subtreesOf(0, this.#from)) out.push(await read(node));
     return out;
   }
 
-  async *#entryBytes(): AsyncGenerator<Uint8Array> {
-    const { log, size } = this.#found.cut;
-    const total = size - this.#found.from;
-    for (let next = this.#found.from; next < size;) {
-      this.#stages.step('entries', next - this.#found.from, total);
-      const page = await this.#deps.store.evidence.entryBytes(log, next, Math.min(LOG_BATCH_MAX, size - next));
+  async *#entryBytes(skip: number): AsyncGenerator<Uint8Array> {
+    const { size } = this.#found.head.log;
+    const total = size - this.#from;
+    for (let next = this.#from + skip; next < size;) {
+      this.#stages.step('entries', next - this.#from, total);
+      const page = await this.#deps.store.evidence.entryBytes(this.#log, next, Math.min(LOG_BATCH_MAX, size - next));
       if (page.length === 0) throw new Error(`entry ${next} of the log is not there: 'bootproof log verify' says more`);
       yield* page;
       next += page.length;
@@ -190,29 +181,27 @@ class BundleWriter {
   }
 
   async #proven(index: number): Promise<ProvenEntry> {
-    const { log, size } = this.#found.cut;
-    const [entry] = await this.#deps.store.log.entries(log, index, 1);
+    const [entry] = await this.#deps.store.log.entries(this.#log, index, 1);
     if (entry?.index !== index) throw new Error(`entry ${index} of the log is not there`);
-    return this.#withProof(index, entry.entry, size, log);
+    return this.#withProof(index, entry.entry);
   }
 
-  async #withProof(index: number, entry: Uint8Array, size: number, log: number): Promise<ProvenEntry> {
-    const proof = await this.#reads.inclusion(log, index, size);
+  async #withProof(index: number, entry: Uint8Array): Promise<ProvenEntry> {
+    const proof = await this.#reads.inclusion(this.#log, index, this.#found.head.log.size);
     return { index, entry: toBase64(entry), proof: proof.map(toBase64) };
   }
 
-  async *#recordsOf(list: 'reports' | 'judgements' | 'acts', before: number): AsyncGenerator<LogRecord> {
-    const { log, size } = this.#found.cut;
+  async *#recordsOf(list: 'reports' | 'judgements' | 'acts', before: number, skip: number): AsyncGenerator<LogRecord> {
     const { reports, judgements, acts } = this.#found.records;
     const total = reports.count + judgements.count + acts.count;
-    let done = before;
-    for (const page of this.#found.records[list].pages(RECORDS_PAGE)) {
+    let done = before + skip;
+    for (const page of this.#found.records[list].pages(RECORDS_PAGE, skip)) {
       this.#stages.step('records', done, total);
-      for (const { index, entry, salt, payload } of await this.#deps.store.evidence.records(log, page)) {
+      for (const { index, entry, salt, payload } of await this.#deps.store.evidence.records(this.#log, page)) {
         done++;
         yield {
           index,
-          proven: index < this.#found.from ? await this.#withProof(index, entry, size, log) : null,
+          proven: index < this.#from ? await this.#withProof(index, entry) : null,
           salt: salt === null ? null : toBase64(salt),
           payload: payload === null ? null : decoder.decode(payload),
         };
@@ -220,22 +209,15 @@ class BundleWriter {
     }
   }
 
-  async *#files(facts: Facts): AsyncGenerator<NewMember> {
+  async *#files(facts: Facts, there: ReadonlySet<string>): AsyncGenerator<NewMember> {
     const { store, signer } = this.#deps;
-    const { frameworks, cut } = this.#order.wanted;
     let done = 0;
-    for await (const { name, bytes } of textsOf(this.#found.images, store)) {
+    for await (const { name, bytes } of textsOf(this.#found.list('headers'), there, store)) {
       this.#stages.step('manifests', ++done, null);
       yield { name, content: bytes };
     }
-    for (const { members } of this.#found.policies)
-      for (const { name, text } of members) yield { name, content: encoder.encode(text) };
-    const court = this.#found.court!;
-    if (court.denials !== undefined) yield { name: 'policies/denied.yaml', content: encoder.encode(court.denials) };
-    for (const image of this.#found.images)
-      for (const { name, bytes } of (await court.fact(image)).members) yield { name, content: bytes };
-    for (const { name, bytes } of court.roots) yield { name: `trust-roots/${name}.json`, content: bytes };
-    yield* await stampMembers(store.anchors, cut.origin, { from: this.#found.from, size: cut.size });
+    for await (const { name, base64 } of this.#found.list('files')) yield { name, content: fromBase64(base64) };
+    const { frameworks } = facts.head;
     const mappings = (await shippedFrameworks()).filter(({ framework }) => frameworks.includes(framework.id));
     this.#stages.step('results', 0, null);
     yield* derivedMembers(facts, mappings, { fingerprint: fingerprintOf(signer.publicKey) });

@@ -11,9 +11,9 @@ import type { Chore } from '#server/jobs/runner.ts';
 import type { EvidenceExport, ExportSampling } from '#server/store/evidencerecords.ts';
 import type { Page } from '#server/store/records.ts';
 import type { PageRequest } from '#server/store/store.ts';
-import { fileOf } from './bundle.ts';
+import { fileOf, removeFiles } from './attempts.ts';
 import { EvidenceError, hostsLine } from './selection.ts';
-import { exportChore, exportJob, removeFiles, type ExportDeps } from './work.ts';
+import { exportChore, exportJob, type ExportDeps } from './work.ts';
 
 /** Who takes evidence away: auditors and admins, and operators of their own host groups. */
 export const EXPORTERS = ['auditor', 'operator', 'admin'] as const satisfies readonly Role[];

@@ -1,17 +1,22 @@
 /**
- * The first half of an export (docs/evidence.md 7.4): every host is read once, its facts go to disk, and which entries the bundle must hold is noted, a
- * bit for each entry of the log.
+ * The first half of an export (docs/evidence.md 7.4): every host is read once, and what the bundle says of it goes to disk, with the indexes of the
+ * entries that the bundle must hold. Page by page it is noted how far that is.
  */
-import type { DecisionFact, FindingFact, HostFact, ImageFact, ReconciliationFact } from '#src/evidence/facts.ts';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { toBase64 } from '#src/bytes.ts';
+import { formatInstant } from '#src/clock.ts';
+import type { BundleHead, DecisionFact } from '#src/evidence/facts.ts';
 import { EXPORT_PAGE } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { reconciliationFacts } from '#server/inventory.ts';
+import { levelAt, stampMembers } from '#server/log/anchors.ts';
 import { Lru } from '#server/lru.ts';
 import { shippedPolicy } from '#server/policyfiles.ts';
 import type { EvidenceExport, ExportCut, LogCut } from '#server/store/evidencerecords.ts';
 import type { AuditEntry } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
+import { earlier, workOf } from './attempts.ts';
 import {
   acknowledgementFacts,
   hostPolicies,
@@ -24,70 +29,153 @@ import {
 } from './decisions.ts';
 import type { StoryAbout } from './entries.ts';
 import { storyOf } from './hoststory.ts';
-import { ImageCourt } from './images.ts';
+import { headersOf, ImageCourt } from './images.ts';
+import { hostsThen } from './naming.ts';
 import { selectionOf, type Selection } from './selection.ts';
-import { IndexSet, SpoolList } from './spool.ts';
+import {
+  Snapshot,
+  readState,
+  writeState,
+  type GatherProgress,
+  type Lists,
+  type ListOf,
+  type Touched,
+} from './snapshot.ts';
+import { spooled, SpoolList } from './spool.ts';
 import type { Stages } from './stages.ts';
 
 /** An export whose act is logged. */
 export type CutExport = EvidenceExport & { readonly cut: ExportCut };
 
-/** Groups of findings kept at hand: most hosts show the same ones. */
-const GROUPS_KEPT = 5000;
-const decoder = new TextDecoder();
-
-type Spools = {
-  readonly hosts: SpoolList<HostFact>;
-  readonly findings: SpoolList<FindingFact>;
-  readonly decisions: SpoolList<DecisionFact>;
-  readonly images: SpoolList<ImageFact>;
-  readonly reconciliations: SpoolList<ReconciliationFact>;
+export type GatherOrder = {
+  readonly wanted: CutExport;
+  /** The log's verifier key. */
+  readonly logKey: string;
+  readonly server: BundleHead['server'];
+  /** Where the file and what it is made from lie. */
+  readonly folder: string;
 };
 
-export class Gathered {
+/** Groups of findings kept at hand: most hosts show the same ones. */
+const GROUPS_KEPT = 5000;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** How much of it an earlier attempt had done. */
+export type TakenOver = { readonly attempt: number; readonly hosts: number; readonly whole: boolean };
+export type GatheredBundle = { readonly snapshot: Snapshot; readonly takenOver: TakenOver | null };
+
+/** Reads everything, or goes on where an earlier attempt broke off. */
+export async function gather(order: GatherOrder, store: Store, stages: Stages): Promise<GatheredBundle> {
+  const { folder, wanted } = order;
+  const own = workOf(folder, wanted);
+  for (const attempt of await earlier(folder, wanted, 'work')) {
+    const from = workOf(folder, attempt);
+    const state = await readState(from);
+    if (state?.stage === 'done') {
+      if ((await Snapshot.in(from, state)) === undefined) continue;
+      // A process that was only taken for dead finds nothing there any more, and ends.
+      await rm(own, { recursive: true, force: true });
+      await rename(from, own);
+      const snapshot = await Snapshot.in(own, state);
+      if (snapshot === undefined) continue;
+      stages.hosts = state.inScope;
+      return { snapshot, takenOver: { attempt: attempt.attempts, hosts: state.inScope, whole: true } };
+    }
+    if (state === undefined) continue;
+    const gathering = await Gathering.behind(order, store, stages, { from, state });
+    if (gathering === undefined) continue;
+    const takenOver = { attempt: attempt.attempts, hosts: state.seen, whole: false };
+    await using going = gathering;
+    return { snapshot: await going.run(), takenOver };
+  }
+  await rm(own, { recursive: true, force: true });
+  await using gathering = await Gathering.anew(order, store, stages);
+  return { snapshot: await gathering.run(), takenOver: null };
+}
+
+type HostLists = { readonly [List in 'hosts' | 'findings' | 'touched']: SpoolList<Lists[List]> };
+
+class Gathering {
+  readonly #order: GatherOrder;
   readonly #wanted: CutExport;
+  readonly #folder: string;
   readonly #store: Store;
   readonly #stages: Stages;
+  readonly #lists: HostLists;
   readonly #waivers = new Set<string>();
   readonly #images = new Set<string>();
-  readonly selection: Selection;
-  readonly cut: LogCut;
-  readonly spools: Spools;
-  /** Entries of the log that the bundle must hold, by the list of their records. */
-  readonly records: { readonly reports: IndexSet; readonly judgements: IndexSet; readonly acts: IndexSet };
-  policies: readonly PolicyFound[] = [];
-  court: ImageCourt | undefined;
+  readonly #acts: number[] = [];
+  readonly #selection: Selection;
+  readonly #cut: LogCut;
+  #at: Pick<GatherProgress, 'after' | 'seen'> = { after: '', seen: 0 };
+  #policies: readonly PolicyFound[] = [];
   /** First entry of the bundle. */
-  from = 0;
+  #from = 0;
 
-  private constructor(wanted: CutExport, store: Store, stages: Stages, spools: Spools) {
+  private constructor(order: GatherOrder, store: Store, stages: Stages, lists: HostLists) {
+    const { wanted } = order;
+    this.#order = order;
     this.#wanted = wanted;
+    this.#folder = workOf(order.folder, wanted);
     this.#store = store;
     this.#stages = stages;
-    this.spools = spools;
+    this.#lists = lists;
     const { filter, scope, cut } = wanted;
-    this.selection = selectionOf(filter, scope);
-    this.cut = { log: cut.log, size: cut.size };
-    const set = () => new IndexSet(cut.size);
-    this.records = { reports: set(), judgements: set(), acts: set() };
+    this.#selection = selectionOf(filter, scope);
+    this.#cut = { log: cut.log, size: cut.size };
   }
 
-  /** Reads everything; what is kept on disk lies in `folder`. */
-  static async of(wanted: CutExport, store: Store, stages: Stages, folder: string): Promise<Gathered> {
-    const found = new Gathered(wanted, store, stages, {
-      hosts: await SpoolList.in(folder, 'hosts'),
-      findings: await SpoolList.in(folder, 'findings'),
-      decisions: await SpoolList.in(folder, 'decisions'),
-      images: await SpoolList.in(folder, 'images'),
-      reconciliations: await SpoolList.in(folder, 'reconciliations'),
+  static async anew(order: GatherOrder, store: Store, stages: Stages): Promise<Gathering> {
+    const own = workOf(order.folder, order.wanted);
+    await mkdir(own, { recursive: true, mode: 0o700 });
+    return new Gathering(order, store, stages, {
+      hosts: await SpoolList.in(own, 'hosts'),
+      findings: await SpoolList.in(own, 'findings'),
+      touched: await SpoolList.in(own, 'touched'),
     });
-    await found.#gather();
+  }
+
+  /** Undefined where what an earlier attempt left is not as it was marked. */
+  static async behind(
+    order: GatherOrder,
+    store: Store,
+    stages: Stages,
+    { from, state }: { readonly from: string; readonly state: GatherProgress },
+  ): Promise<Gathering | undefined> {
+    const own = workOf(order.folder, order.wanted);
+    await mkdir(own, { recursive: true, mode: 0o700 });
+    const { marks } = state;
+    const hosts = await SpoolList.in<Lists['hosts']>(own, 'hosts', { folder: from, mark: marks.hosts });
+    const findings = await SpoolList.in<Lists['findings']>(own, 'findings', { folder: from, mark: marks.findings });
+    const touched = await SpoolList.in<Lists['touched']>(own, 'touched', { folder: from, mark: marks.touched });
+    if (hosts === undefined || findings === undefined || touched === undefined) {
+      for (const list of [hosts, findings, touched]) await list?.[Symbol.asyncDispose]();
+      return undefined;
+    }
+    await writeState(own, state);
+    await rm(from, { recursive: true, force: true });
+    const found = new Gathering(order, store, stages, { hosts, findings, touched });
+    for await (const one of spooled<Touched>(own, 'touched')) found.#note(one);
+    found.#at = state;
+    stages.hosts = state.inScope;
     return found;
   }
 
-  /** Images that hosts in scope ran. */
-  get images(): readonly string[] {
-    return [...this.#images].sort();
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const list of Object.values(this.#lists)) await list[Symbol.asyncDispose]();
+  }
+
+  async #touch(touched: Touched): Promise<void> {
+    this.#note(touched);
+    await this.#lists.touched.add(touched);
+  }
+
+  #note({ images = [], waivers = [], acts = [] }: Touched): void {
+    for (const image of images) this.#images.add(image);
+    for (const waiver of waivers) this.#waivers.add(waiver);
+    // Of a part, acknowledgements are found among them; of the whole fleet the log is walked for those.
+    if (!this.#selection.whole) this.#acts.push(...acts);
   }
 
   get #period() {
@@ -98,28 +186,89 @@ export class Gathered {
   get #about(): DecisionsAbout {
     return {
       store: this.#store,
-      cut: this.cut,
+      cut: this.#cut,
       period: this.#period,
       exportedAt: this.#wanted.cut.at,
     };
   }
 
-  async #gather(): Promise<void> {
-    const store = this.#store;
+  async run(): Promise<Snapshot> {
     const { cut } = this.#wanted;
     this.#stages.step('cut', cut.size, cut.size);
-    this.from = this.selection.whole ? await this.#firstEntry() : cut.size;
-    this.policies = [...(await hostPolicies(this.#about)), ...(await imagePolicies(this.#about))];
+    this.#from = this.#selection.whole ? await this.#firstEntry() : cut.size;
+    this.#policies = [...(await hostPolicies(this.#about)), ...(await imagePolicies(this.#about))];
+    await this.#hosts();
+    const lists = {
+      decisions: await this.#listed('decisions', (list) => this.#decisions(list)),
+      reconciliations: await this.#listed('reconciliations', (list) => this.#reconciliations(list)),
+      ...(await this.#imageLists()),
+    };
+    const { hosts, findings, touched } = this.#lists;
+    const marks = {
+      ...lists,
+      hosts: await hosts.close(),
+      findings: await findings.close(),
+      touched: await touched.close(),
+    };
+    const state = {
+      stage: 'done' as const,
+      inScope: this.#stages.hosts,
+      head: await this.#head(),
+      policies: this.#policies.map(({ fact }) => fact),
+      marks,
+    };
+    await writeState(this.#folder, state);
+    const snapshot = await Snapshot.in(this.#folder, state);
+    if (snapshot === undefined) throw new Error(`${this.#folder}: what was just written there is not there`);
+    return snapshot;
+  }
+
+  /** A list that is filled at once. */
+  async #listed<List extends ListOf>(name: List, fill: (list: SpoolList<Lists[List]>) => Promise<void>) {
+    await using list = await SpoolList.in<Lists[List]>(this.#folder, name);
+    await fill(list);
+    return list.close();
+  }
+
+  async #hosts(): Promise<void> {
+    const store = this.#store;
+    const about = await this.#storyAbout();
+    const total = await store.evidence.countHosts();
+    let { after, seen } = this.#at;
+    for (;;) {
+      const page = await store.evidence.hosts(after, EXPORT_PAGE);
+      for (const { host, naming } of await hostsThen(page, this.#period.to, store)) {
+        seen++;
+        this.#stages.step('gather', seen, total);
+        if (!this.#selection.has(host, naming)) continue;
+        const story = await storyOf({ ...host, ...naming }, about);
+        if (story === undefined) continue;
+        this.#stages.hosts++;
+        await this.#lists.hosts.add(story.host);
+        for (const finding of story.findings) await this.#lists.findings.add(finding);
+        const images = story.host.deployments.map(({ image }) => image);
+        const { waivers, reports, judgements, acts } = story;
+        await this.#touch({ images, waivers, reports, judgements, acts });
+      }
+      after = page.at(-1)?.id ?? after;
+      const { hosts, findings, touched } = this.#lists;
+      const marks = { hosts: await hosts.mark(), findings: await findings.mark(), touched: await touched.mark() };
+      await writeState(this.#folder, { stage: 'hosts', after, seen, inScope: this.#stages.hosts, marks });
+      if (page.length < EXPORT_PAGE) return;
+    }
+  }
+
+  async #storyAbout(): Promise<StoryAbout> {
+    const store = this.#store;
     const head = (await store.log.head())!;
     const policy = await this.#policyAtEnd();
     const rules = policy === undefined ? [] : [...policy.files, ...policy.state, ...policy.accounts];
-    const controls = new Map(rules.map(({ id, controls: own }) => [id, own]));
     const groups = new Lru<string, NonNullable<Awaited<ReturnType<StoryAbout['group']>>>>(GROUPS_KEPT);
     const names = new Map<string, string>();
-    const about: StoryAbout = {
+    return {
       ...this.#about,
       policy,
-      controls,
+      controls: new Map(rules.map(({ id, controls: own }) => [id, own])),
       beganAt: head.beganAt,
       group: async (id) => {
         const known = groups.get(id) ?? (await store.postures.groups([id])).get(id);
@@ -132,33 +281,31 @@ export class Gathered {
         return known;
       },
     };
-    const total = await store.evidence.countHosts();
-    let seen = 0;
-    let after = '';
-    for (;;) {
-      const page = await store.evidence.hosts(after, EXPORT_PAGE);
-      for (const host of page) {
-        seen++;
-        this.#stages.step('gather', seen, total);
-        if (!this.selection.has(host)) continue;
-        const story = await storyOf(host, about);
-        if (story === undefined) continue;
-        this.#stages.hosts++;
-        await this.spools.hosts.add(story.host);
-        for (const finding of story.findings) await this.spools.findings.add(finding);
-        for (const { image } of story.host.deployments) this.#images.add(image);
-        for (const waiver of story.waivers) this.#waivers.add(waiver);
-        for (const index of story.reports) this.records.reports.add(index);
-        for (const index of story.judgements) this.records.judgements.add(index);
-        for (const index of story.acts) this.records.acts.add(index);
-      }
-      if (page.length < EXPORT_PAGE) break;
-      after = page.at(-1)!.id;
-    }
-    await this.#decisions();
-    await this.#reconciliations();
-    await this.#imageFacts();
-    for (const list of Object.values(this.spools)) await list.close();
+  }
+
+  async #head(): Promise<BundleHead> {
+    const { logKey, server } = this.#order;
+    const { cut, from, to, frameworks, parameters, sampling, createdBy } = this.#wanted;
+    const { whole, text } = this.#selection;
+    return {
+      server: { ...server },
+      exportedAt: formatInstant(cut.at),
+      exportedBy: createdBy,
+      period: { from: formatInstant(from), to: formatInstant(to) },
+      selection: whole ? { hosts: 'all' } : { hosts: 'part', filter: text },
+      frameworks: [...frameworks],
+      parameters: { ...parameters },
+      log: {
+        origin: cut.origin,
+        key: logKey,
+        size: cut.size,
+        root: cut.root,
+        from: this.#from,
+        level: await levelAt(this.#store.anchors, cut.origin, cut.size),
+      },
+      notices: whole ? { ...(await this.#store.notices.outcomes({ from, to })) } : null,
+      sampling: sampling === null ? null : { method: 'sha256-order/1', ...sampling },
+    };
   }
 
   /** The size of a checkpoint that was signed before the period began: what is before it is older. */
@@ -193,45 +340,43 @@ export class Gathered {
     return version && policyOfDocuments(version.documents, shipped).policy;
   }
 
-  async #decisions(): Promise<void> {
+  async #decisions(list: SpoolList<DecisionFact>): Promise<void> {
     const { from, to } = this.#period;
     const acts: AuditEntry[] = [];
-    if (this.selection.whole) {
+    if (this.#selection.whole) {
       // Everything that was done in the period, by the log itself.
-      for await (const entry of this.#entries(['act'], this.from)) {
+      for await (const entry of this.#entries(['act'], this.#from)) {
         if (entry.at < from || entry.at >= to) continue;
-        this.records.acts.add(entry.index);
+        await this.#touch({ acts: [entry.index] });
         const { facts } = JSON.parse(decoder.decode(entry.entry)) as { facts: { action: string } };
         if (isAcknowledgement(facts.action)) acts.push(...(await this.#actsAt([entry.index])));
       }
     } else {
-      const own: number[] = [];
-      for (const page of this.records.acts.pages(EXPORT_PAGE)) own.push(...page);
+      const own = [...new Set(this.#acts)].sort((a, b) => a - b);
       for (const act of await this.#actsAt(own))
         if (isAcknowledgement(act.action) && act.at >= from && act.at < to) acts.push(act);
     }
-    for await (const fact of waiverFacts(this.#shown(), this.#about)) await this.#decision(fact);
-    for (const fact of await acknowledgementFacts(acts, this.#about)) await this.#decision(fact);
-    for (const { fact } of this.policies) if (fact.index !== null) this.records.acts.add(fact.index);
+    const decided = async (fact: DecisionFact): Promise<void> => {
+      await this.#touch({ acts: fact.history.flatMap(({ index }) => (index === null ? [] : [index])) });
+      await list.add(fact);
+    };
+    for await (const fact of waiverFacts(this.#shown(), this.#about)) await decided(fact);
+    for (const fact of await acknowledgementFacts(acts, this.#about)) await decided(fact);
+    await this.#touch({ acts: this.#policies.flatMap(({ fact: { index } }) => (index === null ? [] : [index])) });
     // What was purged, that somebody said so; and where the log before ended.
-    for await (const { index } of this.#entries(['purge', 'restart'], this.selection.whole ? this.from : 0))
-      this.records.acts.add(index);
-  }
-
-  async #decision(fact: DecisionFact): Promise<void> {
-    for (const { index } of fact.history) if (index !== null) this.records.acts.add(index);
-    await this.spools.decisions.add(fact);
+    for await (const { index } of this.#entries(['purge', 'restart'], this.#selection.whole ? this.#from : 0))
+      await this.#touch({ acts: [index] });
   }
 
   /** Of a part: what covers its hosts, whole where it reaches nobody else. */
   #shown(): Shown {
-    if (this.selection.whole) return () => 'whole';
+    if (this.#selection.whole) return () => 'whole';
     return ({ id }) => (this.#waivers.has(id) ? 'apart' : undefined);
   }
 
   async *#entries(kinds: readonly string[], from: number) {
     const store = this.#store;
-    const { log, size } = this.cut;
+    const { log, size } = this.#cut;
     let next = from;
     while (next < size) {
       const page = await store.evidence.entriesOf(log, kinds, { from: next, to: size }, EXPORT_PAGE);
@@ -244,7 +389,10 @@ export class Gathered {
   async #actsAt(indexes: readonly number[]): Promise<AuditEntry[]> {
     const out: AuditEntry[] = [];
     for (let at = 0; at < indexes.length; at += EXPORT_PAGE)
-      for (const { payload } of await this.#store.evidence.records(this.cut.log, indexes.slice(at, at + EXPORT_PAGE))) {
+      for (const { payload } of await this.#store.evidence.records(
+        this.#cut.log,
+        indexes.slice(at, at + EXPORT_PAGE),
+      )) {
         if (payload === null) continue;
         const act = JSON.parse(decoder.decode(payload)) as Omit<AuditEntry, 'at'> & {
           at: string;
@@ -262,22 +410,46 @@ export class Gathered {
   }
 
   /** Lists of others are about the whole fleet. */
-  async #reconciliations(): Promise<void> {
-    if (!this.selection.whole) return;
-    const { log, size } = this.cut;
+  async #reconciliations(list: SpoolList<Lists['reconciliations']>): Promise<void> {
+    if (!this.#selection.whole) return;
+    const { log, size } = this.#cut;
     for await (const fact of reconciliationFacts(this.#store, { ...this.#period, log })) {
       const index = fact.index !== null && fact.index < size ? fact.index : null;
-      if (index !== null) this.records.acts.add(index);
-      await this.spools.reconciliations.add({ ...fact, index });
+      if (index !== null) await this.#touch({ acts: [index] });
+      await list.add({ ...fact, index });
     }
   }
 
-  async #imageFacts(): Promise<void> {
-    const images = this.policies.filter(({ fact }) => fact.kind === 'image');
-    this.court = await ImageCourt.open(this.#store, images);
-    for (const image of this.images) {
-      const { fact } = await this.court.fact(image);
-      await this.spools.images.add(fact);
+  /** Images with what shows who signed them, as it is now: a rebuild or a new look at signatures must not come between two members. */
+  async #imageLists() {
+    const store = this.#store;
+    const images = [...this.#images].sort();
+    const court = await ImageCourt.open(
+      store,
+      this.#policies.filter(({ fact }) => fact.kind === 'image'),
+    );
+    const folder = this.#folder;
+    await using facts = await SpoolList.in<Lists['images']>(folder, 'images');
+    await using files = await SpoolList.in<Lists['files']>(folder, 'files');
+    const file = (name: string, bytes: Uint8Array) => files.add({ name, base64: toBase64(bytes) });
+    const text = (name: string, content: string) => file(name, encoder.encode(content));
+    for (const { members } of this.#policies) for (const { name, text: content } of members) await text(name, content);
+    if (court.denials !== undefined) await text('policies/denied.yaml', court.denials);
+    for (const image of images) {
+      const { fact, members } = await court.fact(image);
+      await facts.add(fact);
+      for (const { name, bytes } of members) await file(name, bytes);
     }
+    for (const { name, bytes } of court.roots) await file(`trust-roots/${name}.json`, bytes);
+    const { origin, size } = this.#wanted.cut;
+    for (const { name, content } of await stampMembers(store.anchors, origin, { from: this.#from, size }))
+      await file(name, content);
+    return {
+      images: await facts.close(),
+      files: await files.close(),
+      headers: await this.#listed('headers', async (list) => {
+        for await (const header of headersOf(images, store)) await list.add(header);
+      }),
+    };
   }
 }

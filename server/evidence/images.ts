@@ -28,6 +28,7 @@ import { toldOf } from '#server/trust/provenance.ts';
 import { assessRecorded, readCase, recordCase } from '#server/trust/recorded.ts';
 import { trustSetup, type RootFile, type TrustSetup } from '#server/trust/setup.ts';
 import type { PolicyFound } from './decisions.ts';
+import type { HeaderKept } from './snapshot.ts';
 
 export type Member = { readonly name: string; readonly bytes: Uint8Array };
 
@@ -177,31 +178,38 @@ const NOT_ASSESSED = {
   since: null,
   verifiedAt: null,
 } as const;
-/** Signed headers of the manifests of these images, as they are served. */
-export async function* headersOf(images: Iterable<string>, store: Store): AsyncGenerator<string> {
+/** Signed headers of the manifests of these images, as they are served, and where the texts lie that each names. */
+export async function* headersOf(images: Iterable<string>, store: Store): AsyncGenerator<HeaderKept> {
   for (const image of images)
-    for (const { header } of await store.images.manifests(image)) yield Buffer.from(header).toString('utf8');
+    for (const { header, trees } of await store.images.manifests(image))
+      yield {
+        envelope: Buffer.from(header).toString('utf8'),
+        texts: TREES.flatMap((tree) => [
+          { digest: trees[tree].main.full, key: trees[tree].mainBlob },
+          { digest: trees[tree].extra, key: trees[tree].extraBlob },
+        ]),
+      };
 }
 
 const unzstd = promisify(zstdDecompress);
 const ungzip = promisify(gunzip);
 
-/** The texts that those headers name, each once: one at a time in memory. */
-export async function* textsOf(images: Iterable<string>, store: Store): AsyncGenerator<Member> {
+/** The texts that those headers name, each once and as a member, but for those that are there: one at a time in memory. */
+export async function* textsOf(
+  headers: AsyncIterable<HeaderKept>,
+  there: ReadonlySet<string>,
+  store: Store,
+): AsyncGenerator<Member> {
   const seen = new Set<string>();
-  for (const image of images)
-    for (const { trees } of await store.images.manifests(image))
-      for (const tree of TREES)
-        for (const [digest, key] of [
-          [trees[tree].main.full, trees[tree].mainBlob],
-          [trees[tree].extra, trees[tree].extraBlob],
-        ] as const) {
-          if (seen.has(digest)) continue;
-          seen.add(digest);
-          const blob = await store.blobs.get(key);
-          if (blob === undefined) throw new Error(`the text ${digest} of a manifest of ${image} is not kept`);
-          yield { name: `manifests/texts/${digest.slice('sha256:'.length)}`, bytes: await decoded(blob) };
-        }
+  for await (const { texts } of headers)
+    for (const { digest, key } of texts) {
+      const name = `manifests/texts/${digest.slice('sha256:'.length)}`;
+      if (seen.has(digest) || there.has(name)) continue;
+      seen.add(digest);
+      const blob = await store.blobs.get(key);
+      if (blob === undefined) throw new Error(`the text ${digest} of a manifest is not kept`);
+      yield { name, bytes: await decoded(blob) };
+    }
 }
 
 async function decoded({ encoding, bytes }: Blob): Promise<Uint8Array> {

@@ -53,7 +53,8 @@ export type Selection = {
   readonly whole: boolean;
   /** In words, as the bundle says it. */
   readonly text: string;
-  has(host: Pick<Host, 'id' | 'name' | 'group' | 'labels'>): boolean;
+  /** `then`: as it was called when the period ended. What the asker may see goes by what it is called now. */
+  has(now: Pick<Host, 'id' | 'group'>, then: Pick<Host, 'name' | 'group' | 'labels'>): boolean;
 };
 
 export function selectionOf(filter: string | null, scope: Scope): Selection {
@@ -62,7 +63,8 @@ export function selectionOf(filter: string | null, scope: Scope): Selection {
   return {
     whole: filter === null && scope === null,
     text: [...(filter === null ? [] : [filter]), ...bounds].join(' '),
-    has: (host) => covers(scope, host.group) && line.every((term) => isMet(term, host) !== term.negated),
+    has: ({ id, group }, { name, group: then, labels }) =>
+      covers(scope, group) && line.every((term) => isMet(term, { id, name, group: then, labels }) !== term.negated),
   };
 }
 

@@ -1,9 +1,8 @@
 /**
  * Exports as jobs: log the act, take the checkpoint behind it, make the file in a thread (docs/evidence.md 7). A server that dies in the middle leaves a
- * lease that ends: the next one begins the file anew, about the same state of the log.
+ * lease that ends: the next one goes on where it broke off, about the same state of the log.
  */
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir } from 'node:fs/promises';
 import { z } from 'zod';
 import { toBase64 } from '#src/bytes.ts';
 import { ANCHOR_TIMEOUT_MS, EXPORT_ATTEMPTS_MAX, EXPORT_PAGE } from '#src/limits.ts';
@@ -16,7 +15,9 @@ import type { EvidenceLog, Published } from '#server/log/evidencelog.ts';
 import type { EvidenceExport, ExportCut } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
 import type { NewJob } from '#server/store/records.ts';
+import { fileOf, removeFiles } from './attempts.ts';
 import type { Make } from './inworker.ts';
+import { hostsThen } from './naming.ts';
 import { EvidenceError, selectionOf } from './selection.ts';
 
 export const EXPORT_JOB = 'evidence-export';
@@ -58,10 +59,12 @@ export function exportWork(deps: ExportDeps): Work {
       if (begun === undefined) return { kind: 'done' };
       const failed = async (code: string, text: string, again: boolean): Promise<void> => {
         log(again ? 'warn' : 'error', 'evidence export failed', { export: id, code, why: text, again });
-        await exports.failed(id, { code, text: text.slice(0, 2000) }, clock(), again);
+        // Our own fault may lie in what the attempt wrote: the next one begins anew.
+        if (await exports.failed(begun, { code, text: text.slice(0, 2000) }, clock(), again))
+          await removeFiles(deps.folder, id);
       };
       try {
-        if (begun.attempts > 1) log('info', 'evidence export begun anew', { export: id, attempt: begun.attempts });
+        if (begun.attempts > 1) log('info', 'evidence export begun again', { export: id, attempt: begun.attempts });
         makeFolders(deps.folder);
         const cut = begun.cut ?? (await cutOf(begun, deps));
         if (cut === undefined) return { kind: 'done' };
@@ -89,7 +92,8 @@ async function cutOf(wanted: EvidenceExport, deps: ExportDeps): Promise<ExportCu
   let after = '';
   for (;;) {
     const page = await store.evidence.hosts(after, EXPORT_PAGE);
-    const ids = page.filter((host) => selection.has(host)).map(({ id }) => id);
+    const named = await hostsThen(page, wanted.to, store);
+    const ids = named.filter(({ host, naming }) => selection.has(host, naming)).map(({ host }) => host.id);
     if (ids.length > 0) await store.evidence.keepSames(ids, wanted.to);
     if (page.length < EXPORT_PAGE) break;
     after = page.at(-1)!.id;
@@ -180,29 +184,14 @@ async function made(
   await noting;
   if (outcome === undefined) return removeFiles(folder, id);
   if (outcome.kind === 'refused') return failed(outcome.code, outcome.text, false);
-  const { sha256, bytes, hosts } = outcome.made;
+  const { sha256, bytes, hosts, takenOver } = outcome.made;
   await exports.progress(id, [{ stage: 'results', done: hosts, total: hosts }], hosts);
   if (await exports.done(wanted, { sha256, bytes }, clock())) {
-    log('info', 'evidence exported', { export: id, bytes, hosts });
-    await removeLeft(folder, wanted);
+    log('info', 'evidence exported', { export: id, bytes, hosts, takenOver });
+    await removeFiles(folder, id, [fileOf(folder, wanted)]);
   }
   // Deleted meanwhile; or another process took this one for dead, and was faster.
   else if ((await exports.get(id)) === undefined) await removeFiles(folder, id);
-}
-
-/** The file, and whatever attempts left. */
-export async function removeFiles(folder: string, id: string): Promise<void> {
-  const names = await readdir(folder).catch(() => []); // none was ever made
-  for (const name of names)
-    // One that is being made is still written to: it is stopped, and what it leaves goes with the next sweep.
-    if (name.startsWith(`${id}.`)) await rm(join(folder, name), { recursive: true, force: true, maxRetries: 5 });
-}
-
-/** What attempts left that ended in the middle, once one has made the file. */
-async function removeLeft(folder: string, { id, attempts }: EvidenceExport): Promise<void> {
-  for (const name of await readdir(folder))
-    if (name.startsWith(`${id}.`) && name !== `${id}.${attempts}.zip`)
-      await rm(join(folder, name), { recursive: true, force: true });
 }
 
 /** Removes what is over, and files that belong to nothing. */

@@ -172,14 +172,16 @@ function exportsOn(engine: Engine): EvidenceExports {
           .executeTakeFirst();
         return done.numUpdatedRows > 0n;
       }),
-    failed: (id, error, at, again) =>
+    failed: ({ id, attempts }, error, at, again) =>
       engine.write(async ({ db }) => {
-        await db
+        const done = await db
           .updateTable('evidence_export')
           .set({ error: JSON.stringify(error), ...(again ? {} : { state: 'failed', finished_at: at }) })
           .where('id', '=', id)
+          .where('attempts', '=', attempts)
           .where('state', '=', 'running')
-          .execute();
+          .executeTakeFirst();
+        return done.numUpdatedRows > 0n;
       }),
     remove: (id, by) =>
       engine.write(async (tx) => {

@@ -90,14 +90,19 @@ export interface EvidenceExports {
   cut(id: string, cut: ExportCut): Promise<ExportCut | undefined>;
   /** How far it is; `hosts` once that is known. False where it is not running any more: removed, for one. */
   progress(id: string, progress: readonly StageProgress[], hosts: number | null): Promise<boolean>;
-  /** → done. False where it is not there any more, or was begun anew since. */
+  /** → done. False where it is not there any more, or was begun again since. */
   done(
     attempt: Pick<EvidenceExport, 'id' | 'attempts'>,
     file: NonNullable<EvidenceExport['file']>,
     at: Instant,
   ): Promise<boolean>;
-  /** → failed for good, or, with `again`, still running with what went wrong last. */
-  failed(id: string, error: NonNullable<EvidenceExport['error']>, at: Instant, again: boolean): Promise<void>;
+  /** → failed for good, or, with `again`, still running with what went wrong last. False where it was begun again since. */
+  failed(
+    attempt: Pick<EvidenceExport, 'id' | 'attempts'>,
+    error: NonNullable<EvidenceExport['error']>,
+    at: Instant,
+    again: boolean,
+  ): Promise<boolean>;
   /** Removes the row, with an act `evidence.delete` in the trail. False where there is none. The file is the caller's. */
   remove(id: string, by: Act): Promise<boolean>;
   /** Ids of those that are over at `now`, oldest first. */
@@ -137,6 +142,8 @@ export interface EvidenceReads {
   /** Hosts by id, whatever their state, behind `after`. */
   hosts(after: string, limit: number): Promise<readonly Host[]>;
   countHosts(): Promise<number>;
+  /** Of these hosts those that were renamed, regrouped or relabelled at that time or later (docs/evidence.md 7.2). */
+  renamedSince(ids: readonly string[], at: Instant): Promise<ReadonlySet<string>>;
   /** Entries of a host and kind, by time, behind `after`; `to` is not included. */
   entries(
     hostId: string,

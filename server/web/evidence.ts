@@ -231,7 +231,7 @@ function stateHtml({ state, progress, attempts, error, file, cut }: EvidenceExpo
       >`;
   if (state === 'queued') return html`waits for its turn`;
   const last = progress.at(-1);
-  const again = attempts > 1 ? `begun anew, attempt ${attempts}` : undefined;
+  const again = attempts > 1 ? `goes on after a stop, attempt ${attempts}` : undefined;
   if (last === undefined)
     return html`begins${again !== undefined && html`<br /><small class="quiet">${again}</small>`}`;
   const { stage, done, total } = last;

@@ -1,4 +1,4 @@
-/** Writes zips as zip.ts reads them: forward only, deflated, each member's sizes behind its data. */
+/** Writes zips as zip.ts reads them: forward only, deflated, each member's sizes behind its data; and goes on with one that broke off. */
 import { crc32 } from './crc32.ts';
 import {
   CENTRAL,
@@ -25,14 +25,29 @@ import {
   type NewMember,
 } from './zip.ts';
 
+export type ZipProgress = {
+  /** Members that stand in the file already: what is yielded comes behind the last of them. */
+  readonly before?: readonly Entry[];
+  /** Called when every byte of a member was taken. */
+  readonly done?: (entry: Entry) => Promise<void>;
+};
+
+/** Where a member ends in the file: the next begins there. */
+export const endOf = ({ name, offset, packed }: Pick<Entry, 'name' | 'offset' | 'packed'>): number =>
+  offset + LOCAL_BYTES + name.length + packed + DESCRIPTOR_BYTES;
+
 /**
  * A zip of the members in their order, deflated. Times and attributes are fixed, so that the same members make the same directory.
  * @throws {ZipError} ZIP_NAME, ZIP_DUPLICATE; ZIP_MEMBER for one of 4 GiB or more: those are written in parts.
  */
-export async function* writeZip(members: AsyncIterable<NewMember> | Iterable<NewMember>): AsyncIterable<Uint8Array> {
-  const written: Entry[] = [];
-  const names = new Set<string>();
-  let at = 0;
+export async function* writeZip(
+  members: AsyncIterable<NewMember> | Iterable<NewMember>,
+  { before = [], done }: ZipProgress = {},
+): AsyncIterable<Uint8Array> {
+  const written: Entry[] = [...before];
+  const names = new Set<string>(before.map(({ name }) => name));
+  const last = before.at(-1);
+  let at = last === undefined ? 0 : endOf(last);
   for await (const { name, content } of members) {
     if (!NAME.test(name))
       throw new ZipError('ZIP_NAME', `no member can be called ${JSON.stringify(name.slice(0, 200))}`);
@@ -63,6 +78,7 @@ export async function* writeZip(members: AsyncIterable<NewMember> | Iterable<New
     yield tail;
     at += tail.length;
     written.push(entry);
+    await done?.(entry);
   }
   const start = at;
   for (const entry of written) {
@@ -75,6 +91,7 @@ export async function* writeZip(members: AsyncIterable<NewMember> | Iterable<New
 
 /** DOS has no time before this. */
 const DOS_DATE = 0x0021;
+const DESCRIPTOR_BYTES = 16;
 const VERSION = 20;
 const VERSION64 = 45;
 
@@ -92,7 +109,7 @@ function localHead(name: string): Uint8Array {
 }
 
 function descriptorOf({ crc, packed, bytes }: Entry): Uint8Array {
-  const out = new Uint8Array(16);
+  const out = new Uint8Array(DESCRIPTOR_BYTES);
   for (const [i, value] of [DESCRIPTOR, crc, packed, bytes].entries()) view(out).setUint32(4 * i, value, true);
   return out;
 }

@@ -4,6 +4,7 @@ import type { ReadonlyKysely } from 'kysely/readonly';
 import type { Engine } from '../engine.ts';
 import type { EntryKey, EvidenceReads, LogCut } from '../evidencerecords.ts';
 import { hostOf, hostQuery } from '../hostrow.ts';
+import { sortableTime } from '../ids.ts';
 import { payloadsOf } from '../logpayload.ts';
 import type { Tables } from '../tables.ts';
 
@@ -34,6 +35,24 @@ export function evidenceReads(engine: Engine): EvidenceReads {
           .select((eb) => eb.fn.countAll<number>().as('count'))
           .executeTakeFirstOrThrow();
         return count;
+      }),
+    renamedSince: (ids, at) =>
+      engine.reading(async (db) => {
+        if (ids.length === 0) return new Set();
+        // Ids sort by time: a time is a bound of the index.
+        const rows = await db
+          .selectFrom('audit')
+          .select('object')
+          .distinct()
+          .where(
+            'object',
+            'in',
+            ids.map((id) => `host:${id}`),
+          )
+          .where('id', '>=', `a_${sortableTime(at)}`)
+          .where('action', 'in', ['host.rename', 'host.group', 'host.labels'])
+          .execute();
+        return new Set(rows.map(({ object }) => object.slice('host:'.length)));
       }),
     entries: (hostId, kind, cut, { from, to }, { after, limit }) =>
       engine.reading(async (db) => {

@@ -1,7 +1,7 @@
 /** Evidence exports of a real server (docs/evidence.md 7): one fleet and one bundle for all cases; each way of bending it is named. */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -10,8 +10,11 @@ import { writeZip } from '#src/evidence/zipwriter.ts';
 import { EXIT, type Io } from '#src/terminal.ts';
 import { main as evidence } from '#cli/evidence.ts';
 import { principalOf } from '#server/access/principal.ts';
+import { removeFiles } from '#server/evidence/attempts.ts';
 import { makeBundle } from '#server/evidence/bundle.ts';
 import { makeInWorker, type Make } from '#server/evidence/inworker.ts';
+import { hostsThen } from '#server/evidence/naming.ts';
+import { selectionOf } from '#server/evidence/selection.ts';
 import { serverKeys } from '#server/keys.ts';
 import { policySource } from '#server/serve.ts';
 import { openStore } from '#server/store/open.ts';
@@ -135,6 +138,7 @@ test('facts tell of who was silent, retired, never heard, found and waived', asy
     hosts.get('quiet-1').gaps.map(({ from, to }: any) => [from, to]),
     [[hosts.get('quiet-1').enrolledAt, iso(TO)]],
   );
+  assert.equal(hosts.get('quiet-1').group, 'prod/db');
   assert.equal(hosts.get('quiet-1').standing.verdict, 'new');
   assert.equal(hosts.get('quiet-1').checkIns.received, 0);
   assert.equal(hosts.get('db-1').gaps.length, 1);
@@ -165,6 +169,24 @@ test('facts tell of who was silent, retired, never heard, found and waived', asy
     [waiver.id, waiver.state, waiver.requestedBy, waiver.decidedBy, waiver.history.length],
     ['W-1', 'active', 'alice', 'bob', 2],
   );
+});
+
+test('hosts are chosen by what they were called when the period ended, and shown to whoever may see them now', async () => {
+  const { server, hosts } = world;
+  const { store } = server.server;
+  const id = hosts['quiet1']!.id;
+  const named = await hostsThen([(await store.hosts.get(id))!], TO, store);
+  const chosen = (filter: string | null, scope: readonly string[] | null) => {
+    const selection = selectionOf(filter, scope);
+    return named.filter(({ host, naming }) => selection.has(host, naming)).length;
+  };
+  assert.deepEqual(
+    [chosen('host:quiet-1', null), chosen('host:loud-1', null), chosen('group:prod/db/loud', null)],
+    [1, 0, 0],
+  );
+  assert.deepEqual([chosen(null, ['prod/db/loud']), chosen(null, ['prod/web'])], [1, 0]);
+  // Changed before the period's end: as it is.
+  assert.equal((await hostsThen([(await store.hosts.get(id))!], server.time.now + 1, store))[0]!.naming.name, 'loud-1');
 });
 
 test('each member, changed by a byte or left out, is named', async () => {
@@ -255,7 +277,7 @@ test('a part of the fleet shows nothing of others, proves its records one by one
   void folder;
 });
 
-test('an export whose server dies in the middle is begun anew by whoever comes next, and says so', async () => {
+test('an export whose server dies in the middle is taken up by whoever comes next, who says so', async () => {
   const { server, folder } = world;
   const { exports, store } = server.server;
   const admin = principalOf({ id: 'admin', name: 'admin' }, [{ role: 'admin', groups: null }]);
@@ -286,7 +308,7 @@ test('an export whose server dies in the middle is begun anew by whoever comes n
   });
   const done = await over(server, id);
   assert.deepEqual([done.state, done.attempts, done.cut], ['done', 2, cut]);
-  assert.ok(other.events.some(({ event }) => event === 'evidence export begun anew'));
+  assert.ok(other.events.some(({ event }) => event === 'evidence export begun again'));
   const { path } = await exports.file(id, admin);
   assert.deepEqual(failed(await verify(path)), []);
   for (
@@ -299,6 +321,94 @@ test('an export whose server dies in the middle is begun anew by whoever comes n
     readdirSync(join(folder, 'evidence')).filter((name) => name.startsWith(id)),
     [`${id}.2.zip`],
   );
+});
+
+/** Ends at the n-th read of the store, or where a stage begins. */
+type Break = { readonly read?: number; readonly stage?: string };
+
+test('an export that breaks off anywhere goes on from there, and comes to the same bytes', async () => {
+  const { server, folder } = world;
+  const { store, evidence: log } = server.server;
+  const own = join(folder, 'broken');
+  mkdirSync(own);
+  const [one] = (await store.evidence.exports.list(null, { cursor: null, limit: 50 })).items.filter(
+    ({ filter, scope, state }) => filter === null && scope === null && state === 'done',
+  );
+  const { signer } = await serverKeys(store, () => new Uint8Array(32));
+  const order = {
+    wanted: { ...one!, cut: one!.cut! },
+    logKey: log.vkey(one!.cut!.origin),
+    server: { version: '0', name: 'x' },
+    folder: own,
+  };
+  let attempts = 0;
+  const attempt = async (at: Break = {}) => {
+    let reads = 0;
+    const counted = <T extends object>(of: T): T =>
+      new Proxy(of, {
+        get(target, name) {
+          const found = Reflect.get(target, name) as unknown;
+          if (typeof found !== 'function') return found;
+          return (...args: unknown[]) => {
+            if (++reads === at.read) throw new Error('broken off');
+            return Reflect.apply(found, target, args) as unknown;
+          };
+        },
+      });
+    const { evidence, blobs, postures, images, ...others } = store;
+    const counting = {
+      ...others,
+      evidence: counted(evidence),
+      blobs: counted(blobs),
+      postures: counted(postures),
+      images: counted(images),
+    };
+    attempts++;
+    const deps = {
+      store: counting,
+      signer,
+      tell: (progress: readonly { readonly stage: string }[]) => {
+        if (progress.at(-1)?.stage === at.stage) throw new Error('broken off');
+      },
+    };
+    const made = await makeBundle({ ...order, wanted: { ...order.wanted, attempts } }, deps).catch((error: unknown) => {
+      assert.match(String(error), /broken off/);
+      return undefined;
+    });
+    return { made, reads };
+  };
+  const whole = await attempt();
+  assert.equal(whole.made!.takenOver, null);
+  const good = readFileSync(join(own, `${one!.id}.1.zip`));
+  const again = async (what: string, members: RegExp) => {
+    const { made } = await attempt();
+    assert.equal(made!.sha256, whole.made!.sha256, what);
+    assert.deepEqual(readFileSync(join(own, `${one!.id}.${attempts}.zip`)), good);
+    assert.match(JSON.stringify(made!.takenOver), members, what);
+    await removeFiles(own, one!.id);
+  };
+  const every = Array.from({ length: whole.reads }, (_, i) => i + 1);
+  for (const read of deep(every, [3, whole.reads - 1]))
+    if ((await attempt({ read })).made === undefined) await again(`read ${read}`, /./);
+  await attempt({ stage: 'entries' });
+  await again('all is read', /"hosts":5,"whole":true,"members":8\}/);
+  // Again and again, always a little further.
+  for (let read = 1; (await attempt({ read })).made === undefined; read += deep(3, 30));
+  assert.deepEqual(readFileSync(join(own, `${one!.id}.${attempts}.zip`)), good);
+  await removeFiles(own, one!.id);
+  // Power was lost: the end of the file, or some of it, is not what was noted.
+  const last = () => join(own, `${one!.id}.${attempts}.part`);
+  await attempt({ stage: 'results' });
+  truncateSync(last(), 5000);
+  await again('cut off', /"members":[0-9]\}/);
+  await attempt({ stage: 'results' });
+  const bytes = readFileSync(last());
+  bytes[bytes.length >> 1]! ^= 1;
+  writeFileSync(last(), bytes);
+  await again('changed', /"members":[0-9]+\}/);
+  await attempt({ stage: 'results' });
+  writeFileSync(join(own, `${one!.id}.${attempts}.work`, 'hosts.ndjson'), '');
+  await again('what was read is gone', /null/);
 });
 
 test('a download goes on where it broke off, and another file under its name is refused', async () => {

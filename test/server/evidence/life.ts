@@ -53,6 +53,11 @@ export async function live(server: TestServer): Promise<Readonly<Record<string, 
   }
   server.time.now = TO + 5 * 60_000;
   await server.settle();
+  // Since the period ended: bundles tell what it was called then.
+  await store.hosts.rename(quiet1.id, 'loud-1', by());
+  await store.hosts.setGroup(quiet1.id, 'prod/web', by());
+  server.time.now += 1000;
+  await store.hosts.setGroup(quiet1.id, 'prod/db/loud', by());
   return { web1, web2, db1, old1, quiet1 };
 }
 
