@@ -5,10 +5,11 @@
 import type { Command } from 'commander';
 import { noCommand } from '#src/document/spelling.ts';
 import { EXIT, type Exit, type Io } from '#src/terminal.ts';
-import { SERVER_HELP } from '#server/config.ts';
+import { SERVER_HELP } from '#server/flags.ts';
 import { serve } from '#server/serve.ts';
 import { program, runProgram } from './commander.ts';
 import { checkConfigCommand } from './servercheck.ts';
+import { fsckCommand } from './serverfsck.ts';
 import { migrateCommand } from './servermigrate.ts';
 
 /** What a subcommand does. `settings`: what was written besides its own options, as `loadSettings` takes it. */
@@ -18,7 +19,11 @@ export type ServerAction<Own> = (options: Own, settings: readonly string[], io: 
 export type AddServer = <Own>(command: Command, action: ServerAction<Own>) => Command;
 
 /** Each adds one subcommand: `(command, add) => add<Own>(command.command('name').description('…').option(…), action)`. */
-const SUBCOMMANDS: readonly ((command: Command, add: AddServer) => void)[] = [checkConfigCommand, migrateCommand];
+const SUBCOMMANDS: readonly ((command: Command, add: AddServer) => void)[] = [
+  checkConfigCommand,
+  migrateCommand,
+  fsckCommand,
+];
 
 export async function main(args: readonly string[], io: Io): Promise<Exit> {
   let exit: Exit = EXIT.ok;

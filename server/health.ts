@@ -6,9 +6,13 @@ import type { Context } from 'hono';
 import { HEALTH_WAIT_MS } from '#src/limits.ts';
 import { SCHEMA_VERSION } from '#server/store/migrate.ts';
 import type { Store } from '#server/store/store.ts';
+import type { OwnCertificate } from './certificate.ts';
 import type { Deps } from './deps.ts';
 import type { Anchors } from './log/anchors.ts';
 import type { EvidenceLog } from './log/evidencelog.ts';
+
+/** What renews certificates does so a month before they are over: one that is left for a week was not renewed. */
+const CERTIFICATE_DAYS = 7;
 
 export type Readiness = {
   /** Why nothing should be sent here; none: ready. */
@@ -21,6 +25,8 @@ export type HealthDeps = Pick<Deps, 'log'> & {
   readonly store: Pick<Store, 'schema'>;
   readonly evidence: Pick<EvidenceLog, 'published' | 'refusal'>;
   readonly anchors: Pick<Anchors, 'standing'>;
+  /** The server's own, where it speaks TLS. */
+  readonly certificate: Pick<OwnCertificate, 'pair' | 'refusal'> | null;
 };
 
 export class Health {
@@ -67,8 +73,8 @@ export class Health {
   }
 
   async #ask(): Promise<Readiness> {
-    const { store, evidence, anchors } = this.#deps;
-    const degraded: string[] = [];
+    const { store, evidence, anchors, certificate } = this.#deps;
+    const degraded = certificate === null ? [] : certificateTold(certificate);
     try {
       const version = await inTime(store.schema());
       if (version < SCHEMA_VERSION)
@@ -103,6 +109,14 @@ export class Health {
     if (isReady) this.#deps.log('info', 'ready again');
     else this.#deps.log('warn', 'not ready', { why: failing.join('; ') });
   }
+}
+
+function certificateTold({ pair, refusal }: Pick<OwnCertificate, 'pair' | 'refusal'>): string[] {
+  const days = (pair.until - Date.now()) / 86_400_000;
+  return [
+    ...(refusal === undefined ? [] : [`certificate: the new one is not used: ${refusal}`]),
+    ...(days >= CERTIFICATE_DAYS ? [] : [`certificate: over at ${new Date(pair.until).toISOString()}: renew it`]),
+  ];
 }
 
 /** A database that hangs is one that is not there: who asks has a second or some. */

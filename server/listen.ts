@@ -1,10 +1,12 @@
 /** Where the server listens, and how it stops listening. */
 import type { Server } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import { createServer } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { BootproofError } from '#src/error.ts';
 import { HEADER_BYTES_MAX, LISTEN_PORTS_TRIED, STOP_WITHIN_MS } from '#src/limits.ts';
+import type { OwnCertificate, Pair } from './certificate.ts';
 import type { Log } from './deps.ts';
 
 export class StartError extends BootproofError<'LISTEN_ADDRESS'> {}
@@ -43,11 +45,18 @@ function refused({ host, port }: Address, cause: NodeJS.ErrnoException): StartEr
 }
 
 /** @throws {StartError} */
-export async function listen(app: Hono, { host, port, movable = false }: Address, log: Log): Promise<Listening> {
+export async function listen(
+  app: Hono,
+  { host, port, movable = false }: Address,
+  log: Log,
+  certificate: OwnCertificate | null = null,
+): Promise<Listening> {
   for (let tried = 0; ; tried++) {
     const server = createAdaptorServer({
       fetch: app.fetch,
+      ...(certificate === null ? {} : { createServer: createTlsServer as never }),
       serverOptions: {
+        ...(certificate === null ? {} : { cert: certificate.pair.cert, key: certificate.pair.key }),
         // A body of some megabytes over a slow line; nobody needs longer, and nobody may hold a connection open for nothing.
         requestTimeout: 120_000,
         headersTimeout: 15_000,
@@ -74,9 +83,14 @@ export async function listen(app: Hono, { host, port, movable = false }: Address
   }
 }
 
-export function urlOf(host: string, port: number): string {
+/** Connections that stand keep the certificate that they were made with; each new one gets this. */
+export function useCertificate({ server }: Listening, { cert, key }: Pair): void {
+  (server as unknown as TlsServer).setSecureContext({ cert, key });
+}
+
+export function urlOf(host: string, port: number, scheme: 'http' | 'https' = 'http'): string {
   const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
-  return `http://${name}:${port}`;
+  return `${scheme}://${name}:${port}`;
 }
 
 /** Takes no connection any more; ends what is under way, and after `withinMs` what takes too long. */

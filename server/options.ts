@@ -16,6 +16,7 @@ import type { NoticeTarget } from '#server/notices/target.ts';
 import type { Assessor } from '#server/trust/assessor.ts';
 import type { RootRefresh } from '#server/trust/roots.ts';
 import type { TrustSetup } from '#server/trust/setup.ts';
+import type { CertificateFiles } from './certificate.ts';
 import type { Log } from './deps.ts';
 import type { Address } from './listen.ts';
 import type { MetricsFor } from './metrics.ts';
@@ -29,6 +30,8 @@ export type StartOptions = {
   /** One that never changes, or where it comes from. */
   readonly policy: Policy | PolicySource;
   readonly listen: Address;
+  /** Files of the server's own certificate and its key; null: it speaks plain HTTP. */
+  readonly tls?: CertificateFiles | null;
   /** How hosts and people reach this server; by default where it listens. */
   readonly baseUrl?: string | undefined;
   /** Sources that are allowed from the start, beside those that people allowed. */

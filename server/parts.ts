@@ -38,6 +38,7 @@ import { EvidenceLog } from '#server/log/evidencelog.ts';
 import { LogForHosts } from '#server/log/told.ts';
 import { Basis } from '#server/trust/basis.ts';
 import { KnownTrust } from '#server/trust/known.ts';
+import type { OwnCertificate } from './certificate.ts';
 import type { Deps } from './deps.ts';
 import { KnownWaivers } from './exempt.ts';
 import { Health } from './health.ts';
@@ -51,8 +52,12 @@ import { Policies, type PolicySource } from './policies.ts';
 export type Parts = Awaited<ReturnType<typeof openParts>>;
 
 /** `baseUrl`: known once it listens. Whoever opens them closes `examiner` and `refusals`. */
-export async function openParts(options: StartOptions, deps: Deps, baseUrl: () => string) {
-  const { store, keys, clock, log } = deps;
+export async function openParts(
+  options: StartOptions,
+  deps: Deps & { readonly certificate: OwnCertificate | null },
+  baseUrl: () => string,
+) {
+  const { store, keys, clock, log, certificate } = deps;
   const { oidc = null, ...letIn } = options.access ?? {};
   const access = new Access(deps, {
     ...letIn,
@@ -122,7 +127,7 @@ export async function openParts(options: StartOptions, deps: Deps, baseUrl: () =
     enrolments,
     evidence,
     examiner,
-    health: new Health({ store, log, evidence, anchors }),
+    health: new Health({ store, log, evidence, anchors, certificate }),
     images,
     load: new Load(),
     metrics,

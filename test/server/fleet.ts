@@ -29,7 +29,7 @@ import type { Problem } from '#src/wire/problem.ts';
 import { parseToken } from '#src/wire/token.ts';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Build, BuiltManifest } from '#server/jobs/builder.ts';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
 import type { StartOptions } from '#server/options.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
 

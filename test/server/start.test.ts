@@ -5,11 +5,12 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
-import { readPolicy, serve } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
+import { serve } from '#server/serve.ts';
 import { StartError } from '#server/listen.ts';
 import type { StartOptions } from '#server/options.ts';
 import { startServer } from '#server/start.ts';
-import { UsageError } from '#src/terminal.ts';
+import { runCommand, UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { folder, serverFor } from './fleet.ts';
 
@@ -124,14 +125,15 @@ test('settings that cannot be used are refused in plain words, one problem a lin
   const at = folder(t);
   const file = join(at, 'policy.yaml');
   writeFileSync(file, 'format: bootproof.policy/1\nname: 5\nextends: default\n"fresh\\nnes": {}\n');
-  const refused = async (...args: string[]) => {
+  const refused = async (...args: string[]) => told(serve, ...args);
+  const told = async (command: typeof serve, ...args: string[]) => {
     let err = '';
     const stream = {
       isTTY: false,
       columns: 80,
       write: async (text: string | Uint8Array) => void (err += String(text)),
     };
-    const exit = await serve(args, { stdout: stream, stderr: stream, env: {} });
+    const exit = await command(args, { stdout: stream, stderr: stream, env: {} });
     return { exit, err };
   };
   await rejectsCode(() => refused('--data', file), UsageError, 'USAGE');
@@ -152,7 +154,8 @@ test('settings that cannot be used are refused in plain words, one problem a lin
       assert.ok(error.message.includes(named) && error.message.includes(flag), error.message);
       return true;
     });
-  const { exit, err } = await refused('--data', at, '--policy', file);
+  const whole: typeof serve = (args, io) => runCommand(args, io, serve);
+  const { exit, err } = await told(whole, '--data', at, '--policy', file);
   assert.equal(exit, 2);
   const lines = err.trimEnd().split('\n');
   assert.equal(lines.length, 2);
