@@ -1,6 +1,7 @@
 /** What goes on beside requests: lanes that take jobs from the queue, and chores that the clock asks for. */
 import { Lapses } from '#server/decisions/lapse.ts';
 import { Exports } from '#server/evidence/exports.ts';
+import { bundleFiles } from '#server/evidence/files.ts';
 import { makeInWorker } from '#server/evidence/inworker.ts';
 import { exportWork } from '#server/evidence/work.ts';
 import { anchorChore } from '#server/jobs/anchors.ts';
@@ -104,12 +105,14 @@ export function workOf(options: StartOptions, parts: Parts, deps: Deps, baseUrl:
   const lookMs = Math.max(jobsEveryMs, NOTICES_LOOK_MS);
   const telling = lane([tellWork(notices, notices.wake)], lookMs);
   const sending = Array.from({ length: SENDING_LANES }, () => lane([sendWork(notices)], lookMs));
+  const folder = exportFolder(options);
   const exporting = {
     ...deps,
     evidence,
     anchors,
     storeUrl: options.storeUrl,
-    folder: exportFolder(options),
+    folder,
+    files: bundleFiles(deps.store, folder),
     baseUrl,
     make: options.exports?.make ?? makeInWorker,
   };

@@ -361,6 +361,9 @@ export const SPARSE_BYTES_MAX = 8 * 1024 ** 3;
 /** The same in one scan: a folder full of such files must not keep a host from reporting. */
 export const SPARSE_SCAN_BYTES_MAX = 32 * 1024 ** 3;
 
+/** Files whose digests an agent keeps from run to run: four times the largest image known, in 42 MB. */
+export const CACHE_FILES_MAX = 2 ** 19;
+
 /** How often a report is decided again because another write to its host came between; more means a storm on one host. */
 export const INTAKE_ATTEMPTS_MAX = 20;
 
@@ -796,6 +799,9 @@ export const EXPORT_KEPT_MS = 7 * 86_400_000;
 /** Bytes of one bundle, and how much of the disk stays free whatever is asked for: intake needs it more. */
 export const EXPORT_BYTES_MAX = 64 * 2 ** 30;
 export const EXPORT_FREE_BYTES = 2 ** 30;
+/** Of one that lies in the database, where processes share no disk; and of a piece of it, a row: what a download holds at once. */
+export const EXPORT_STORED_BYTES_MAX = 8 * 2 ** 30;
+export const EXPORT_PIECE_BYTES = 2 ** 20;
 /** Heap of the thread that makes a bundle, MB: it holds one host and one page at a time. */
 export const EXPORT_HEAP_MB = 512;
 /** Rows that an export reads at once, and hosts. */
@@ -854,3 +860,14 @@ export const HEALTH_WAIT_MS = 2_000;
 
 /** Requests under way get so long to end when the server stops, ms: an orchestrator kills after 30 s where nobody says otherwise. */
 export const STOP_WITHIN_MS = 20_000;
+
+/** Rows that `server fsck` reads at a time, and bytes of envelopes among them: its memory stays flat, whatever the store holds. */
+export const FSCK_PAGE = 500;
+export const FSCK_PAGE_BYTES = 8 * 1024 * 1024;
+
+/** Faults that `server fsck` tells one by one of each kind; the rest is counted. */
+export const FSCK_TOLD = 50;
+
+/** Work that is due for so long while the server took other things in, or was tried so often, is stuck. */
+export const JOB_STUCK_MS = 3_600_000;
+export const JOB_STUCK_ATTEMPTS = 12;

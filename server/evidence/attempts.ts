@@ -45,3 +45,9 @@ export async function removeFiles(folder: string, id: string, keep: readonly str
       await rm(path, { recursive: true, force: true, maxRetries: 5 });
   }
 }
+
+/** Exports of which something lies there. */
+export async function folderIds(folder: string): Promise<readonly string[]> {
+  const names = await readdir(folder).catch(() => []); // none was ever made
+  return [...new Set(names.flatMap((name) => /^(ev_[0-9a-z]{26})\./.exec(name)?.[1] ?? []))];
+}

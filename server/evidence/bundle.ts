@@ -11,14 +11,14 @@ import { derivedMembers } from '#src/evidence/derived.ts';
 import type { Facts } from '#src/evidence/facts.ts';
 import { writeBundle, type BundleParts } from '#src/evidence/writer.ts';
 import type { NewMember } from '#src/evidence/zip.ts';
-import { EXPORT_BYTES_MAX, EXPORT_FREE_BYTES, LOG_BATCH_MAX } from '#src/limits.ts';
+import { EXPORT_FREE_BYTES, LOG_BATCH_MAX } from '#src/limits.ts';
 import { subtreesOf } from '#src/log/proof.ts';
 import { fingerprintOf, type Signer } from '#src/signing/ed25519.ts';
 import { shippedFrameworks } from '#server/controlfiles.ts';
 import { TreeReads } from '#server/log/treereads.ts';
 import type { StageProgress } from '#server/store/evidencerecords.ts';
 import type { Store } from '#server/store/store.ts';
-import { earlier, fileOf, journalOf, partOf, workOf } from './attempts.ts';
+import { earlier, fileOf, journalOf, partOf } from './attempts.ts';
 import { gather, type GatherOrder, type TakenOver } from './gather.ts';
 import { textsOf } from './images.ts';
 import { Journal } from './journal.ts';
@@ -26,7 +26,10 @@ import { EvidenceError } from './selection.ts';
 import type { Snapshot } from './snapshot.ts';
 import { Stages } from './stages.ts';
 
-export type BundleOrder = GatherOrder;
+export type BundleOrder = GatherOrder & {
+  /** A larger one is refused. */
+  readonly bytesMax: number;
+};
 
 export type BundleDeps = {
   readonly store: Store;
@@ -44,15 +47,13 @@ export type MadeBundle = {
   readonly takenOver: (TakenOver & { readonly members: number }) | null;
 };
 
-/** @throws {EvidenceError} EVIDENCE_DISK */
+/** The finished file is there when it returns; what it was made from, too, until somebody knows of it. @throws {EvidenceError} EVIDENCE_DISK */
 export async function makeBundle(order: BundleOrder, deps: BundleDeps): Promise<MadeBundle> {
   const { folder, wanted } = order;
   const stages = new Stages(deps.tell);
   const { snapshot, takenOver } = await gather(order, deps.store, stages);
   const made = await new BundleWriter(order, deps, stages, snapshot).write();
   await rename(partOf(folder, wanted), fileOf(folder, wanted));
-  await rm(journalOf(folder, wanted), { force: true });
-  await rm(workOf(folder, wanted), { recursive: true, force: true });
   const { sha256, bytes, members } = made;
   return { sha256, bytes, hosts: snapshot.inScope, takenOver: takenOver && { ...takenOver, members } };
 }
@@ -84,7 +85,7 @@ class BundleWriter {
     const { signer } = this.#deps;
     const earlierOnes = (await earlier(folder, wanted, 'journal')).map((attempt) => ({
       journal: journalOf(folder, attempt),
-      part: partOf(folder, attempt),
+      files: [partOf(folder, attempt), fileOf(folder, attempt)],
     }));
     await using file = await open(partOf(folder, wanted), 'w', 0o600);
     const hash = createHash('sha256');
@@ -92,7 +93,7 @@ class BundleWriter {
     let checked = 0;
     const add = async (piece: Uint8Array): Promise<void> => {
       if (bytes - checked >= DISK_EVERY_BYTES || bytes === 0) {
-        await roomFor(folder, bytes);
+        await roomFor(folder, bytes, this.#order.bytesMax);
         checked = bytes;
       }
       hash.update(piece);
@@ -101,8 +102,8 @@ class BundleWriter {
     };
     await using journal = await Journal.open(journalOf(folder, wanted), this.#found.id);
     await journal.takeOver(this.#found.id, earlierOnes, add);
-    for (const { journal: noted, part } of earlierOnes)
-      for (const gone of [noted, part]) await rm(gone, { force: true });
+    for (const { journal: noted, files } of earlierOnes)
+      for (const gone of [noted, ...files]) await rm(gone, { force: true });
     const before = journal.members;
     const there = new Set(before.map(({ entry }) => entry.name));
     const progress = { before: [...before], done: (member: (typeof before)[number]) => journal.add(member) };
@@ -227,11 +228,11 @@ class BundleWriter {
 /** Records at once: each may be an envelope of some MB. */
 const RECORDS_PAGE = 50;
 
-async function roomFor(folder: string, bytes: number): Promise<void> {
-  if (bytes > EXPORT_BYTES_MAX)
+async function roomFor(folder: string, bytes: number, most: number): Promise<void> {
+  if (bytes > most)
     throw new EvidenceError(
       'EVIDENCE_DISK',
-      `the bundle is larger than ${EXPORT_BYTES_MAX / 2 ** 30} GiB: ask for a shorter period, or for a part of the hosts`,
+      `the bundle is larger than ${most / 2 ** 30} GiB: ask for a shorter period, or for a part of the hosts`,
     );
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize < EXPORT_FREE_BYTES)

@@ -1,5 +1,4 @@
 /** A bundle as an answer over HTTP (RFC 9110, 14): whole, or the part that is asked for, so that a download goes on where it broke off. */
-import { createReadStream } from 'node:fs';
 import { ReadableStream as WebStream } from 'node:stream/web';
 import type { ExportFile } from './exports.ts';
 import { EvidenceError } from './selection.ts';
@@ -12,7 +11,7 @@ export type Download = {
 
 /** @throws {EvidenceError} RANGE_INVALID */
 export function downloadOf(
-  { path, bytes, sha256, name }: ExportFile,
+  { read, bytes, sha256, name }: ExportFile,
   asked: { readonly range: string | undefined; readonly ifRange: string | undefined },
 ): Download {
   const etag = `"${sha256}"`;
@@ -28,7 +27,7 @@ export function downloadOf(
       ETag: etag,
       ...(range === undefined ? {} : { 'Content-Range': `bytes ${from}-${to}/${bytes}` }),
     },
-    body: WebStream.from(createReadStream(path, { start: from, end: to })) as ReadableStream<Uint8Array>,
+    body: WebStream.from<Uint8Array>(read(from, to)),
   };
 }
 

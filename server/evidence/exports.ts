@@ -1,5 +1,4 @@
 /** Exports as people ask for them (docs/evidence.md 7): what may be asked for, who may see which, and their files. */
-import { stat } from 'node:fs/promises';
 import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
 import { lies, type Scope } from '#src/finding/scope.ts';
@@ -11,7 +10,6 @@ import type { Chore } from '#server/jobs/runner.ts';
 import type { EvidenceExport, ExportSampling } from '#server/store/evidencerecords.ts';
 import type { Page } from '#server/store/records.ts';
 import type { PageRequest } from '#server/store/store.ts';
-import { fileOf, removeFiles } from './attempts.ts';
 import { EvidenceError, hostsLine } from './selection.ts';
 import { exportChore, exportJob, type ExportDeps } from './work.ts';
 
@@ -34,14 +32,15 @@ export type Wanted = {
 
 /** A finished export's file. */
 export type ExportFile = {
-  readonly path: string;
+  /** From one place to another, that included. */
+  readonly read: (from: number, to: number) => AsyncIterable<Uint8Array>;
   readonly bytes: number;
   readonly sha256: string;
   /** For whoever keeps it: `evidence-2026-07-01-2026-10-01.zip`. */
   readonly name: string;
 };
 
-type Deps = Pick<ExportDeps, 'store' | 'clock' | 'folder'>;
+type Deps = Pick<ExportDeps, 'store' | 'clock' | 'files'>;
 
 export class Exports {
   readonly #deps: Deps;
@@ -97,30 +96,23 @@ export class Exports {
 
   /** @throws {EvidenceError | DecisionError} */
   async remove(id: string, who: Principal): Promise<void> {
-    const { store, clock, folder } = this.#deps;
+    const { store, clock, files } = this.#deps;
     mustBe(who, 'delete an export', ...EXPORTERS);
     await this.get(id, who);
     await store.evidence.exports.remove(id, { actor: who.id, at: clock() });
-    await removeFiles(folder, id);
+    await files.remove(id);
   }
 
-  /** @throws {EvidenceError} EVIDENCE_STATE where it is not done, or lies elsewhere */
+  /** @throws {EvidenceError} EVIDENCE_STATE where it is not done, or was removed by hand */
   async file(id: string, who: Principal): Promise<ExportFile> {
     const found = await this.get(id, who);
     const { state, file } = found;
     if (state !== 'done' || file === null)
       throw new EvidenceError('EVIDENCE_STATE', `the export is ${state}: there is no file yet`);
-    const path = fileOf(this.#deps.folder, found);
-    const size = await stat(path).then(
-      ({ size: bytes }) => bytes,
-      () => undefined,
-    );
-    if (size !== file.bytes)
-      throw new EvidenceError(
-        'EVIDENCE_STATE',
-        'the file does not lie on this server: another process on the same database made it, or it was removed by hand; ask there, or export again',
-      );
-    return { path, ...file, name: Exports.nameOf(found) };
+    const { files } = this.#deps;
+    if (!(await files.has(found, file.bytes)))
+      throw new EvidenceError('EVIDENCE_STATE', 'the file is not there any more, it was removed by hand: export again');
+    return { read: (from, to) => files.read(found, from, to), ...file, name: Exports.nameOf(found) };
   }
 
   /** Under which it is saved. */

@@ -30,8 +30,8 @@ type Line = Readonly<z.infer<typeof Line>>;
 /** The first line. */
 const Head = z.strictObject({ snapshot: Hex });
 
-/** What an earlier attempt wrote. */
-export type Earlier = { readonly journal: string; readonly part: string };
+/** What an earlier attempt wrote; its file lies in one of these places. */
+export type Earlier = { readonly journal: string; readonly files: readonly string[] };
 
 const PIECE_BYTES = 2 ** 20;
 
@@ -75,14 +75,16 @@ export class Journal {
     earlier: readonly Earlier[],
     put: (piece: Uint8Array) => Promise<void>,
   ): Promise<void> {
-    let best: { readonly part: string; readonly lines: readonly string[] } | undefined;
-    for (const { journal, part } of earlier) {
+    let best: { readonly files: readonly string[]; readonly lines: readonly string[] } | undefined;
+    for (const { journal, files } of earlier) {
       const [head = '', ...lines] = (await readFile(journal, 'utf8').catch(gone))?.split('\n').slice(0, -1) ?? [];
       if (parsed(Head, head)?.snapshot !== snapshot || lines.length <= (best?.lines.length ?? 0)) continue;
-      best = { part, lines };
+      best = { files, lines };
     }
-    const file = best && (await open(best.part, 'r').catch(gone));
-    if (best === undefined || file === undefined) return;
+    if (best === undefined) return;
+    let file: FileHandle | undefined;
+    for (const path of best.files) file ??= (await open(path, 'r').catch(gone)) ?? undefined;
+    if (file === undefined) return;
     await using from = file;
     let at = 0;
     for (const line of best.lines) {

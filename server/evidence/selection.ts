@@ -14,7 +14,7 @@ export class EvidenceError extends BootproofError<
   | 'EVIDENCE_FRAMEWORK'
   /** As many as may be are kept. */
   | 'EVIDENCE_FULL'
-  /** Its file is not made yet, or was made by another process and lies there. */
+  /** Its file is not made yet, or was removed by hand. */
   | 'EVIDENCE_STATE'
   /** The file would be larger than it may be, or the disk is full. */
   | 'EVIDENCE_DISK'

@@ -2,7 +2,6 @@
  * Exports as jobs: log the act, take the checkpoint behind it, make the file in a thread (docs/evidence.md 7). A server that dies in the middle leaves a
  * lease that ends: the next one goes on where it broke off, about the same state of the log.
  */
-import { readdir } from 'node:fs/promises';
 import { z } from 'zod';
 import { toBase64 } from '#src/bytes.ts';
 import { ANCHOR_TIMEOUT_MS, EXPORT_ATTEMPTS_MAX, EXPORT_PAGE } from '#src/limits.ts';
@@ -15,7 +14,7 @@ import type { EvidenceLog, Published } from '#server/log/evidencelog.ts';
 import type { EvidenceExport, ExportCut } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
 import type { NewJob } from '#server/store/records.ts';
-import { fileOf, removeFiles } from './attempts.ts';
+import type { BundleFiles } from './files.ts';
 import type { Make } from './inworker.ts';
 import { hostsThen } from './naming.ts';
 import { EvidenceError, selectionOf } from './selection.ts';
@@ -41,6 +40,7 @@ export type ExportDeps = Pick<Deps, 'store' | 'clock' | 'log'> & {
   readonly anchors: Pick<Anchors, 'anchor' | 'cosigned'>;
   readonly storeUrl: string;
   readonly folder: string;
+  readonly files: BundleFiles;
   readonly baseUrl: () => string;
   readonly make: Make;
 };
@@ -61,7 +61,7 @@ export function exportWork(deps: ExportDeps): Work {
         log(again ? 'warn' : 'error', 'evidence export failed', { export: id, code, why: text, again });
         // Our own fault may lie in what the attempt wrote: the next one begins anew.
         if (await exports.failed(begun, { code, text: text.slice(0, 2000) }, clock(), again))
-          await removeFiles(deps.folder, id);
+          await deps.files.remove(id);
       };
       try {
         if (begun.attempts > 1) log('info', 'evidence export begun again', { export: id, attempt: begun.attempts });
@@ -144,7 +144,7 @@ async function made(
   signal: AbortSignal,
   failed: (code: string, text: string, again: boolean) => Promise<void>,
 ): Promise<void> {
-  const { store, clock, log, evidence, folder } = deps;
+  const { store, clock, log, evidence, folder, files } = deps;
   const { exports } = store.evidence;
   const { id, cut } = wanted;
   const gone = new AbortController();
@@ -154,6 +154,7 @@ async function made(
     logKey: evidence.vkey(cut.origin),
     server: { version: VERSION, name: URL.canParse(base) ? new URL(base).host : base },
     folder,
+    bytesMax: deps.files.bytesMax,
   };
   let noted = 0;
   let noting: Promise<void> | undefined;
@@ -182,21 +183,22 @@ async function made(
       throw error;
     });
   await noting;
-  if (outcome === undefined) return removeFiles(folder, id);
+  if (outcome === undefined) return files.remove(id);
   if (outcome.kind === 'refused') return failed(outcome.code, outcome.text, false);
   const { sha256, bytes, hosts, takenOver } = outcome.made;
   await exports.progress(id, [{ stage: 'results', done: hosts, total: hosts }], hosts);
+  await files.keep(wanted, signal);
   if (await exports.done(wanted, { sha256, bytes }, clock())) {
     log('info', 'evidence exported', { export: id, bytes, hosts, takenOver });
-    await removeFiles(folder, id, [fileOf(folder, wanted)]);
+    await files.keepOnly(wanted);
   }
   // Deleted meanwhile; or another process took this one for dead, and was faster.
-  else if ((await exports.get(id)) === undefined) await removeFiles(folder, id);
+  else if ((await exports.get(id)) === undefined) await files.remove(id);
 }
 
 /** Removes what is over, and files that belong to nothing. */
 export function exportChore(
-  { store, clock, folder }: Pick<ExportDeps, 'store' | 'clock' | 'folder'>,
+  { store, clock, files }: Pick<ExportDeps, 'store' | 'clock' | 'files'>,
   everyMs: number,
 ): Chore {
   return {
@@ -205,15 +207,11 @@ export function exportChore(
     run: async () => {
       for (const id of await store.evidence.exports.expired(clock(), EXPORT_PAGE)) {
         await store.evidence.exports.remove(id, { actor: 'job:evidence', at: clock(), note: 'its time was over' });
-        await removeFiles(folder, id);
+        await files.remove(id);
       }
-      const ids = [
-        ...new Set(
-          (await readdir(folder).catch(() => [])).flatMap((name) => /^(ev_[0-9a-z]{26})\./.exec(name)?.[1] ?? []),
-        ),
-      ];
+      const ids = await files.ids();
       const known = await store.evidence.exports.known(ids);
-      for (const id of ids) if (!known.has(id)) await removeFiles(folder, id);
+      for (const id of ids) if (!known.has(id)) await files.remove(id);
     },
   };
 }

@@ -2,7 +2,14 @@
 import { lies } from '#src/finding/scope.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine } from './engine.ts';
-import type { EvidenceExport, EvidenceExports, EvidenceStore, ExportCut, ExportState } from './evidencerecords.ts';
+import type {
+  BundlePieces,
+  EvidenceExport,
+  EvidenceExports,
+  EvidenceStore,
+  ExportCut,
+  ExportState,
+} from './evidencerecords.ts';
 import { sortableId } from './ids.ts';
 import { keepSamesIn } from './intake.ts';
 import { enqueue } from './jobs.ts';
@@ -48,7 +55,62 @@ export function evidenceOn(engine: Engine): EvidenceStore {
   return {
     ...evidenceReads(engine),
     exports: exportsOn(engine),
+    pieces: piecesOn(engine),
     keepSames: (hostIds, before) => engine.write((tx) => keepSamesIn(tx, hostIds, before)),
+  };
+}
+
+/** Keys of a file's pieces, among those of other blobs: they sort by number. */
+const PIECES = 'evidence/';
+const keyOf = ({ id, attempts }: Pick<EvidenceExport, 'id' | 'attempts'>, n: number): string =>
+  `${PIECES}${id}/${attempts}/${String(n).padStart(8, '0')}`;
+/** The first key behind all that begin so: `0` follows `/`. */
+const behind = (prefix: string): string => `${prefix.slice(0, -1)}0`;
+
+function piecesOn(engine: Engine): BundlePieces {
+  return {
+    put: (of, n, bytes) =>
+      engine.write(async ({ db }) => {
+        await db
+          .insertInto('blob')
+          .values({ key: keyOf(of, n), encoding: 'identity', bytes })
+          .onConflict((conflict) => conflict.column('key').doUpdateSet({ bytes }))
+          .execute();
+      }),
+    get: (of, n) =>
+      engine.reading(async (db) => {
+        const row = await db.selectFrom('blob').select('bytes').where('key', '=', keyOf(of, n)).executeTakeFirst();
+        return row?.bytes;
+      }),
+    remove: (id, but, limit) =>
+      engine.write(async ({ db }) => {
+        const all = `${PIECES}${id}/`;
+        const kept = `${all}${but ?? ''}/`;
+        let query = db.selectFrom('blob').select('key').where('key', '>=', all).where('key', '<', behind(all));
+        if (but !== null) query = query.where((eb) => eb.or([eb('key', '<', kept), eb('key', '>=', behind(kept))]));
+        const keys = (await query.orderBy('key').limit(limit).execute()).map(({ key }) => key);
+        if (keys.length > 0) await db.deleteFrom('blob').where('key', 'in', keys).execute();
+        return keys.length;
+      }),
+    ids: () =>
+      engine.reading(async (db) => {
+        const found: string[] = [];
+        // From one export to the next: a file is thousands of rows.
+        for (let from = PIECES; ;) {
+          const row = await db
+            .selectFrom('blob')
+            .select('key')
+            .where('key', '>=', from)
+            .where('key', '<', behind(PIECES))
+            .orderBy('key')
+            .limit(1)
+            .executeTakeFirst();
+          if (row === undefined) return found;
+          const id = row.key.slice(PIECES.length).split('/')[0]!;
+          found.push(id);
+          from = behind(`${PIECES}${id}/`);
+        }
+      }),
   };
 }
 

@@ -138,6 +138,19 @@ export type RecordEntry = {
 /** A report that moved the chain not on: an older number, or another envelope under a known one. */
 export type OddReport = { readonly seq: number; readonly copy: number; readonly envelope: Uint8Array };
 
+/**
+ * Finished files in the store, where processes share a database and no disk. A piece is a row; `attempt` is the one that made the file
+ * (`EvidenceExport.attempts`).
+ */
+export interface BundlePieces {
+  put(of: Pick<EvidenceExport, 'id' | 'attempts'>, n: number, bytes: Uint8Array): Promise<void>;
+  get(of: Pick<EvidenceExport, 'id' | 'attempts'>, n: number): Promise<Uint8Array | undefined>;
+  /** Removes pieces of an export, some at a time, but for those of one attempt; answers how many went: none is left with 0. */
+  remove(id: string, but: number | null, limit: number): Promise<number>;
+  /** Ids of exports that have any. */
+  ids(): Promise<readonly string[]>;
+}
+
 export interface EvidenceReads {
   /** Hosts by id, whatever their state, behind `after`. */
   hosts(after: string, limit: number): Promise<readonly Host[]>;
@@ -185,6 +198,7 @@ export interface EvidenceReads {
 
 export type EvidenceStore = EvidenceReads & {
   readonly exports: EvidenceExports;
+  readonly pieces: BundlePieces;
   /**
    * Keeps and logs the newest `same` report of each of these hosts, where it was received before `before` and is not kept yet: the last of a
    * day is otherwise kept when the next day's first comes. Answers how many.

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -12,35 +13,19 @@ import { main as evidence } from '#cli/evidence.ts';
 import { principalOf } from '#server/access/principal.ts';
 import { removeFiles } from '#server/evidence/attempts.ts';
 import { makeBundle } from '#server/evidence/bundle.ts';
+import type { ExportFile } from '#server/evidence/exports.ts';
 import { makeInWorker, type Make } from '#server/evidence/inworker.ts';
 import { hostsThen } from '#server/evidence/naming.ts';
 import { selectionOf } from '#server/evidence/selection.ts';
 import { serverKeys } from '#server/keys.ts';
 import { policySource } from '#server/serve.ts';
-import { openStore } from '#server/store/open.ts';
 import { deep } from '#test/depth.ts';
 import { NEXT, OS } from '../decisions/people.ts';
 import { serverFor, T0, type TestHost, type TestServer } from '../fleet.ts';
 import { visitor } from '../web/visitor.ts';
-import { fileSource, FROM, live, over, TO } from './life.ts';
+import { fileSource, FROM, live, makeHere, over, TO } from './life.ts';
 
 const iso = (at: number): string => new Date(at).toISOString();
-
-/** In this thread: starting one costs more than the bundle. The way that servers go is taken once, by the command. */
-const makeHere: Make = async ({ storeUrl, order }, tell) => {
-  const store = await openStore(storeUrl);
-  try {
-    const { signer } = await serverKeys(store, () => new Uint8Array(32));
-    const made = await makeBundle(order, {
-      store,
-      signer,
-      tell: (progress, hosts) => tell({ kind: 'progress', progress, hosts }),
-    });
-    return { kind: 'made', made };
-  } finally {
-    await store.close();
-  }
-};
 
 type World = {
   readonly server: TestServer;
@@ -101,6 +86,12 @@ async function verify(file: string, ...more: readonly string[]): Promise<Verifie
   return { exit, ...(JSON.parse(out) as Verified) };
 }
 const failed = ({ steps }: Verified) => steps.filter(({ ok }) => !ok).map(({ check, detail }) => `${check}: ${detail}`);
+
+async function saved({ read, bytes }: ExportFile): Promise<string> {
+  const path = join(world.folder, 'saved.zip');
+  await writeFile(path, read(0, bytes - 1));
+  return path;
+}
 
 async function membersOf(file: string): Promise<Map<string, Buffer>> {
   const source = fileSource(file);
@@ -241,6 +232,7 @@ test('a server that leaves a host out, and signs that, is found out', async () =
       logKey: published.vkey(one!.cut!.origin),
       server: { version: '0', name: 'x' },
       folder,
+      bytesMax: 2 ** 30,
     },
     { store: lying, signer, tell: () => {} },
   );
@@ -256,7 +248,7 @@ test('a part of the fleet shows nothing of others, proves its records one by one
   const asked = { from: FROM, to: TO, hosts: null, frameworks: [], sampling: null, parameters: {} };
   const made = await exports.create(asked, web);
   assert.equal((await over(server, made.id)).state, 'done');
-  const { path } = await exports.file(made.id, web);
+  const path = await saved(await exports.file(made.id, web));
   const found = await verify(path);
   assert.deepEqual([failed(found), found.ok], [[], true]);
   const members = await membersOf(path);
@@ -309,7 +301,7 @@ test('an export whose server dies in the middle is taken up by whoever comes nex
   const done = await over(server, id);
   assert.deepEqual([done.state, done.attempts, done.cut], ['done', 2, cut]);
   assert.ok(other.events.some(({ event }) => event === 'evidence export begun again'));
-  const { path } = await exports.file(id, admin);
+  const path = await saved(await exports.file(id, admin));
   assert.deepEqual(failed(await verify(path)), []);
   for (
     let tries = 0;
@@ -340,6 +332,7 @@ test('an export that breaks off anywhere goes on from there, and comes to the sa
     logKey: log.vkey(one!.cut!.origin),
     server: { version: '0', name: 'x' },
     folder: own,
+    bytesMax: 2 ** 30,
   };
   let attempts = 0;
   const attempt = async (at: Break = {}) => {
@@ -380,6 +373,10 @@ test('an export that breaks off anywhere goes on from there, and comes to the sa
   const whole = await attempt();
   assert.equal(whole.made!.takenOver, null);
   const good = readFileSync(join(own, `${one!.id}.1.zip`));
+  // Nobody had heard of it yet: it is taken over whole.
+  assert.match(JSON.stringify((await attempt()).made!.takenOver), /"whole":true,"members":[1-9][0-9]/);
+  assert.deepEqual(readFileSync(join(own, `${one!.id}.2.zip`)), good);
+  await removeFiles(own, one!.id);
   const again = async (what: string, members: RegExp) => {
     const { made } = await attempt();
     assert.equal(made!.sha256, whole.made!.sha256, what);
@@ -467,7 +464,7 @@ test('what was purged under retention is told as that, and all else verifies', a
   const asked = { from: FROM, to: TO, hosts: null, frameworks: ['nist-800-53'], sampling: null, parameters: {} };
   const { id } = await exports.create(asked, admin);
   assert.equal((await over(server, id)).state, 'done');
-  const found = await verify((await exports.file(id, admin)).path);
+  const found = await verify(await saved(await exports.file(id, admin)));
   assert.deepEqual([failed(found), found.ok], [[], true]);
   assert.match(found.notChecked.join('\n'), /reports that were purged under retention/);
 });

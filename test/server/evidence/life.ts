@@ -3,6 +3,10 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ZipSource } from '#src/evidence/zip.ts';
 import { decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
+import { makeBundle } from '#server/evidence/bundle.ts';
+import type { Make } from '#server/evidence/inworker.ts';
+import { serverKeys } from '#server/keys.ts';
+import { openStore } from '#server/store/open.ts';
 import type { EvidenceExport } from '#server/store/evidencerecords.ts';
 import { ALICE, BOB, DAY, deciding, odd, ODD, OS, shows } from '../decisions/people.ts';
 import { enrol, HOUR, T0, type TestHost, type TestServer } from '../fleet.ts';
@@ -81,6 +85,22 @@ async function waive(server: TestServer, host: TestHost): Promise<void> {
   await decideWaiver(waiver.id, waiver.revision, { kind: 'approve', note: 'yes' }, BOB, deps);
   await server.settle();
 }
+
+/** In this thread: starting one costs more than the bundle. The way that servers go is taken once, by the command. */
+export const makeHere: Make = async ({ storeUrl, order }, tell) => {
+  const store = await openStore(storeUrl);
+  try {
+    const { signer } = await serverKeys(store, () => new Uint8Array(32));
+    const made = await makeBundle(order, {
+      store,
+      signer,
+      tell: (progress, hosts) => tell({ kind: 'progress', progress, hosts }),
+    });
+    return { kind: 'made', made };
+  } finally {
+    await store.close();
+  }
+};
 
 /** Waits until an export is over, whichever way. */
 export async function over(server: TestServer, id: string): Promise<EvidenceExport> {

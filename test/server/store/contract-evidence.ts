@@ -57,6 +57,29 @@ export function evidence(suite: Suite): void {
     assert.equal(await exports.get(id), undefined);
   });
 
+  suite('files of exports lie in pieces, each by its attempt, and go some at a time', async (url, t) => {
+    const { evidence: own, blobs } = await opened(t, url);
+    const { pieces } = own;
+    await blobs.put({ key: 'evidence0', encoding: 'identity', bytes: Uint8Array.of(0) });
+    assert.deepEqual(await pieces.ids(), []);
+    const [first, second, other] = [
+      { id: 'ev_a', attempts: 1 },
+      { id: 'ev_a', attempts: 12 },
+      { id: 'ev_b', attempts: 1 },
+    ];
+    for (const file of [first, second, other]) for (let n = 0; n < 3; n++) await pieces.put(file, n, Uint8Array.of(n));
+    await pieces.put(other, 2, Uint8Array.of(9));
+    assert.deepEqual(await pieces.ids(), ['ev_a', 'ev_b']);
+    assert.deepEqual([...(await pieces.get(other, 2))!], [9]);
+    assert.equal(await pieces.get(other, 3), undefined);
+    assert.deepEqual([await pieces.remove('ev_a', 12, 2), await pieces.remove('ev_a', 12, 2)], [2, 1]);
+    assert.equal(await pieces.remove('ev_a', 12, 2), 0);
+    assert.deepEqual([await pieces.get(first, 0), [...(await pieces.get(second, 2))!]], [undefined, [2]]);
+    assert.equal(await pieces.remove('ev_a', null, 9), 3);
+    assert.deepEqual(await pieces.ids(), ['ev_b']);
+    assert.ok(await blobs.has('evidence0'));
+  });
+
   suite('exports are listed newest first, to whoever sees all of their hosts', async (url, t) => {
     const { exports } = (await opened(t, url)).evidence;
     const ids: string[] = [];
