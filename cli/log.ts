@@ -13,10 +13,11 @@ import { EXIT, OutputError, printableText, shownText, UsageError, type Exit, typ
 import { parseOrigin } from '#server/config.ts';
 import { logSigner } from '#server/keys.ts';
 import { restartLog } from '#server/log/evidencelog.ts';
+import { keyOf } from '#server/log/storereader.ts';
 import { verifyLog, type LogVerified } from '#server/log/verify.ts';
 import { program, runProgram } from './commander.ts';
 import { Connection, connectionOptions, type ConnectionOptions } from './connection.ts';
-import { filesOf, keyOf, offlineStore, serverSource, storeSource, type LogSource, type Offline } from './logsource.ts';
+import { filesOf, offlineStore, serverSource, storeSource, type LogSource, type Offline } from './logsource.ts';
 import { writeJson } from './output.ts';
 import { printFacts } from './table.ts';
 

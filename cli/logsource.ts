@@ -2,7 +2,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fromBase64 } from '#src/bytes.ts';
-import { LOG_CHECK_ROWS } from '#src/limits.ts';
 import { openCheckpoint, readCheckpoint } from '#src/log/checkpoint.ts';
 import {
   parseEntryBundle,
@@ -13,16 +12,14 @@ import {
   widthAt,
   TILE_WIDTH,
 } from '#src/log/tile.ts';
-import { noteKey, parseVkey, printVkey, type NoteKey } from '#src/signing/note.ts';
-import { parsePublicKey } from '#src/signing/ed25519.ts';
+import { parseVkey, printVkey, type NoteKey } from '#src/signing/note.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { UsageError } from '#src/terminal.ts';
 import { withCosignatures } from '#server/log/anchors.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
-import { checkRows } from '#server/log/checkrows.ts';
+import { keyOf, storeReader } from '#server/log/storereader.ts';
 import { LOG_CHECKPOINT } from '#server/options.ts';
 import type { LogReader, RowsChecked } from '#server/log/verify.ts';
-import type { LogHead } from '#server/store/logrecords.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Store } from '#server/store/store.ts';
 import { ServerError, type Connection } from './connection.ts';
@@ -52,9 +49,6 @@ export async function offlineStore({ data, database, logCheckpoint }: Offline): 
   return { store, file: new CheckpointFile(logCheckpoint ?? join(folder, LOG_CHECKPOINT)) };
 }
 
-export const keyOf = ({ origin, publicKey }: Pick<LogHead, 'origin' | 'publicKey'>): NoteKey =>
-  noteKey(origin, 1, parsePublicKey(publicKey));
-
 /** The log that stands in a database, or an older one by its number. @throws {UsageError} where there is none. */
 export async function storeSource(
   { log: rows, anchors }: Pick<Store, 'log' | 'anchors'>,
@@ -69,35 +63,14 @@ export async function storeSource(
         ? 'there is no log in this database yet: a server begins one'
         : `there is no log ${number} here`,
     );
-  const { log, origin, size, root } = head;
+  const { origin } = head;
   const newest = await rows.newestCheckpoint(origin);
   return {
     key: keyOf(head),
     // As a server tells it: with what witnesses signed of it.
     checkpoint:
       newest === undefined ? '' : withCosignatures(newest.note, await anchors.cosignatures(origin, newest.size)),
-    reader: {
-      origin,
-      size,
-      root,
-      async entries(from, count) {
-        const found = new Map((await rows.entries(log, from, count)).map(({ index, entry }) => [index, entry]));
-        return Array.from({ length: count }, (_, i) => found.get(from + i));
-      },
-      tile: async (level, n, width) => (await rows.tile(log, level, n))?.subarray(0, width * 32),
-      checkpoints: (from) => rows.checkpoints(origin, from, LOG_CHECK_ROWS),
-      async rows(from) {
-        const checked = await checkRows({ log: rows }, head, from);
-        if (checked.next !== null) return checked;
-        // Behind the last place: somebody wrote a row that was never hashed.
-        const beyond = await rows.entries(log, size, 1);
-        const faults = beyond.map(({ index }) => ({
-          place: `entry ${index}`,
-          detail: 'lies behind the end of the log: its row was added',
-        }));
-        return { ...checked, faults: [...checked.faults, ...faults] };
-      },
-    },
+    reader: storeReader({ log: rows }, head),
   };
 }
 

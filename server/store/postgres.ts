@@ -36,7 +36,7 @@ const AGAIN = new Set(['40001', '40P01', '23505']);
 const GONE =
   /^(08|53|57P0|58|25006|55P03|57014|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|ENOENT|EACCES|EHOSTUNREACH|ENETUNREACH)/;
 
-function translate(error: unknown): unknown {
+export function translate(error: unknown): unknown {
   if (error instanceof StoreError) return error;
   const code = codeOf(error);
   const message = error instanceof Error ? error.message : String(error);
@@ -83,7 +83,7 @@ function* portions<R extends object>(rows: readonly R[]): Generator<readonly R[]
   if (start < rows.length) yield rows.slice(start);
 }
 
-function bulkOf(db: Kysely<Tables>, typesOf: ColumnTypes): Bulk {
+export function bulkOf(db: Kysely<Tables>, typesOf: ColumnTypes): Bulk {
   const unnest = (table: string, columns: readonly string[]) =>
     `unnest(${columns.map((c, i) => `$${i + 1}::${typesOf.get(`${table}.${c}`)}[]`).join(', ')})`;
   const arrays = (rows: readonly object[], columns: readonly string[]) =>
@@ -145,13 +145,17 @@ async function prepareDatabase(db: Kysely<Tables>): Promise<ColumnTypes> {
       rows.map(({ name }) => name),
     );
   });
+  return columnTypes(db);
+}
+
+export async function columnTypes(db: Kysely<Tables>): Promise<ColumnTypes> {
   const { rows } = await sql<{ name: string; type: string }>`
     select table_name || '.' || column_name as name, data_type as type
     from information_schema.columns where table_schema = current_schema()`.execute(db);
   return new Map(rows.map(({ name, type }) => [name, type]));
 }
 
-function poolOf(url: string, max: number, statementMs: number): pg.Pool {
+export function poolOf(url: string, max: number, statementMs: number): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
     types,

@@ -20,7 +20,7 @@ import type { Tables } from './tables.ts';
 import { StoreError } from './store.ts';
 
 /** What Kysely needs of a database, over prepared statements that are kept. */
-function forKysely(db: Database.Database, prepare: (text: string) => Statement): SqliteDatabase {
+export function forKysely(db: Database.Database, prepare: (text: string) => Statement): SqliteDatabase {
   return {
     close: () => db.close(),
     prepare: (text) => {
@@ -35,7 +35,7 @@ function forKysely(db: Database.Database, prepare: (text: string) => Statement):
   };
 }
 
-function bulkOf(prepare: (text: string) => Statement): Bulk {
+export function bulkOf(prepare: (text: string) => Statement): Bulk {
   const values = (row: Readonly<Record<string, unknown>>, columns: readonly string[]) =>
     checked(columns.map((column) => row[column]));
   const insertText = (table: string, columns: readonly string[], tail: string) =>
@@ -67,10 +67,10 @@ function bulkOf(prepare: (text: string) => Statement): Bulk {
   };
 }
 
-const FOREIGN = new Set(['SQLITE_NOTADB', 'SQLITE_CORRUPT']);
-const isSqlite = (error: unknown): error is Error & { code: string } => error instanceof Database.SqliteError;
+export const FOREIGN = new Set(['SQLITE_NOTADB', 'SQLITE_CORRUPT']);
+export const isSqlite = (error: unknown): error is Error & { code: string } => error instanceof Database.SqliteError;
 
-function translate(error: unknown): unknown {
+export function translate(error: unknown): unknown {
   if (!isSqlite(error)) return error;
   const { code } = error;
   if (/^SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|NOMEM|CORRUPT)/.test(code))

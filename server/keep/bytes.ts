@@ -1,0 +1,87 @@
+/** Bytes that lie under their own digest, and those who name them (docs/durability.md 3.3). */
+import { createHash } from 'node:crypto';
+import { createReadStream, statSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { createZstdDecompress } from 'node:zlib';
+import { fileOf } from '#server/evidence/attempts.ts';
+import type { Soundness } from '#server/store/sound/reads.ts';
+import type { FaultKind, FaultList } from './fault.ts';
+
+const BLOB: FaultKind = {
+  code: 'BLOB_BYTES',
+  table: 'blob',
+  means: 'a manifest, signature or policy is not what it was: whoever is judged by it may be judged wrongly',
+  todo: 'delete the row: manifests are built and signatures fetched again; or restore a backup that is sound',
+};
+const MISSING: FaultKind = {
+  code: 'BLOB_MISSING',
+  table: 'manifest',
+  means: 'bytes that it names are gone: hosts on this image cannot be judged, or its signatures not be shown again',
+  todo: 'restore a backup that is sound; or have the image built again (bootproof images rebuild)',
+};
+const TEXT: FaultKind = {
+  code: 'TEXT_BYTES',
+  table: 'etc_text',
+  means: 'a text of /etc is not the one that the image has: differences are shown against something else',
+  todo: 'delete the row: it is read again when the image is',
+};
+const EXPORT: FaultKind = {
+  code: 'EXPORT_BYTES',
+  table: 'evidence_export',
+  means: 'the file of this evidence bundle is not the one that was made',
+  todo: 'delete the export and make it again: the log has not changed',
+};
+
+/** SHA-256 of what bytes are once they are unpacked, in hex; a text that says why not. */
+async function digestOf(bytes: Uint8Array, encoding: string): Promise<{ readonly hex: string } | string> {
+  const hash = createHash('sha256');
+  if (encoding === 'identity') return { hex: hash.update(bytes).digest('hex') };
+  if (encoding !== 'zstd') return `it is packed as ${encoding}, which nothing here writes`;
+  try {
+    // A piece at a time: what unpacks to gigabytes must not fill the memory.
+    for await (const piece of Readable.from([bytes]).pipe(createZstdDecompress())) hash.update(piece as Buffer);
+    return { hex: hash.digest('hex') };
+  } catch (error) {
+    return `it cannot be unpacked: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+export async function checkBytes(
+  sound: Soundness,
+  faults: FaultList,
+): Promise<{ readonly blobs: number; readonly texts: number }> {
+  const seen = { blobs: 0, texts: 0 };
+  for await (const { key, encoding, bytes } of sound.blobs()) {
+    seen.blobs++;
+    const found = await digestOf(bytes, encoding);
+    if (typeof found === 'string') faults.add(BLOB, key, found);
+    else if (key !== `sha256:${found.hex}`) faults.add(BLOB, key, `its bytes are sha256:${found.hex}`);
+  }
+  for await (const page of sound.named()) {
+    const standing = await sound.standing([...new Set(page.map(({ key }) => key))]);
+    for (const { by, table, key } of page)
+      if (!standing.has(key)) faults.add({ ...MISSING, table }, by, `no blob ${key}`);
+  }
+  for await (const { sha256, bytes } of sound.texts()) {
+    seen.texts++;
+    const found = await digestOf(bytes, 'zstd');
+    if (typeof found === 'string') faults.add(TEXT, sha256, found);
+    else if (sha256 !== found.hex) faults.add(TEXT, sha256, `its bytes are ${found.hex}`);
+  }
+  return seen;
+}
+
+/** Bundles whose files lie here. One that lies nowhere is no fault: another process made it, or somebody took it away. */
+export async function checkExports(sound: Soundness, folder: string, faults: FaultList): Promise<number> {
+  let seen = 0;
+  for (const { id, attempts, sha256, bytes } of await sound.exports()) {
+    const path = fileOf(folder, { id, attempts });
+    const size = statSync(path, { throwIfNoEntry: false })?.size;
+    if (size === undefined) continue;
+    seen++;
+    const hash = createHash('sha256');
+    for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+    if (size !== bytes || hash.digest('hex') !== sha256) faults.add(EXPORT, id, path);
+  }
+  return seen;
+}
