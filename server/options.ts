@@ -27,6 +27,8 @@ import type { RetentionSettings } from './retention.ts';
 export type StartOptions = {
   /** `sqlite:PATH` or `postgres://…` (server/store/open.ts). */
   readonly storeUrl: string;
+  /** Whether the start brings it up to this build, which it does by default; else it waits until somebody did. */
+  readonly migrates?: boolean;
   /** One that never changes, or where it comes from. */
   readonly policy: Policy | PolicySource;
   readonly listen: Address;

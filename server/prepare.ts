@@ -5,6 +5,7 @@
 import { accessSync, constants } from 'node:fs';
 import { access as accessible, readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { DocumentError } from '#src/document/yaml.ts';
 import { BootproofError } from '#src/error.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
@@ -16,6 +17,7 @@ import { checkIssuer } from '#server/access/oidc.ts';
 import { sourcePattern } from '#server/decisions/sources.ts';
 import { readPair } from './certificate.ts';
 import type { Settings } from './config.ts';
+import type { OptionName } from './flags.ts';
 import { makeFolders } from './folder.ts';
 import { SettingsError } from './given.ts';
 import type { AnchorsSettings } from './log/anchors.ts';
@@ -54,27 +56,54 @@ export async function prepare(settings: Settings, io: Pick<Io, 'env'>): Promise<
   return prepared as Prepared;
 }
 
-/** What a start finds out only when it is under way, or later. Nothing is made on disk. */
-const CHECKS: readonly Part<unknown>[] = [
-  ({ policyFile }) => readPolicy(policyFile),
-  ({ tls }) => tls && readPair(tls, Date.now()),
-  ({ sources }) => faultsOf(sources.map((reference) => () => void sourcePattern(reference))),
-  ({ data, databaseUrl }) => (databaseUrl === undefined ? checkFolder(data) : undefined),
-  ({ logCheckpoint }) => (logCheckpoint === undefined ? undefined : checkBeside(logCheckpoint, '--log-checkpoint')),
+/** Which setting a part is about, where what it says does not name one. */
+const ABOUT: { readonly [Name in keyof typeof PARTS]: OptionName } = {
+  policy: 'policy',
+  trust: 'image-policy',
+  rootRefreshes: 'tuf',
+  mirrors: 'mirror',
+  signatureRepositories: 'signature-repository',
+  registry: 'authfile',
+  access: 'oidc-issuer',
+  anchors: 'witness',
+  noticeTargets: 'notice-target',
+};
+
+/** What a start finds out only when it is under way, or later; and each item of a list by itself. Nothing is made on disk. */
+const CHECKS: readonly (readonly [OptionName, Part<unknown>])[] = [
+  ['policy', ({ policyFile }) => readPolicy(policyFile)],
+  ['tls-cert', ({ tls }) => tls && readPair(tls, Date.now())],
+  ['source', ({ sources }) => each(sources, sourcePattern)],
+  ['mirror', (settings) => each(settings.mirrors, (one) => parseMirrors([one], isPlain(settings)))],
+  [
+    'signature-repository',
+    (settings) => each(settings.signatureRepositories, (one) => parseSignatureRepositories([one], isPlain(settings))),
+  ],
+  ['notice-target', ({ noticeTargets }) => each(noticeTargets, (one) => parseTargets([one]))],
+  ['oidc-role', ({ oidcRoles }) => each(oidcRoles, parseConfigured)],
+  ['trusted-proxy', (settings) => each(settings.trustedProxies, (one) => trustedProxies([one]))],
+  ['data', ({ data, databaseUrl }) => (databaseUrl === undefined ? checkFolder(data) : undefined)],
+  [
+    'log-checkpoint',
+    ({ logCheckpoint }) => (logCheckpoint === undefined ? undefined : checkBeside(logCheckpoint, '--log-checkpoint')),
+  ],
 ];
 
 /** Everything that is wrong with these settings, a fault a line; none: a server starts with them, if its database is there. */
 export async function faultsIn(settings: Settings, io: Pick<Io, 'env'>): Promise<string[]> {
-  const faults: string[] = [];
-  for (const part of [...Object.values(PARTS), ...CHECKS]) {
+  const faults = new Set<string>();
+  const parts = Object.entries(PARTS).map(([name, part]) => [ABOUT[name as keyof typeof PARTS], part] as const);
+  for (const [option, part] of [...parts, ...CHECKS]) {
     try {
       await part(settings, io);
     } catch (error) {
       if (!(error instanceof BootproofError)) throw error;
-      faults.push(...('lines' in error ? (error.lines as readonly string[]) : [error.message]));
+      const lines = 'lines' in error ? (error.lines as readonly string[]) : [error.message];
+      const isPlaced = error instanceof DocumentError;
+      for (const line of lines) faults.add(isPlaced || line.startsWith('--') ? line : `--${option}: ${line}`);
     }
   }
-  return faults;
+  return [...faults];
 }
 
 /** The policy in a file or folder, or the one that ships. `extends: default` means the one that ships. @throws {UsageError | DocumentError} */
@@ -149,16 +178,21 @@ type AccessSettings = NonNullable<StartOptions['access']>;
 
 /** How people come in. @throws {UsageError} */
 async function accessOf({ oidc, oidcRoles, trustedProxies: proxies }: Settings): Promise<AccessSettings> {
+  if (oidc !== null) named('oidc-issuer', () => checkIssuer(oidc.issuer));
+  return {
+    oidc: oidc && { ...oidc, clientSecret: await secretIn(oidc.clientSecretFile) },
+    configured: named('oidc-role', () => oidcRoles.map(parseConfigured)),
+    proxies: named('trusted-proxy', () => trustedProxies(proxies)),
+  };
+}
+
+/** What `read` gives; its refusal says which setting it is about. @throws {UsageError} */
+function named<T>(option: OptionName, read: () => T): T {
   try {
-    if (oidc !== null) checkIssuer(oidc.issuer);
-    return {
-      oidc: oidc && { ...oidc, clientSecret: await secretIn(oidc.clientSecretFile) },
-      configured: oidcRoles.map(parseConfigured),
-      proxies: trustedProxies(proxies),
-    };
+    return read();
   } catch (cause) {
     if (!(cause instanceof BootproofError) || cause instanceof UsageError) throw cause;
-    throw new UsageError(printableText(cause.message));
+    throw new UsageError(printableText(`--${option}: ${cause.message}`));
   }
 }
 
@@ -177,12 +211,12 @@ async function secretIn(file: string | undefined): Promise<string | null> {
   return text;
 }
 
-/** Of several refusals all: each is told. */
-function faultsOf(reads: readonly (() => void)[]): void {
+/** Of several items that are refused, all: each is told. */
+function each(items: readonly string[], read: (item: string) => unknown): void {
   const faults: string[] = [];
-  for (const read of reads) {
+  for (const item of items) {
     try {
-      read();
+      read(item);
     } catch (error) {
       if (!(error instanceof BootproofError)) throw error;
       faults.push(error.message);

@@ -55,6 +55,7 @@ function startOptionsOf(settings: Settings, prepared: Prepared): StartOptions {
   const { policy, trust, rootRefreshes, access, anchors, noticeTargets } = prepared;
   return {
     storeUrl: storeUrlOf(settings),
+    migrates: settings.migrates,
     policy,
     trust,
     rootRefreshes,

@@ -13,6 +13,7 @@ import { OwnCertificate, type Pair } from './certificate.ts';
 import type { Log } from './deps.ts';
 import { serverKeys } from './keys.ts';
 import { closeHttp, listen, urlOf, useCertificate, type Listening } from './listen.ts';
+import { migrated } from './migration.ts';
 import type { StartOptions } from './options.ts';
 import { openParts, type Parts } from './parts.ts';
 import { workOf } from './work.ts';
@@ -46,6 +47,7 @@ export async function startServer(options: StartOptions): Promise<RunningServer>
   const { log = quiet, clock = Date.now, random = randomBytes } = options;
   const { tls = null } = options;
   const certificate = tls === null ? null : await OwnCertificate.open(tls, { log, now: Date.now });
+  if (options.migrates === false) await migrated(options.storeUrl, log);
   const store = await openStore(options.storeUrl);
   let listening: Listening | undefined;
   let parts: Parts | undefined;

@@ -871,3 +871,9 @@ export const FSCK_TOLD = 50;
 /** Work that is due for so long while the server took other things in, or was tried so often, is stuck. */
 export const JOB_STUCK_MS = 3_600_000;
 export const JOB_STUCK_ATTEMPTS = 12;
+
+/** How long a database is waited for by who only asks how it stands, ms. */
+export const STANDING_WAIT_MS = 10_000;
+
+/** How long a server that must not migrate waits for who does, ms: the largest migration so far takes seconds, a Job may queue for minutes. */
+export const MIGRATION_WAIT_MS = 15 * 60_000;
