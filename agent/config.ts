@@ -37,6 +37,8 @@ const ImageSettings = z.strictObject({
   secretPaths: z.array(z.string()).max(100).optional(),
   /** Globs of /etc text files whose content may leave the host where it differs from the image's (PROTOCOL 3.10). */
   contents: z.array(z.string()).max(CONTENT_GLOBS_MAX).optional(),
+  /** Time within which every file is read again, though nothing seems to have changed: `1d`; `always` reads every file every time. */
+  reread: z.string().max(20).optional(),
 });
 type Settings = z.infer<typeof ImageSettings>;
 
@@ -57,6 +59,8 @@ export type AgentConfig = {
   readonly intervalMs: number;
   readonly secretPaths: readonly string[];
   readonly contents: readonly string[];
+  /** Null: always read. */
+  readonly rereadMs: number | null;
   readonly root: string;
   readonly stateFolder: string;
   /** Digest of the effective settings: what this report was made with. */
@@ -72,6 +76,7 @@ const VARIABLES = {
 } as const satisfies Record<string, keyof Flags>;
 
 const INTERVAL = '15m';
+const REREAD = '1d';
 const INTERVAL_MS_MIN = 1000;
 const INTERVAL_MS_MAX = 7 * 24 * 3600 * 1000;
 
@@ -95,6 +100,7 @@ export function readConfig(disk: Disk, env: Readonly<Record<string, string | und
     secretPaths,
     secretPathsId: SECRET_PATHS_ID,
     contents: (image.contents ?? []).map((text) => contentGlob(text, below(IMAGE_CONFIG))),
+    rereadMs: effective.reread === 'always' ? null : parseDuration(effective.reread ?? REREAD),
     root,
   };
   return {

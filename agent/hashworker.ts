@@ -1,11 +1,22 @@
 /**
- * A worker of the scan: reads what it is told to and says what it saw. It stands alone, with nothing but `node:`, because
- * its source is handed to the worker thread as text (pool.ts, `workerUrl`).
+ * A worker of the scan: reads what it is told to and says what it saw. It leans on nothing but `node:` and files that stand alone as well, because
+ * their source is handed to the worker thread as text (pool.ts, `workerSource`).
  */
 import { createHash, hash } from 'node:crypto';
-import { closeSync, constants, fstatSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from 'node:fs';
-import { getSystemErrorName } from 'node:util';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  type BigIntStats,
+  type Stats,
+} from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { openC, XattrError, type C } from './clibrary.ts';
+import { DigestTable, type TableData } from './digesttable.ts';
 
 /**
  * What is shared with the workers: slots, each a batch's records and paths; how many zeros of one file's holes are hashed, and how many are
@@ -19,6 +30,8 @@ export type WorkerData = {
   readonly pace: SharedArrayBuffer | null;
   /** Nanoseconds that reading a byte may take at least. */
   readonly nsPerByte: number;
+  /** What is known of files from runs before; null where everything is read. */
+  readonly cache: TableData | null;
 };
 /** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
@@ -30,6 +43,8 @@ export type Task = {
   readonly kinds: string;
   /** The tree's device; files on another one are mounted over. Null where files may have devices of their own (overlayfs). */
   readonly dev: number | null;
+  /** Whether a digest of the cache may stand in for reading: where the file system keeps the times of changes. */
+  readonly cached: boolean;
 };
 /** Ready for work, with the reason if capabilities cannot be read; or a batch is done: texts for those records that have one. */
 export type Answer =
@@ -69,18 +84,21 @@ let noatime = O_NOATIME;
 
 type Seen = {
   code: number;
-  stat: Stats | undefined;
+  stat: Stats | BigIntStats | undefined;
   sha256: string;
+  /** Of a file: the bytes that were read, whatever its `stat` says. */
+  size: number;
   text: string | undefined;
   /** Of a hole. */
   glimpse: number;
   capability: boolean;
 };
-const seen: Seen = { code: 0, stat: undefined, sha256: '', text: undefined, glimpse: 0, capability: false };
+const seen: Seen = { code: 0, stat: undefined, sha256: '', size: 0, text: undefined, glimpse: 0, capability: false };
 
-function result(code: number, stat?: Stats, text?: string, sha256 = ''): void {
+function result(code: number, stat?: Stats | BigIntStats, text?: string, sha256 = '', size = Number(stat?.size)): void {
   seen.code = code;
   seen.stat = stat;
+  seen.size = size;
   seen.sha256 = sha256;
   seen.text = text;
   seen.glimpse = 0;
@@ -92,65 +110,6 @@ function result(code: number, stat?: Stats, text?: string, sha256 = ''): void {
 const pathOf = (path: string): string | Buffer => (/[\x80-\xff]/.test(path) ? Buffer.from(path, 'latin1') : path);
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
 const isGone = (code: string): boolean => code === 'ENOENT' || code === 'ENOTDIR';
-
-/** The C library: a file's raw capability (base64, undefined for none), and where its data and its holes begin. */
-type C = {
-  file(fd: number): string | undefined;
-  path(path: string): string | undefined;
-  /** Offset of the next data at or behind `from`; `end` where none follows, and where the file system cannot tell it begins at once. */
-  data(fd: number, from: number, end: number): number;
-  hole(fd: number, from: number, end: number): number;
-};
-class XattrError extends Error {
-  readonly code: string;
-
-  constructor(code: string) {
-    super(`security.capability cannot be read: ${code}`);
-    this.code = code;
-  }
-}
-
-/** @throws whatever the loader says where there is no node:ffi or no such C library. */
-async function openC(): Promise<C> {
-  const { dlopen, getInt32 } = await import('node:ffi');
-  const { functions: c } = dlopen('libc.so.6', {
-    fgetxattr: { arguments: ['int32', 'buffer', 'buffer', 'uint64'], return: 'int64' },
-    lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'uint64'], return: 'int64' },
-    lseek: { arguments: ['int32', 'int64', 'int32'], return: 'int64' },
-    __errno_location: { arguments: [], return: 'pointer' },
-  });
-  const name = Buffer.from('security.capability\0');
-  // The longest form (revision 3) has 24 bytes; whatever else stands there is told as far as this.
-  const value = Buffer.alloc(256);
-  const room = BigInt(value.length);
-  const errno = c.__errno_location();
-  const ENODATA = 61;
-  const EOPNOTSUPP = 95;
-  const value64 = (length: bigint): string | undefined => {
-    if (length >= 0n) return value.toString('base64', 0, Number(length));
-    const code = getInt32(errno);
-    if (code === ENODATA || code === EOPNOTSUPP) return undefined;
-    throw new XattrError(getSystemErrorName(-code));
-  };
-  const [SEEK_DATA, SEEK_HOLE, ENXIO] = [3, 4, 6];
-  const seek = (fd: number, from: number, whence: number, none: number): number => {
-    const at = c.lseek(fd, BigInt(from), whence);
-    if (at >= 0n) return Number(at);
-    return getInt32(errno) === ENXIO ? none : -1;
-  };
-  return {
-    data: (fd, from, end) => {
-      const at = seek(fd, from, SEEK_DATA, end);
-      return at < 0 ? from : Math.min(at, end);
-    },
-    hole: (fd, from, end) => {
-      const at = seek(fd, from, SEEK_HOLE, end);
-      return at < 0 ? end : Math.min(at, end);
-    },
-    file: (fd) => value64(c.fgetxattr(fd, name, value, room)),
-    path: (path) => value64(c.lgetxattr(Buffer.from(`${path}\0`, 'latin1'), name, value, room)),
-  };
-}
 
 function open(path: string | Buffer): number {
   try {
@@ -191,22 +150,35 @@ function paced(bytes: number): void {
   if (ns > 0n) Atomics.wait(nobody, 0, 0, Number(ns) / 1e6);
 }
 
-/** The digest of an open file of `size` bytes, or undefined if it has more or fewer. */
-function digest(fd: number, size: number): string | undefined {
+/** Bytes behind the end that a file tells: whoever hides something there needs no more, and no file shall go on for ever. */
+const BEHIND_MAX = 64 * 2 ** 20;
+
+/** What an open file holds, to the last byte: a digest, and how many bytes that are. Or why there is none: `GROWS`, or a sentence. */
+type Content = { readonly sha256: string; readonly size: number } | string;
+const GROWS = '';
+
+/**
+ * Reads an open file to its end, not to the `size` that `fstat` tells: through composefs that is the image's, whatever the file beneath holds
+ * (docs/agent.md, "How each file is judged").
+ */
+function digest(fd: number, size: number): Content {
   let length = readSync(fd, buffer);
   paced(length);
   // A read that returns less than it may is the end of a regular file; the second fstat guards it.
-  if (length === size && length < buffer.length) return hash('sha256', buffer.subarray(0, length), 'hex');
+  if (length === size && length < buffer.length)
+    return { sha256: hash('sha256', buffer.subarray(0, length), 'hex'), size };
   const sum = createHash('sha256');
   let total = 0;
   while (length > 0) {
+    // A file that grows as fast as we read would have no end.
+    if (total <= size && total + length > size && fstatSync(fd).size !== size) return GROWS;
     total += length;
-    if (total > size) return undefined; // a file that grows as fast as we read would have no end
+    if (total > size + BEHIND_MAX) return BEHIND;
     sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
     length = readSync(fd, buffer);
     paced(length);
   }
-  return total === size ? sum.digest('hex') : undefined;
+  return { sha256: sum.digest('hex'), size: total };
 }
 
 const zeros = Buffer.alloc(buffer.length);
@@ -217,9 +189,9 @@ const SPARSE_FROM = 2 ** 20;
 
 /**
  * The digest of an open sparse file: what is data is read, and of holes their zeros are hashed without reading them. `TOO_SPARSE` where those
- * are too many, undefined if it ends before `size`.
+ * are too many.
  */
-function sparseDigest(fd: number, size: number, sparse: Sparse, c: C): string | undefined {
+function sparseDigest(fd: number, size: number, sparse: Sparse, c: C): Content {
   const sum = createHash('sha256');
   let total = 0;
   for (let at = 0; at < size;) {
@@ -230,13 +202,13 @@ function sparseDigest(fd: number, size: number, sparse: Sparse, c: C): string | 
       sum.update(data - at < zeros.length ? zeros.subarray(0, data - at) : zeros);
     for (const hole = c.hole(fd, data, size); at < hole;) {
       const length = readSync(fd, buffer, 0, Math.min(buffer.length, hole - at), at);
-      if (length === 0) return undefined;
+      if (length === 0) return GROWS; // it ended before `size`: the other way of changing
       paced(length);
       sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
       at += length;
     }
   }
-  return sum.digest('hex');
+  return { sha256: sum.digest('hex'), size };
 }
 
 /** Takes zeros from what the scan has left; false where that is too little. */
@@ -249,44 +221,61 @@ function takeZeros(bytes: number, { left }: Sparse): boolean {
 
 // How much is not said: of a secret that would tell the size.
 const TOO_SPARSE = 'sparse, with more empty space than is hashed: its content was not read';
+const BEHIND = 'it goes on behind the end that it tells, for longer than is read';
 
 /** The digest of an open file of which `missing` bytes have no blocks on the disk. */
-function contentDigest(fd: number, size: number, missing: number, sparse: Sparse, c: C | undefined) {
+function contentDigest(fd: number, size: number, missing: number, sparse: Sparse, c: C | undefined): Content {
   if (missing < SPARSE_FROM) return digest(fd, size);
   if (c !== undefined) return sparseDigest(fd, size, sparse, c);
   // Without the C library the zeros are read like anything else.
   return missing > sparse.sparseMax || !takeZeros(missing, sparse) ? TOO_SPARSE : digest(fd, size);
 }
 
-/** One attempt at a regular file; false where it changed under our hands. */
-function tryFile(path: string | Buffer, dev: number | null, sparse: Sparse, c: C | undefined): boolean {
+/** What a worker needs for each path. */
+type Tools = { readonly sparse: Sparse; readonly c: C | undefined; readonly table: DigestTable | undefined };
+
+/** One attempt at a regular file; false where it changed under our hands. `table`: where its digest may come from and go to. */
+function tryFile(path: string | Buffer, dev: number | null, { sparse, c, table }: Tools): boolean {
   const fd = open(path);
   try {
-    const before = fstatSync(fd);
+    const before = table === undefined ? fstatSync(fd) : fstatSync(fd, { bigint: true });
     if (!before.isFile()) return false;
-    if (dev !== null && before.dev !== dev) {
+    if (dev !== null && Number(before.dev) !== dev) {
       result(MOUNT, undefined, 'another file system begins here');
       return true;
     }
-    const sha256 = contentDigest(fd, before.size, before.size - before.blocks * 512, sparse, c);
-    if (sha256 === TOO_SPARSE) {
-      result(UNREADABLE, undefined, TOO_SPARSE);
+    const known = table?.lookup(before as BigIntStats);
+    if (known !== undefined) {
+      result(1, before, c?.file(fd), known);
+      return true;
+    }
+    const size = Number(before.size);
+    const content = contentDigest(fd, size, size - Number(before.blocks) * 512, sparse, c);
+    if (content === GROWS) return false;
+    if (typeof content === 'string') {
+      result(UNREADABLE, undefined, content);
       return true;
     }
     const capability = c?.file(fd);
-    const after = fstatSync(fd);
-    if (sha256 === undefined || after.size !== before.size) return false;
-    if (after.mtimeMs !== before.mtimeMs || after.ctimeMs !== before.ctimeMs) return false;
-    result(1, after, capability, sha256);
+    const after = table === undefined ? fstatSync(fd) : fstatSync(fd, { bigint: true });
+    if (after.size !== before.size || !isSameTime(before, after)) return false;
+    result(1, after, capability, content.sha256, content.size);
+    if (content.size === size) table?.store(after as BigIntStats, content.sha256);
     return true;
   } finally {
     closeSync(fd);
   }
 }
 
-function inspectFile(path: string | Buffer, dev: number | null, sparse: Sparse, c: C | undefined): void {
+function isSameTime(before: Stats | BigIntStats, after: Stats | BigIntStats): boolean {
+  return 'mtimeNs' in before && 'mtimeNs' in after
+    ? before.mtimeNs === after.mtimeNs && before.ctimeNs === after.ctimeNs
+    : before.mtimeMs === after.mtimeMs && before.ctimeMs === after.ctimeMs;
+}
+
+function inspectFile(path: string | Buffer, dev: number | null, tools: Tools): void {
   // What is being replaced or written has often settled a moment later.
-  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(path, dev, sparse, c)) return;
+  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(path, dev, tools)) return;
   result(UNSTABLE, undefined, 'it changed while it was read');
 }
 
@@ -300,12 +289,14 @@ function inspectOther(path: string, wanted: string, dev: number | null, c: C | u
   else result(UNSTABLE, undefined, 'it changed its type while the scan ran');
 }
 
-/** Looks at one path; whatever happens is an answer. Letters: d folder, f file, l symlink, o anything else. */
-function inspect(path: string, kind: string, { dev }: Task, sparse: Sparse, c: C | undefined): void {
+/** Looks at one path; whatever happens is an answer. Letters: d folder, f file, F file that no cache may know, l symlink, o anything else. */
+function inspect(path: string, kind: string, { dev, cached }: Task, tools: Tools): void {
+  const { c } = tools;
   try {
     // Of a folder the walker knows all but the capability.
     if (kind === 'd') result(0, undefined, c?.path(path));
-    else if (kind === 'f') inspectFile(pathOf(path), dev, sparse, c);
+    else if (kind === 'f' && cached) inspectFile(pathOf(path), dev, tools);
+    else if (kind === 'f' || kind === 'F') inspectFile(pathOf(path), dev, { ...tools, table: undefined });
     else inspectOther(path, kind, dev, c);
   } catch (error) {
     const code = codeOf(error);
@@ -341,7 +332,9 @@ function glimpse(path: string, dev: number | null, c: C | undefined): void {
     } catch (error) {
       if (!(error instanceof XattrError)) throw error;
     }
-  result(seen.code, stat, text === undefined ? detail : `${detail}\0${text}`);
+  // How much stands behind the end that it tells is not known; that something does is a difference.
+  const size = detail === BEHIND ? stat.size + BEHIND_MAX : stat.size;
+  result(seen.code, stat, text === undefined ? detail : `${detail}\0${text}`, '', size);
   seen.glimpse = 1 + typeOf(stat);
   seen.capability = capability;
 }
@@ -359,7 +352,7 @@ function typeOf(stat: Stats): number {
   return stat.isFIFO() ? 5 : 6;
 }
 
-async function serve({ slots, sparseMax, sparseLeft, ...held }: WorkerData): Promise<void> {
+async function serve({ slots, sparseMax, sparseLeft, cache, ...held }: WorkerData): Promise<void> {
   if (held.pace !== null) pace = new BigInt64Array(held.pace);
   nsPerByte = held.nsPerByte;
   const port = parentPort!;
@@ -373,12 +366,13 @@ async function serve({ slots, sparseMax, sparseLeft, ...held }: WorkerData): Pro
   } catch (error) {
     noXattr = error instanceof Error ? error.message : String(error);
   }
+  const tools: Tools = { sparse, c, table: cache === null ? undefined : new DigestTable(cache) };
   port.on('message', (task: Task) => {
     const texts: string[] = [];
     const from = task.slot * SLOT_BYTES + TEXT_AT;
     const paths = (task.text ?? bytes.toString('latin1', from, from + task.length)).split('\0');
     for (let i = 0; i < paths.length; i++) {
-      inspect(paths[i]!, task.kinds[i]!, task, sparse, c);
+      inspect(paths[i]!, task.kinds[i]!, task, tools);
       const at = (task.slot * SLOT_BYTES) / 8 + i * RECORD;
       const { stat, text } = seen;
       numbers[at] = seen.code + (text === undefined ? 0 : WITH_TEXT);
@@ -388,11 +382,11 @@ async function serve({ slots, sparseMax, sparseLeft, ...held }: WorkerData): Pro
         numbers[at + GLIMPSE + 1] = seen.capability ? 1 : 0;
       }
       if (stat === undefined) continue;
-      numbers[at + 1] = stat.mode & 0o7777;
-      numbers[at + 2] = stat.uid;
-      numbers[at + 3] = stat.gid;
-      numbers[at + 4] = stat.size;
-      numbers[at + 5] = stat.rdev;
+      numbers[at + 1] = Number(stat.mode) & 0o7777;
+      numbers[at + 2] = Number(stat.uid);
+      numbers[at + 3] = Number(stat.gid);
+      numbers[at + 4] = seen.size;
+      numbers[at + 5] = Number(stat.rdev);
       if (seen.code === 1) bytes.write(seen.sha256, (at + 6) * 8, 'latin1');
     }
     port.postMessage({ seq: task.seq, texts } satisfies Answer);

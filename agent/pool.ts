@@ -21,6 +21,7 @@ import { SPARSE_BYTES_MAX, SPARSE_SCAN_BYTES_MAX } from '#src/limits.ts';
 import { HOLE_KINDS, type Glimpse, type Hole } from '#src/drift/drift.ts';
 import type { ByteString } from '#src/bytes.ts';
 import type { Entry } from '#src/manifest/entry.ts';
+import type { TableData } from './digesttable.ts';
 import type { Found } from './walk.ts';
 
 export { BATCH };
@@ -55,6 +56,26 @@ type Waiting = {
   texts: readonly string[] | undefined;
 };
 
+export type PoolOptions = {
+  readonly workers: number;
+  /** What stands before every path in its access path, as far as the walk has no shorter way. */
+  readonly root: ByteString;
+  /** What all workers together read at most. */
+  readonly bytesPerSecond?: number | undefined;
+  /** What is known of files from runs before, and takes what this one reads. */
+  readonly cache?: TableData | undefined;
+};
+
+/** How the files of a batch are looked at. */
+export type Manner = {
+  /** The tree's device; null where its files may have others. */
+  readonly dev: number | null;
+  /** Whether digests may come from the cache, if there is one. */
+  readonly cached: boolean;
+  /** Paths whose digest no cache may hold. */
+  readonly isSecret?: (path: ByteString) => boolean;
+};
+
 type Member = { readonly worker: Worker; busy: number };
 
 export class HashPool {
@@ -72,11 +93,7 @@ export class HashPool {
   /** Why capabilities cannot be read; null if they can. Known once `ready` resolved. */
   noXattr: string | null = null;
 
-  /**
-   * `root`: what stands before every path in its access path, as far as the walk has no shorter way. `bytesPerSecond`: what all workers
-   * together read at most.
-   */
-  constructor(workers: number, root: ByteString, bytesPerSecond?: number) {
+  constructor({ workers, root, bytesPerSecond, cache }: PoolOptions) {
     this.#root = root;
     const url = workerUrl();
     const sparseLeft = new SharedArrayBuffer(4);
@@ -87,6 +104,7 @@ export class HashPool {
       sparseLeft,
       pace: bytesPerSecond === undefined ? null : new SharedArrayBuffer(8),
       nsPerByte: bytesPerSecond === undefined ? 0 : 1e9 / bytesPerSecond,
+      cache: cache ?? null,
     };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {
@@ -113,8 +131,7 @@ export class HashPool {
     return this.#sent > this.#taken;
   }
 
-  /** `dev`: the tree's device; null where its files may have others. */
-  give(found: readonly Found[], dev: number | null): void {
+  give(found: readonly Found[], { dev, cached, isSecret = () => false }: Manner): void {
     const seq = this.#sent++;
     const slot = seq % WINDOW;
     const text = found.map(({ access }) => access).join('\0');
@@ -130,8 +147,8 @@ export class HashPool {
     if (found.length === 0) return;
     if (fits) this.#bytes.write(text, slot * SLOT_BYTES + TEXT_AT, 'latin1');
     let kinds = '';
-    for (const [i, { kind, stat }] of found.entries()) {
-      kinds += kind;
+    for (const [i, { kind, path, stat }] of found.entries()) {
+      kinds += cached && kind === 'f' && isSecret(path) ? 'F' : kind;
       if (stat === undefined) continue;
       const at = (slot * SLOT_BYTES) / 8 + i * RECORD;
       this.#numbers[at + 1] = stat.mode & 0o7777;
@@ -140,7 +157,7 @@ export class HashPool {
     }
     const member = this.#members.reduce((a, b) => (b.busy < a.busy ? b : a));
     member.busy++;
-    const task: Task = { seq, slot, length: text.length, text: fits ? null : text, kinds, dev };
+    const task: Task = { seq, slot, length: text.length, text: fits ? null : text, kinds, dev, cached };
     // eslint-disable-next-line unicorn/require-post-message-target-origin
     member.worker.postMessage(task);
   }
@@ -266,13 +283,24 @@ export function device(rdev: number): string {
 }
 
 /**
- * What a worker runs. The single executable has it as JavaScript within. With a compile cache Node has the stripped source at
- * hand; without one we strip it, once for all threads: each that did so itself would take 17 MB and 50 ms.
+ * What a worker runs. The single executable has it as JavaScript within. With a compile cache Node has the stripped sources at
+ * hand; without one we strip them, once for all threads: each that did so itself would take 17 MB and 50 ms.
  */
 function workerUrl(): URL {
   const script = (source: string) => new URL(`data:text/javascript,${encodeURIComponent(source)}`);
   if (isSea()) return script(getAsset(WORKER_ASSET, 'utf8'));
   const url = new URL('./hashworker.ts', import.meta.url);
-  if (getCompileCacheDir() !== undefined) return url;
-  return script(stripTypeScriptTypes(readFileSync(url, 'utf8')));
+  return getCompileCacheDir() === undefined ? script(workerSource(url)) : url;
+}
+
+/** Files that stand alone, in the order in which each finds what it imports. */
+const WORKER_FILES = ['clibrary.ts', 'digesttable.ts', 'hashworker.ts'];
+
+/** The source of a worker as one module of JavaScript. `place`: a URL of the folder in which its files lie. */
+export function workerSource(place: URL): string {
+  return WORKER_FILES.map((name) => {
+    const source = stripTypeScriptTypes(readFileSync(new URL(name, place), 'utf8'));
+    // What one of them takes from another stands before it.
+    return source.replace(/^import [^;]*'\.\/[^']+';$/gm, '');
+  }).join('\n');
 }

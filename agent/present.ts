@@ -190,13 +190,18 @@ function factsText(facts: Facts): string {
   ].join(' ');
 }
 
+/** How many files were judged otherwise than by reading them; nothing where none was. */
+export function waysText({ stats: { cached, files } }: Scan): string {
+  return cached === null || cached === 0 ? '' : `, ${cached} of ${files} files not read again`;
+}
+
 function* summary(scan: Scan, expected: Expected | undefined, paint: Paint): Generator<string> {
   const totals = scan.truncated ?? totalsOf(scan.drift);
   const secrets = scan.secrets.filter(({ state }) => state === 'differs').length;
   const holes = TREES.reduce((sum, tree) => sum + scan.trees[tree].holes.length, 0);
   const capped = TREES.some((tree) => scan.trees[tree].holesCapped);
   const { files, bytes, seconds } = scan.stats;
-  yield `${files} files, ${sizeText(bytes)}, ${seconds.toFixed(1)} s: `;
+  yield `${files} files, ${sizeText(bytes)}, ${seconds.toFixed(1)} s${waysText(scan)}: `;
   if (expected === undefined) yield paint('magenta', 'compared with nothing');
   else if (isDifferent(scan))
     yield paint(

@@ -56,9 +56,14 @@ export function fullReport(place: Place, made: Made): FullReport {
       made.contents.length === 0
         ? null
         : scan.contents.map(({ path, ...content }) => ({ ...nameJson('path', path), ...content })),
-    stats: scan.stats,
+    stats: reportedStats(scan.stats),
     attestation: null,
   };
+}
+
+/** How many were read follows from the others; servers before know no such field. */
+function reportedStats({ files, bytes, seconds, peakRssBytes, cached }: Scan['stats']): FullReport['stats'] {
+  return { files, bytes, seconds, peakRssBytes, cached };
 }
 
 function treeReport({ main, extra, entries, holes, holesCapped }: TreeScan): FullReport['trees']['usr'] {

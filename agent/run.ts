@@ -16,6 +16,7 @@ import type { Identity } from './identity.ts';
 import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
 import type { Observed, ObserveOptions } from './observe.ts';
 import { LogKeeper } from './keptlog.ts';
+import type { DigestCache } from './digestcache.ts';
 import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
 import { postReport, type Server } from './post.ts';
 import { programDigest } from './program.ts';
@@ -42,6 +43,8 @@ export type RunAbout = {
   readonly image?: string | undefined;
   /** Bytes that a scan reads in a second at most. */
   readonly bytesPerSecond?: number | undefined;
+  /** What runs before this one read; without it every file is read. */
+  readonly cache?: DigestCache | undefined;
   /** How much waits at most; `SPOOL_LIMITS` unless a test has less patience. */
   readonly spool?: SpoolLimits;
   /** Which program says so; read anew from its files unless a test runs thousands of cycles. */
@@ -163,7 +166,7 @@ type Compared = { readonly scan: Scan; readonly with: Cycle['comparedWith'] };
 /** Scans against the manifest of the booted image, under the rule that fits this host. */
 async function compare(
   deps: RunDeps,
-  { config, identity, bytesPerSecond }: RunAbout,
+  { config, identity, bytesPerSecond, cache }: RunAbout,
   outbox: Outbox,
   observed: Observed,
 ): Promise<Compared> {
@@ -174,6 +177,7 @@ async function compare(
       secretPathsAdded: config.secretPaths,
       contents: config.contents,
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+      ...(cache === undefined ? {} : { cache }),
       ...(expected === undefined ? {} : { expected }),
       ...(deps.signal === undefined ? {} : { signal: deps.signal }),
       ...(deps.onProgress === undefined ? {} : { onProgress: deps.onProgress }),

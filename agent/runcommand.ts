@@ -4,10 +4,12 @@ import { formatInstant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { readConfig, type AgentConfig } from './config.ts';
+import { DigestCache } from './digestcache.ts';
 import { nodeDisk } from './disk.ts';
 import { lockFolder } from './lock.ts';
 import { observe } from './observe.ts';
 import { cycle, type Cycle, type RunDeps } from './run.ts';
+import { waysText } from './present.ts';
 import { scan } from './scan.ts';
 import { parseThrottle, THROTTLE_HELP } from './scancommand.ts';
 import {
@@ -103,12 +105,13 @@ async function look(values: Values, io: Io): Promise<Exit> {
   const server = url === null || values.out !== undefined ? null : serverFor(config, url, io, stop.signal);
   const deps: RunDeps = { ...outboxDeps(io, stop.signal), observe, scan, server, signal: stop.signal };
   const about = { config, identity, signer, out: values.out, backend, image, bytesPerSecond };
+  const cached = () => (config.rereadMs === null ? {} : { cache: cacheIn(config.stateFolder, config.rereadMs) });
   const once = async (): Promise<Cycle> => {
-    const first = await cycle(deps, about);
+    const first = await cycle(deps, { ...about, ...cached() });
     await tell(io, first, values.json === true);
     if (!first.again) return first;
     await say(io, 'the server has not heard this host for a while: reporting once more, with a challenge of today');
-    const second = await cycle(deps, about);
+    const second = await cycle(deps, { ...about, ...cached() });
     await tell(io, second, values.json === true);
     return second;
   };
@@ -127,6 +130,9 @@ async function look(values: Values, io: Io): Promise<Exit> {
     giveToOwner(config.stateFolder);
   }
 }
+
+/** What the runs before this one read, as this one begins. */
+const cacheIn = (folder: string, rereadMs: number) => new DigestCache({ file: `${folder}/digests`, rereadMs });
 
 class Stopped extends Error {}
 
@@ -177,5 +183,5 @@ async function tell(io: Io, done: Cycle, json: boolean): Promise<void> {
         : delivery.why === null
           ? 'refused'
           : `waits: ${delivery.why}`;
-  await say(io, `report ${report.seq} (${report.kind}): ${seen}; ${way}`);
+  await say(io, `report ${report.seq} (${report.kind}): ${seen}${waysText(scan)}; ${way}`);
 }

@@ -12,12 +12,14 @@ import { HOLES_MAX, REPORT_LIST_MAX } from '#src/limits.ts';
 import type { Digest } from '#src/digest.ts';
 import { DriftList, isWithin, TreeComparison, type ExpectedTree } from '#src/drift/compare.ts';
 import type { Drift, Glimpse, Hole, Secret } from '#src/drift/drift.ts';
+import { isSecret } from '#src/drift/redact.ts';
 import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import type { Accounts } from '#src/report/report.ts';
 import { readAccounts } from './accounts.ts';
 import { contentsOf, type Content } from './contents.ts';
-import { BATCH, HashPool, type Batch } from './pool.ts';
+import type { DigestCache } from './digestcache.ts';
+import { BATCH, HashPool, type Batch, type Manner } from './pool.ts';
 import { release, walkTree, type Found, type Step } from './walk.ts';
 
 export class ScanError extends BootproofError<'ROOT_UNREADABLE'> {}
@@ -37,6 +39,8 @@ export type ScanOptions = {
   readonly workers?: number;
   /** Bytes that are read in a second at most; as many as there are by default. */
   readonly bytesPerSecond?: number;
+  /** What runs before this one read; without it every file is read. It is put on the disk at the end. */
+  readonly cache?: DigestCache;
   readonly signal?: AbortSignal;
   /** Called often; the receiver decides how often to show it. */
   readonly onProgress?: (progress: Progress) => void;
@@ -69,7 +73,10 @@ export type Scan = {
     readonly bytes: number;
     readonly seconds: number;
     readonly peakRssBytes: number;
-    readonly cached: null;
+    /** Files whose digest was kept from a run before (docs/agent.md, "How each file is judged"); null where there is no cache. */
+    readonly cached: number | null;
+    /** Files that were read to their end, in this run. */
+    readonly read: number;
   };
 };
 
@@ -84,13 +91,16 @@ export async function scan(options: ScanOptions): Promise<Scan> {
   const started = performance.now();
   const root = rootOf(options.root);
   options.signal?.throwIfAborted();
-  const pool = new HashPool(options.workers ?? Math.min(availableParallelism(), 2), root, options.bytesPerSecond);
+  const workers = options.workers ?? Math.min(availableParallelism(), 2);
+  const { bytesPerSecond, cache } = options;
+  const pool = new HashPool({ workers, root, bytesPerSecond, cache: cache?.data });
   const abort = () => pool.abort(options.signal!.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
     await pool.ready();
     const run = new Run(pool, root, options);
     for (const tree of TREE_ORDER) await run.tree(tree);
+    cache?.save();
     return run.end(started);
   } finally {
     options.signal?.removeEventListener('abort', abort);
@@ -121,6 +131,7 @@ class Run {
   readonly #trees = new Map<TreeName, TreeScan>();
   readonly #notes: string[] = [];
   readonly #secretContents = new Set<string>();
+  readonly #cachedBefore: number;
   #files = 0;
   #bytes = 0;
 
@@ -128,6 +139,7 @@ class Run {
     this.#pool = pool;
     this.#root = root;
     this.#options = options;
+    this.#cachedBefore = options.cache?.cached ?? 0;
     if (pool.noXattr !== null)
       this.#notes.push(`xattr: unsupported (${pool.noXattr}): file capabilities were not looked at`);
   }
@@ -142,6 +154,12 @@ class Run {
       secret: (secret) => this.#secrets.push(secret),
     });
     const sink = new TreeSink(comparison);
+    const manner: Manner = {
+      dev: walk.dev,
+      cached: this.#options.cache !== undefined && walk.keepsTimes,
+      // What is on the disk goes into backups: a digest over a secret lets it be guessed (PROTOCOL 1.4).
+      isSecret: (path) => isSecret(path, secretPathsAdded),
+    };
     const steps = walk.steps[Symbol.iterator]();
     const between: Between[] = []; // of the batches that were given to the pool and not yet taken
     let more = true;
@@ -151,7 +169,7 @@ class Run {
         more = batch.found.length + batch.between.length > 0;
         if (!more) break;
         between.push(batch.between);
-        this.#pool.give(batch.found, walk.dev);
+        this.#pool.give(batch.found, manner);
       }
       for (let done = this.#pool.take(); done !== undefined; done = this.#pool.take())
         this.#took(between.shift()!, done, sink);
@@ -202,7 +220,8 @@ class Run {
   }
 
   end(started: number): Scan {
-    const { contents = [], secretPathsAdded = [] } = this.#options;
+    const { cache, contents = [], secretPathsAdded = [] } = this.#options;
+    const cached = cache === undefined ? null : cache.cached - this.#cachedBefore;
     const drift = this.#drift.list();
     const about = {
       root: this.#root,
@@ -217,13 +236,14 @@ class Run {
       secrets: capped(this.#secrets),
       accounts: readAccounts(this.#root),
       contents: contents.length === 0 ? [] : contentsOf(drift, about),
-      notes: this.#notes,
+      notes: [...this.#notes, ...(cache?.notes ?? [])],
       stats: {
         files: this.#files,
         bytes: this.#bytes,
         seconds: (performance.now() - started) / 1000,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
-        cached: null,
+        cached,
+        read: this.#files - (cached ?? 0),
       },
     };
   }

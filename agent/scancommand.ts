@@ -4,7 +4,9 @@ import { closeSync, constants, openSync, realpathSync } from 'node:fs';
 import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { fromBytes } from '#src/bytes.ts';
 import { wrongOption } from '#src/document/spelling.ts';
-import { EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { argument, EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { DigestCache } from './digestcache.ts';
+import { parseDuration } from './config.ts';
 import { Look } from './look.ts';
 import { openManifest, type Expected } from './manifestfile.ts';
 import { lookAtMounts } from './mounts.ts';
@@ -29,6 +31,8 @@ const OPTIONS = {
   digest: { type: 'string' },
   workers: { type: 'string' },
   throttle: { type: 'string' },
+  cache: { type: 'string' },
+  reread: { type: 'string' },
   all: { type: 'boolean' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -48,6 +52,8 @@ ${image}  --all                  list every path that came or went with its fold
   --json                 one JSON document on standard output
   --workers N            threads that read and hash (default: 2, or 1 on a single core)
   --throttle MB/S        read at most so many megabytes a second, where a disk is busy with better things
+  --cache FILE           do not read again what was read with this FILE since the last boot and has not changed since, by its
+                         times; each file is read again within --reread TIME (1d). Who can write FILE says what is believed
 
 Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 3) are compared here; of
 them neither size nor digest is shown.
@@ -81,12 +87,13 @@ async function run(values: Values, io: Io, image: ImageOption | undefined): Prom
   const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
   const workers = workersOf(text('workers'));
   const bytesPerSecond = parseThrottle(text('throttle'));
+  const cache = cacheOf(text('cache'), text('reread'));
   const root = realRoot(text('root')!);
   const expected = await expectedOf(values, root.toString(), io, image);
   return scanRoot(
     root,
     expected,
-    { workers, bytesPerSecond, json: values['json'] === true, all: values['all'] === true },
+    { workers, bytesPerSecond, cache, json: values['json'] === true, all: values['all'] === true },
     io,
   );
 }
@@ -95,6 +102,7 @@ export type ScanOptions = {
   readonly workers?: number | undefined;
   /** Bytes that are read in a second at most. */
   readonly bytesPerSecond?: number | undefined;
+  readonly cache?: DigestCache | undefined;
   readonly json?: boolean | undefined;
   /** Whether every path is listed that came or went with its folder. */
   readonly all?: boolean | undefined;
@@ -107,7 +115,7 @@ export type ScanOptions = {
 export async function scanRoot(
   root: Buffer,
   expected: Expected | undefined,
-  { workers, bytesPerSecond, json = false, all = false }: ScanOptions,
+  { workers, bytesPerSecond, cache, json = false, all = false }: ScanOptions,
   io: Io,
 ): Promise<Exit> {
   const look = new Look('/');
@@ -121,6 +129,7 @@ export async function scanRoot(
       ...(expected === undefined ? {} : { expected }),
       ...(workers === undefined ? {} : { workers }),
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+      ...(cache === undefined ? {} : { cache }),
       mounts: masks,
       onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });
@@ -146,6 +155,17 @@ function workersOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (!/^[1-9][0-9]?$/.test(text)) throw new UsageError('--workers is a number from 1 to 99');
   return Number(text);
+}
+
+/** @throws {UsageError} where the file is there and is no cache of ours: it would be lost. */
+function cacheOf(file: string | undefined, reread: string | undefined): DigestCache | undefined {
+  if (file === undefined && reread !== undefined) throw new UsageError('--reread needs --cache FILE');
+  if (file === undefined) return undefined;
+  const rereadMs = argument(() => parseDuration(reread ?? '1d'));
+  const cache = new DigestCache({ file, rereadMs });
+  if (cache.isForeign)
+    throw new UsageError(`--cache: ${cache.notes.join('; ')}. It would be lost: name another file, or remove it`);
+  return cache;
 }
 
 /** For `--help`. */

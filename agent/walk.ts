@@ -31,10 +31,17 @@ export type Step = Found | { readonly hole: Hole; readonly glimpse?: Glimpse } |
 export type Walk = {
   /** The device of the tree, or null if its files may have other ones. */
   readonly dev: number | null;
+  /** Whether the file system tells each change of a file by its times: what none keeps is never taken from a cache. */
+  readonly keepsTimes: boolean;
   readonly steps: Iterable<Step>;
 };
 
 const OVERLAYFS = 0x794c7630;
+/**
+ * File systems on which every change of a file moves its ctime (linux/magic.h): ext2 to ext4, xfs, btrfs, f2fs, bcachefs, zfs, tmpfs. No others: an
+ * EROFS, squashfs or iso9660 has the image's times whatever it holds, an overlay those of a layer that is not seen, and network file systems the server's.
+ */
+const KEEP_TIMES = new Set([0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0xca451a4e, 0x2fc12fc1, 0x01021994]);
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
 
 /** `fs` takes a string as UTF-8: a byte beyond ASCII must go in as bytes. */
@@ -50,20 +57,28 @@ const hole = (path: ByteString, kind: HoleKind, detail: string) => ({ hole: { pa
 export function walkTree(root: ByteString, tree: TreeName, mounts: ReadonlySet<ByteString>): Walk {
   const path = `/${tree}`;
   const access = root + path;
-  if (mounts.has(path)) return { dev: null, steps: [hole(path, 'mount', 'something is mounted over the whole tree')] };
+  const none = { dev: null, keepsTimes: false };
+  if (mounts.has(path)) return { ...none, steps: [hole(path, 'mount', 'something is mounted over the whole tree')] };
   const stat = statOf(access);
-  if (typeof stat === 'string') return { dev: null, steps: stat === 'ENOENT' ? [] : [hole(path, 'unreadable', stat)] };
-  if (!stat.isDirectory()) return { dev: null, steps: [{ kind: kindOf(stat), path, access }] };
-  const dev = isOverlay(access) ? null : stat.dev;
-  return { dev, steps: walk(path, { prefix: root, cut: 0 }, stat, mounts) };
+  if (typeof stat === 'string') return { ...none, steps: stat === 'ENOENT' ? [] : [hole(path, 'unreadable', stat)] };
+  if (!stat.isDirectory()) return { ...none, steps: [{ kind: kindOf(stat), path, access }] };
+  const type = typeOf(access);
+  // On an overlay, files keep the device of the layer they lie in; only folders have the overlay's own. Where the type cannot be
+  // told, the devices of files say nothing either; the mount table still does.
+  const dev = type === undefined || type === OVERLAYFS ? null : stat.dev;
+  return {
+    dev,
+    keepsTimes: type !== undefined && KEEP_TIMES.has(type),
+    steps: walk(path, { prefix: root, cut: 0 }, stat, mounts),
+  };
 }
 
-/** On an overlay, files keep the device of the layer they lie in; only folders have the overlay's own. */
-function isOverlay(access: string): boolean {
+/** Of the file system, as statfs(2) has it. */
+function typeOf(access: string): number | undefined {
   try {
-    return statfsSync(native(access)).type === OVERLAYFS;
+    return statfsSync(native(access)).type;
   } catch {
-    return true; // not knowing, the devices of files say nothing; the mount table still does
+    return undefined; // what follows from not knowing, the caller says
   }
 }
 

@@ -4,10 +4,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { WORKER_ASSET } from '#agent/pool.ts';
+import { pathToFileURL } from 'node:url';
+import { WORKER_ASSET, workerSource } from '#agent/pool.ts';
 import { linkModules } from '#server/verifier/link.ts';
 import { embedded, stripped, type Machine } from './elf.ts';
 
@@ -20,7 +20,7 @@ const FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1
 export function agentScripts(): { readonly main: string; readonly worker: string } {
   return {
     main: linkModules('packaging/entry.ts', { forNode: true }),
-    worker: stripTypeScriptTypes(readFileSync(join(root, 'agent/hashworker.ts'), 'utf8')),
+    worker: workerSource(pathToFileURL(join(root, 'agent/'))),
   };
 }
 

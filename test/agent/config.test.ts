@@ -26,6 +26,7 @@ test('without any settings there is an interval, and no server', () => {
     secretPaths: [],
     secretPathsId: 'secret-paths/1',
     contents: [],
+    rereadMs: 86_400_000,
     root: '/',
     stateFolder: '/var/lib/bootproof',
   });

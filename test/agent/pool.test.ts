@@ -7,13 +7,13 @@ import type { Found } from '#agent/walk.ts';
 import { sha256, temporary } from './roots.ts';
 
 async function look(t: TestContext, root: string, found: readonly Found[][], dev: number | null = null) {
-  const pool = new HashPool(2, root);
+  const pool = new HashPool({ workers: 2, root });
   t.after(() => pool.close());
   await pool.ready();
   const seen: Seen[][] = [];
   let given = 0;
   while (seen.length < found.length) {
-    while (given < found.length && pool.hasRoom) pool.give(found[given++]!, dev);
+    while (given < found.length && pool.hasRoom) pool.give(found[given++]!, { dev, cached: false });
     for (let batch = pool.take(); batch !== undefined; batch = pool.take())
       seen.push(Array.from({ length: batch.count }, () => batch.next()));
     if (seen.length < found.length) await pool.change();
@@ -89,7 +89,7 @@ test('batches come back in their order, full, empty, and with paths that no slot
 });
 
 test('a worker that dies ends all waiting', async (t) => {
-  const pool = new HashPool(1, '');
+  const pool = new HashPool({ workers: 1, root: '' });
   t.after(() => pool.close());
   await pool.ready();
   const waiting = pool.change();

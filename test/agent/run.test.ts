@@ -75,7 +75,7 @@ const scanOf =
       accounts: null,
       contents: [],
       notes: [],
-      stats: { files: 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null },
+      stats: { files: 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null, read: 1 },
     });
   };
 
@@ -153,6 +153,7 @@ class World {
       intervalMs: INTERVAL,
       secretPaths: [],
       contents: [],
+      rereadMs: null,
       root: '/',
       stateFolder: FOLDER,
       digest: someDigest(9),

@@ -177,6 +177,7 @@ export class Machine {
       intervalMs: this.interval,
       secretPaths: [],
       contents: [],
+      rereadMs: null,
       root: '/',
       stateFolder: FOLDER,
       digest: digestOf('config', nodeSha256),
@@ -311,7 +312,7 @@ export class Machine {
       contents: [],
       notes: [],
       // Not part of what a `same` compares: here it tells which scan this was.
-      stats: { files: this.around.truths.length - 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null },
+      stats: { files: this.around.truths.length - 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null, read: 1 },
     };
   }
 }
