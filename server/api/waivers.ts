@@ -11,10 +11,9 @@ import {
   isSinglePerson,
   requestWaiver,
   setSinglePerson,
-  termsOf,
   type Act,
-  type WaiverDraft,
 } from '#server/decisions/waivers.ts';
+import { termsOf, type WaiverDraft } from '#server/decisions/waiverterms.ts';
 import {
   countWaivers,
   listWaivers,
@@ -385,9 +384,8 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
   });
 
   api.openapi(preview, async (c) => {
-    const who = whoOf(c);
-    const terms = await termsOf(draftOf(c.req.valid('json')), who, services);
-    const found = await previewWaiver(terms, who, services);
+    const { terms, scope } = await termsOf(draftOf(c.req.valid('json')), whoOf(c), services);
+    const found = await previewWaiver(terms, scope, services);
     return c.json({ ...found, warnings: [...found.warnings], selector: terms.selector }, 200);
   });
 

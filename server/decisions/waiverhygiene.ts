@@ -5,7 +5,8 @@ import { stateOf, type Waiver } from '#src/finding/waiver.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { GroupCursor, Store } from '#server/store/store.ts';
 import { effectiveWaivers, useOf, type ShownWaiver } from './waiverreads.ts';
-import { targetOf, type WaiverDeps } from './waivers.ts';
+import { targetOf } from './waiverterms.ts';
+import type { WaiverDeps } from './waivers.ts';
 
 export type Hygiene = {
   readonly unused: readonly { readonly waiver: ShownWaiver; readonly since: Instant }[];

@@ -4,13 +4,13 @@ import { ready, type Ready } from '#src/finding/exempt.ts';
 import { UNDECIDED, type Waiver, type WaiverTerms } from '#src/finding/waiver.ts';
 import { WAIVER_PREVIEW_FINDINGS, WAIVER_PREVIEW_HOSTS } from '#src/limits.ts';
 import { SEVERITIES, type Severity } from '#src/policy/judgement.ts';
-import type { Principal } from '#server/access/principal.ts';
+import type { Scope } from '#src/finding/scope.ts';
 import { decideOn, standingOf, type Reaching } from '#server/exempt.ts';
 import { standingAgain } from '#server/standing.ts';
 import { FORECAST_GROUPS, type Foreseen } from '#server/store/decided.ts';
 import type { FindingWithGroup, Host } from '#server/store/records.ts';
-import type { Store } from '#server/store/store.ts';
-import { matching, type WaiverDeps } from './waivers.ts';
+import { imagesOf, matching } from './waiverterms.ts';
+import type { WaiverDeps } from './waivers.ts';
 
 export type Preview = {
   readonly findings: number;
@@ -39,19 +39,14 @@ const AT_ONCE = 200;
 export type Most = { readonly hosts: number; readonly findings: number; readonly groups: number };
 const MOST: Most = { hosts: WAIVER_PREVIEW_HOSTS, findings: WAIVER_PREVIEW_FINDINGS, groups: FORECAST_GROUPS };
 
-export async function previewWaiver(
-  terms: WaiverTerms,
-  who: Pick<Principal, 'groups'>,
-  deps: WaiverDeps,
-  most = MOST,
-): Promise<Preview> {
+export async function previewWaiver(terms: WaiverTerms, scope: Scope, deps: WaiverDeps, most = MOST): Promise<Preview> {
   const { store } = deps;
   const now = deps.clock();
-  const begun: Waiver = asApproved(terms, who, now);
+  const begun: Waiver = asApproved(terms, scope, now);
   const { critical, first, ...counts } = await countReach(begun, now, most, deps);
   const compliant = await becomeCompliant(first.slice(0, most.hosts), ready(begun), deps);
   const judged = counts.complete && first.length <= most.hosts;
-  const fleet = await store.read.countHosts({ now, scope: who.groups }, 1_000_000);
+  const fleet = await store.read.countHosts({ now, scope }, 1_000_000);
   return {
     ...counts,
     compliant,
@@ -62,7 +57,7 @@ export async function previewWaiver(
   };
 }
 
-function asApproved(terms: WaiverTerms, { groups }: Pick<Principal, 'groups'>, now: Instant): Waiver {
+function asApproved(terms: WaiverTerms, scope: Scope, now: Instant): Waiver {
   return {
     ...terms,
     id: 'W-0',
@@ -74,7 +69,7 @@ function asApproved(terms: WaiverTerms, { groups }: Pick<Principal, 'groups'>, n
     requestedAt: now,
     ...UNDECIDED,
     decidedAt: now,
-    scope: groups,
+    scope,
   };
 }
 
@@ -128,31 +123,6 @@ async function countReach(waiver: Waiver, now: Instant, most: Most, { store }: W
     critical: groups.some(({ id, severity }) => severity === 4 && touched.has(id)),
     first: [...named].sort().slice(0, most.hosts + 1),
   };
-}
-
-/** Images by all their names, as hosts may tell them. */
-async function imagesOf(
-  { digest, repository }: NonNullable<Waiver['selector']['image']>,
-  { images, read }: Pick<Store, 'images' | 'read'>,
-): Promise<readonly string[]> {
-  const names = async (known: string): Promise<string[]> => [
-    known,
-    ...(await read.aliases(known)).map(({ alias }) => alias),
-  ];
-  if (digest !== undefined) {
-    const found = (await images.find(digest))?.image;
-    if (repository !== undefined && found?.repositories.includes(repository) !== true) return [];
-    return found === undefined ? [digest] : [...new Set([digest, ...(await names(found.digest))])];
-  }
-  const out: string[] = [];
-  let cursor: { readonly at: Instant; readonly digest: string } | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof read.images>> = await read.images({}, { cursor, limit: AT_ONCE });
-    for (const image of page.items)
-      if (image.repositories.includes(repository!)) out.push(...(await names(image.digest)));
-    cursor = page.next;
-  } while (cursor !== null);
-  return out;
 }
 
 async function becomeCompliant(ids: readonly string[], candidate: Ready, deps: WaiverDeps): Promise<number> {

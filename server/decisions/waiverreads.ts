@@ -10,6 +10,7 @@ import type { AuditEntry, Page } from '#server/store/records.ts';
 import { waiversInEffect } from '#server/posturefacts.ts';
 import type { AuditCursor, PageRequest, Store } from '#server/store/store.ts';
 import { DecisionError } from './may.ts';
+import { pinsShown } from './waiverterms.ts';
 
 /** Who reads waivers at all: what is excepted, and why, is for those who decide, ask, or look after it. */
 export const WAIVER_READERS = [
@@ -20,7 +21,7 @@ export const WAIVER_READERS = [
   'admin',
 ] as const satisfies readonly Role[];
 
-type Reads = { readonly store: Pick<Store, 'waivers' | 'hosts' | 'audit'> };
+type Reads = { readonly store: Pick<Store, 'waivers' | 'hosts' | 'audit' | 'findings' | 'images' | 'read'> };
 type Filter = Parameters<Store['waivers']['list']>[0];
 export type WaiverCounts = Awaited<ReturnType<Store['waivers']['count']>>;
 
@@ -211,7 +212,7 @@ async function isTheirs(
   const both = intersection(reach, scope)!;
   if (both.length === 0) return false;
   if (hosts === undefined) return true;
-  if (hosts.groups !== undefined && !hosts.groups.some((group) => covers(both, group))) return false;
+  if (hosts.groups !== undefined && intersection(hosts.groups, both)!.length === 0) return false;
   return hosts.ids === undefined && hosts.labels === undefined ? true : store.waivers.reaches(hosts, [both]);
 }
 
@@ -223,7 +224,7 @@ async function shown(
 ): Promise<ShownWaiver> {
   // Whoever wrote it knows it.
   if (scope === null || waiver.requestedBy === id) return { ...waiver, beyond: false };
-  const { hosts } = waiver.selector;
+  const { hosts, content } = waiver.selector;
   const theirs =
     hosts?.ids === undefined
       ? undefined
@@ -231,10 +232,10 @@ async function shown(
           .filter(({ group }) => covers(scope, group))
           .map(({ id: host }) => host);
   const ids = theirs && hosts?.ids?.filter((host) => theirs.includes(host));
-  const groups = hosts?.groups?.filter((group) => covers(scope, group));
+  const groups = hosts?.groups && [...intersection(hosts.groups, scope)!];
   const within =
     hosts?.groups !== undefined
-      ? groups?.length === hosts.groups.length
+      ? lies(hosts.groups, scope)
       : ids !== undefined
         ? ids.length === hosts!.ids!.length
         : lies(waiver.scope, scope);
@@ -242,6 +243,8 @@ async function shown(
     ...waiver,
     selector: {
       ...waiver.selector,
+      // What lies within their hosts was pinned by what those show, or shown once.
+      content: content === 'any' || within ? content : { pins: await pinsShown(content.pins, scope, store) },
       ...(hosts === undefined
         ? {}
         : {

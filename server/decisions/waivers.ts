@@ -3,29 +3,23 @@
  * reaches are held against it before the answer, and a job, enqueued with the approval itself, makes sure of the rest.
  */
 import type { Instant } from '#src/clock.ts';
-import { compileSelector } from '#src/finding/exempt.ts';
+import { intersection, lies } from '#src/finding/scope.ts';
 import {
   actOn,
-  checkLife,
-  higher,
   stateOf,
   UNDECIDED,
   WaiverError,
-  type Pin,
-  type Selector,
   type Waiver,
   type WaiverAct,
   type WaiverTerms,
 } from '#src/finding/waiver.ts';
-import { WAIVER_PINS_MAX } from '#src/limits.ts';
-import { SEVERITIES, type JudgementKind, type Severity } from '#src/policy/judgement.ts';
-import { lies } from '#src/finding/scope.ts';
-import { hasRole, type Principal, type Role } from '#server/access/principal.ts';
-import type { FindingGroup, NewJob } from '#server/store/records.ts';
+import { acting, type Principal, type Role } from '#server/access/principal.ts';
+import type { NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { actOf, DecisionError, mustBe, mustBeEverywhere } from './may.ts';
 import { restandAll, type RestandDeps } from './restand.ts';
 import { readWaiver } from './waiverreads.ts';
+import { matching, termsOf, type WaiverDraft } from './waiverterms.ts';
 
 export type WaiverDeps = RestandDeps & { readonly wake: () => void };
 
@@ -63,89 +57,9 @@ export async function setSinglePerson(
   });
 }
 
-/** What a person asks for. Content is pinned to what is seen now unless they say otherwise. */
-export type WaiverDraft = Omit<WaiverTerms, 'selector' | 'ceiling'> & {
-  readonly selector: Omit<Selector, 'content'> & { readonly content: 'pinned' | Selector['content'] };
-  /** Null: the highest of what it matches now. */
-  readonly ceiling: Severity | null;
-};
-
-/** The draft with its content pinned and its ceiling found. @throws {WaiverError | DecisionError} */
-export async function termsOf(
-  draft: WaiverDraft,
-  who: Principal,
-  deps: Pick<WaiverDeps, 'store' | 'clock'>,
-): Promise<WaiverTerms> {
-  const { content, ...where } = draft.selector;
-  if (content === 'any') mustBe(who, 'ask for a waiver of any content', 'reviewer', 'admin');
-  const selector: Selector = { ...where, content: content === 'pinned' ? 'any' : content };
-  // What is pinned narrows it, whatever else does not.
-  if (content !== 'pinned') compileSelector(selector);
-  const groups = await matching(selector, deps.store, content === 'pinned');
-  const pinned: Selector = content === 'pinned' ? { ...where, content: { pins: pinsOf(groups) } } : selector;
-  compileSelector(pinned);
-  const found = groups.reduce<Severity | null>((most, { severity }) => {
-    const word = SEVERITIES[severity];
-    return most === null ? word : higher(most, word);
-  }, null);
-  const terms: WaiverTerms = { ...draft, selector: pinned, ceiling: draft.ceiling ?? found ?? 'medium' };
-  checkLife(terms, deps.clock());
-  return terms;
-}
-
-function pinsOf(groups: readonly FindingGroup[]): Pin[] {
-  if (groups.length === 0)
-    throw new DecisionError(
-      'WAIVER_EMPTY',
-      'nothing that is present matches, so there is no content to pin; check rule and path, name a digest, or say content: any',
-    );
-  const pins = new Map(
-    groups.map(({ subject, signature }) => [
-      `${subject}\n${String(signature)}`,
-      { subject, signature: String(signature) },
-    ]),
-  );
-  if (pins.size > WAIVER_PINS_MAX)
-    throw new WaiverError(
-      'WAIVER_SELECTOR',
-      `it matches ${pins.size} different contents, and pins hold ${WAIVER_PINS_MAX}: narrow it, or ask a reviewer for any content`,
-    );
-  return [...pins.values()];
-}
-
-/** Present groups that a selector covers, hosts aside. */
-export async function matching(selector: Selector, store: Store, pinning = false): Promise<FindingGroup[]> {
-  const narrowed = pinning && selector.rules === undefined && selector.subject === undefined;
-  if (narrowed)
-    throw new WaiverError('WAIVER_SELECTOR', 'name rules or a subject: what is pinned is what those match now');
-  const { finding } = compileSelector(selector);
-  const out: FindingGroup[] = [];
-  let cursor: { readonly id: string } | null = null;
-  do {
-    const page: Awaited<ReturnType<typeof store.findings.presentGroups>> = await store.findings.presentGroups({
-      cursor,
-      limit: 200,
-    });
-    out.push(...page.items.filter((group) => finding(targetOf(group))));
-    cursor = page.next;
-  } while (cursor !== null);
-  return out;
-}
-
-export function targetOf({ rule, kind, subject, signature, severity }: FindingGroup) {
-  return {
-    rule,
-    kind: kind as JudgementKind,
-    subject,
-    signature: String(signature),
-    severity: SEVERITIES[severity],
-  };
-}
-
 /** Asks for a waiver. It has no effect until another person approves it. @throws {WaiverError | DecisionError} */
 export async function requestWaiver(draft: WaiverDraft, who: Principal, deps: WaiverDeps): Promise<Waiver> {
-  const may = mustBe(who, 'ask for waivers', 'operator', 'reviewer', 'admin');
-  const terms = await termsOf(draft, who, deps);
+  const { terms, scope } = await termsOf(draft, who, deps);
   const now = deps.clock();
   return deps.store.waivers.create(
     {
@@ -155,7 +69,7 @@ export async function requestWaiver(draft: WaiverDraft, who: Principal, deps: Wa
       requestedAt: now,
       ...UNDECIDED,
       // It never reaches further than whoever asked for it.
-      scope: may.groups,
+      scope,
     },
     actOf(who, now),
   );
@@ -198,32 +112,44 @@ export async function changeWaiver(
       'WAIVER_STATE',
       `${id} is ${state}: what it covers was decided on and stays as it is; extend it, revoke it, or ask for another`,
     );
-  if (before.requestedBy !== who.id && !hasRole(who, 'reviewer', 'admin'))
-    throw new DecisionError('FORBIDDEN', `${before.requestedBy} asked for it; reviewers may change its words as well`);
+  if (before.requestedBy !== who.id) {
+    const may = acting(who, 'reviewer', 'admin');
+    if (may === undefined)
+      throw new DecisionError(
+        'FORBIDDEN',
+        `${before.requestedBy} asked for it; reviewers may change its words as well`,
+      );
+    mustHoldAll(before, may);
+  }
   if (touched && before.requestedBy !== who.id)
     throw new DecisionError('FORBIDDEN', `what ${id} covers is for ${before.requestedBy} to change, who asked for it`);
   const given = Object.fromEntries(Object.entries(words).filter(([, value]) => value !== undefined)) as typeof words;
-  const next: Waiver = touched
-    ? {
-        ...before,
-        ...given,
-        ...(await termsOf(
-          {
-            ...before,
-            ...given,
-            selector: selector ?? before.selector,
-            ceiling: ceiling === undefined ? (selector === undefined ? before.ceiling : null) : ceiling,
-            startsAt: startsAt === undefined ? before.startsAt : startsAt,
-            expiresAt: expiresAt ?? before.expiresAt,
-          },
-          who,
-          deps,
-        )),
-        revision: before.revision + 1,
-      }
-    : { ...before, ...given, revision: before.revision + 1 };
+  let next: Waiver = { ...before, ...given, revision: before.revision + 1 };
+  if (touched) {
+    const asked = await termsOf(
+      {
+        ...next,
+        selector: selector ?? before.selector,
+        ceiling: ceiling === undefined ? (selector === undefined ? before.ceiling : null) : ceiling,
+        startsAt: startsAt === undefined ? before.startsAt : startsAt,
+        expiresAt: expiresAt ?? before.expiresAt,
+      },
+      who,
+      deps,
+    );
+    next = { ...next, ...asked.terms, scope: intersection(before.scope, asked.scope) };
+  }
   await put(next, { action: 'waiver.change', note: null }, who, [], deps);
   return next;
+}
+
+/** @throws {DecisionError} FORBIDDEN where it reaches hosts that are not theirs. */
+function mustHoldAll({ id, scope }: Waiver, { groups }: Pick<Principal, 'groups'>): void {
+  if (lies(scope, groups)) return;
+  throw new DecisionError(
+    'FORBIDDEN',
+    `${id} reaches hosts beyond your groups: it is for somebody whose groups hold all`,
+  );
 }
 
 function expectRevision(waiver: Waiver, revision: number): void {
@@ -273,12 +199,9 @@ export async function decideWaiver(
   const may = mustBe(who, `${act.kind} waivers`, ...rolesFor(act.kind, singlePerson));
   const before = await theirWaiver(id, who, deps);
   expectRevision(before, revision);
-  // What is in effect where they may not decide is not theirs to end or to prolong; an approval reaches as far as they do.
-  if ((act.kind === 'revoke' || act.kind === 'extend') && !lies(before.scope, may.groups))
-    throw new DecisionError(
-      'FORBIDDEN',
-      `${id} reaches hosts beyond your groups: it is for somebody whose groups hold all`,
-    );
+  // An approval reaches as far as they do; what is asked for or in effect elsewhere is not theirs to end or to prolong.
+  const isApproval = act.kind === 'approve' && before.extension === null;
+  if (act.kind !== 'withdraw' && !isApproval) mustHoldAll(before, may);
   const now = deps.clock();
   const actor = { id: who.id, decides: act.kind !== 'extend' && act.kind !== 'withdraw', groups: may.groups };
   const whole: WaiverAct = act.kind === 'approve' ? { ...act, singlePerson } : act;

@@ -48,7 +48,7 @@ export interface Waivers {
 /** Groups that one forecast may name: below what SQLite takes as variables in a statement (32,766), and half a large fleet's. */
 export const FORECAST_GROUPS = 10_000;
 
-/** Present findings of groups on a selector's hosts within all `scopes`, up to a severity, that no waiver covers at `now`. */
+/** Present findings of groups on a selector's hosts within all `scopes`, up to a severity. */
 export type Foreseen = {
   readonly groups: readonly string[];
   readonly ceiling: r.Severity;
@@ -56,7 +56,8 @@ export type Foreseen = {
   /** Images by all their names; null: whatever is booted. */
   readonly booted: readonly string[] | null;
   readonly scopes: readonly (readonly string[] | null)[];
-  readonly now: Instant;
+  /** What a waiver covers at that moment is left out; null: nothing is. */
+  readonly now: Instant | null;
 };
 
 /** Acts on many findings: what they cover is written down at their preview. */

@@ -18,7 +18,7 @@ function named(
     values.length === 0 ? sql<boolean>`(1 = 0)` : sql<boolean>`${sql.ref(column)} in (${sql.join([...values])})`;
   const all: RawBuilder<boolean>[] = [sql<boolean>`host.state <> 'retired'`];
   if (hosts?.ids !== undefined) all.push(one('host.id', hosts.ids));
-  if (hosts?.groups !== undefined) all.push(one('host.host_group', hosts.groups));
+  if (hosts?.groups !== undefined) all.push(within(sql.ref('host.host_group'), hosts.groups));
   if (hosts?.labels !== undefined)
     all.push(
       sql<boolean>`(${sql.join(
@@ -120,9 +120,9 @@ function foreseen(db: Kysely<Tables>, about: Omit<Foreseen, 'groups'> & { readon
   let query = db
     .selectFrom('finding')
     .where('finding.is_open', '=', (eb) => eb.lit(1))
-    .where('finding.sev', '<=', ceiling)
-    // What another waiver covers is not its doing, unless that one has ended by now.
-    .where(sql<boolean>`(finding.disposition <> 2 or finding.until <= ${now})`);
+    .where('finding.sev', '<=', ceiling);
+  // What another waiver covers is not its doing, unless that one has ended by now.
+  if (now !== null) query = query.where(sql<boolean>`(finding.disposition <> 2 or finding.until <= ${now})`);
   if (groups !== null) {
     assert(groups.length <= FORECAST_GROUPS, `${groups.length} groups in one forecast`);
     query = query.where('finding.group_id', 'in', [...groups]);

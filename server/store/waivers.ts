@@ -87,7 +87,9 @@ function isIn(state: WaiverState, now: Instant) {
     case 'active':
       return sql<boolean>`(state = 'approved' and expires_at > ${now} and ${begins} <= ${now})`;
     case 'expired':
-      return sql<boolean>`(state = 'approved' and expires_at <= ${now})`;
+      return sql<boolean>`(state in ('approved', 'requested') and expires_at <= ${now})`;
+    case 'requested':
+      return sql<boolean>`(state = 'requested' and expires_at > ${now})`;
     default:
       return sql<boolean>`(state = ${state})`;
   }

@@ -1,6 +1,7 @@
 /** `/waivers/:id`: one exception: what it covers and why, what it would do or does, and the decisions that are open about it. */
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
+import { intersection } from '#src/finding/scope.ts';
 import { stateOf, WaiverError, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Principal } from '#server/access/principal.ts';
@@ -83,7 +84,9 @@ export async function waiverPage(c: Context<Env>, services: WebServices, refused
   const filter = { line: [{ field: 'waiver', negated: false, values: [waiver.id] }] as const, scope: who.groups, now };
   const covered = findings === 0 ? [] : (await store.read.findings(filter, { cursor: null, limit: SHOWN })).items;
   const preview =
-    state === 'requested' ? previewHtml(await previewWaiver(waiver, who, services), waiver.expiresAt) : undefined;
+    state === 'requested'
+      ? previewHtml(await previewWaiver(waiver, intersection(waiver.scope, who.groups), services), waiver.expiresAt)
+      : undefined;
   const body = html`${decidedNotice(c.req.query('done'), story.items, who, waiver, hosts)}
     ${headHtml({
       crumbs: [['Waivers', '/waivers'], [html`<span class="mono">${waiver.id}</span>`]],
@@ -119,7 +122,9 @@ function sentence(waiver: Waiver, state: WaiverState, hosts: number): Html {
     case 'active':
       return html`${what} is waived${hosts > 0 && ` on ${plural(hosts, 'host')}`} until ${day}`;
     case 'expired':
-      return html`${what} was waived until ${day}`;
+      return waiver.decision === 'requested'
+        ? html`Nobody decided whether to waive ${what} until ${day}`
+        : html`${what} was waived until ${day}`;
     case 'revoked':
       return html`The waiver of ${what} was revoked`;
     case 'rejected':

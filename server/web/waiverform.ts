@@ -7,7 +7,8 @@ import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { previewWaiver, type Preview } from '#server/decisions/waiverpreview.ts';
-import { isSinglePerson, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
+import { isSinglePerson, requestWaiver } from '#server/decisions/waivers.ts';
+import { termsOf, type WaiverDraft } from '#server/decisions/waiverterms.ts';
 import type { FindingGroup } from '#server/store/records.ts';
 import { LABELS, refusable, typed, type Decide, type GroupPage } from './decision.ts';
 import { html, icon, type Html } from './html.ts';
@@ -49,8 +50,8 @@ export async function askForWaiver(
   const draft = draftOf(group, sent, expiresAt);
   return refusable(c, services, page, { form: 'waiver', sent }, '', async () => {
     if (!send) {
-      const terms = await termsOf({ ...draft, justification: reason || 'not said yet' }, who, services);
-      return page(c, services, { form: 'waiver', sent, preview: await previewWaiver(terms, who, services) });
+      const { terms, scope } = await termsOf({ ...draft, justification: reason || 'not said yet' }, who, services);
+      return page(c, services, { form: 'waiver', sent, preview: await previewWaiver(terms, scope, services) });
     }
     const { id } = await requestWaiver(draft, who, services);
     return c.redirect(`/waivers/${id}?done=requested`, 303);
@@ -182,7 +183,8 @@ async function initial(
 ): Promise<Preview | undefined> {
   try {
     const draft = draftOf(group, new Map([['reason', ['not said yet']]]), expiresAt);
-    return await previewWaiver(await termsOf(draft, who, services), who, services);
+    const { terms, scope } = await termsOf(draft, who, services);
+    return await previewWaiver(terms, scope, services);
   } catch (error) {
     if (error instanceof WaiverError || error instanceof DecisionError) return undefined; // told when it is asked for
     throw error;

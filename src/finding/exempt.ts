@@ -62,7 +62,7 @@ export function compileSelector(selector: Selector): Matcher {
       (pinned === undefined || pinned(target)),
     host: (host) =>
       (hosts?.ids === undefined || hosts.ids.includes(host.id)) &&
-      (hosts?.groups === undefined || (host.group !== null && hosts.groups.includes(host.group))) &&
+      (hosts?.groups === undefined || covers(hosts.groups, host.group)) &&
       (hosts?.labels === undefined ||
         hosts.labels.some(({ key, value }) => Object.hasOwn(host.labels, key) && host.labels[key] === value)) &&
       (image?.digest === undefined || host.digests.includes(image.digest)) &&

@@ -33,7 +33,7 @@ export class WaiverError extends BootproofError<
 export const WAIVER_KINDS = ['accepted_risk', 'mitigated', 'false_positive', 'expected_local'] as const;
 export type WaiverKind = (typeof WAIVER_KINDS)[number];
 
-/** As shown: `approved` has not begun yet, `expired` is told by the clock. */
+/** As shown: `approved` has not begun yet, `expired` is told by the clock, also of what nobody decided in time. */
 export const WAIVER_STATES = [
   'requested',
   'approved',
@@ -150,8 +150,10 @@ export function stateOf(
   waiver: Pick<Waiver, 'decision' | 'startsAt' | 'expiresAt' | 'decidedAt'>,
   now: Instant,
 ): WaiverState {
-  if (waiver.decision !== 'approved') return waiver.decision;
+  const { decision } = waiver;
+  if (decision !== 'approved' && decision !== 'requested') return decision;
   if (now >= waiver.expiresAt) return 'expired';
+  if (decision === 'requested') return decision;
   return now < (waiver.startsAt ?? waiver.decidedAt ?? 0) ? 'approved' : 'active';
 }
 
@@ -269,11 +271,10 @@ function decide(
     );
   const expiresAt = extension?.expiresAt ?? waiver.expiresAt;
   checkLife({ ...waiver, expiresAt }, now);
-  const decided = { decidedBy: actor.id, decidedAt: now, decisionNote: act.note };
+  // Who approved the waiver stays who did: its story tells who let it go on.
   if (extension !== null)
     return {
       ...next,
-      ...decided,
       startsAt: waiver.startsAt ?? waiver.decidedAt,
       expiresAt,
       extension: null,
@@ -281,7 +282,9 @@ function decide(
     };
   return {
     ...next,
-    ...decided,
+    decidedBy: actor.id,
+    decidedAt: now,
+    decisionNote: act.note,
     decision: 'approved',
     startsAt: Math.max(waiver.startsAt ?? now, now),
     alone,

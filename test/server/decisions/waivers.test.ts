@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { WaiverError, type Selector, type WaiverTerms } from '#src/finding/waiver.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
-import { changeWaiver, decideWaiver, requestWaiver, termsOf, type WaiverDraft } from '#server/decisions/waivers.ts';
+import { readWaiver } from '#server/decisions/waiverreads.ts';
+import { changeWaiver, decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
+import { termsOf, type WaiverDraft } from '#server/decisions/waiverterms.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { viewOf } from '#server/standing.ts';
 import { rejectsCode } from '#test/throws.ts';
@@ -235,6 +237,90 @@ onBoth('an approver reaches no further than their host groups', async (server) =
   assert.deepEqual((await statuses(server)).sort(), ['web-1 waived', 'web-2 open']);
 });
 
+onBoth('content is pinned, and a ceiling found, by what hosts of theirs show that it is for', async (server) => {
+  const [a, b, c] = await fleet(server);
+  const deps = deciding(server);
+  const { hosts } = server.server.store;
+  await hosts.setGroup(a.id, 'lab/one', { actor: 'admin', at: T0 });
+  await hosts.setGroup(b.id, 'prod', { actor: 'admin', at: T0 });
+  await shows(b, odd(), odd('z', '/usr/bin/theirs'));
+  await shows(c, odd(), odd('z', '/usr/bin/nobodys'));
+  const lab = person('lars', { roles: ['operator'], groups: ['lab'] });
+  const wide: WaiverDraft['selector'] = { subject: { glob: '/usr/**' }, content: 'pinned' };
+  const pinned = async (selector: WaiverDraft['selector'], who = ALICE) => {
+    const { content } = (await termsOf(draft({ selector }), who, deps)).terms.selector;
+    return content === 'any' ? content : content.pins.map((pin) => ('subject' in pin ? pin.subject : pin.digest));
+  };
+  assert.deepEqual(await pinned(wide, lab), [ODD]);
+  assert.deepEqual(await pinned({ ...wide, hosts: { ids: [b.id] } }), [ODD, '/usr/bin/theirs']);
+  assert.deepEqual(await pinned({ ...wide, hosts: { groups: ['lab'] } }), [ODD]);
+  assert.equal((await pinned({ ...wide, image: { digest: OS.digest } })).length, 3);
+  await rejectsCode(
+    () => pinned({ subject: { exact: '/usr/bin/theirs' }, content: 'pinned' }, lab),
+    DecisionError,
+    'WAIVER_EMPTY',
+  );
+  // Of what covers everything he is told the content that his own hosts show.
+  const { id } = await requestWaiver(draft({ selector: wide }), ALICE, deps);
+  const told = await readWaiver(id, person('rita', { groups: ['lab'] }), deps);
+  assert.equal(told.beyond, true);
+  assert.deepEqual(told.selector.content, {
+    pins: [{ subject: ODD, signature: String((await groupAt(server)).signature) }],
+  });
+});
+
+onBoth(
+  'what is asked for or in effect beyond their groups is not theirs to reject, prolong or reword',
+  async (server) => {
+    await fleet(server);
+    const deps = deciding(server);
+    const rita = person('rita', { groups: ['lab'] });
+    const refused = (act: () => Promise<unknown>) => rejectsCode(act, DecisionError, 'FORBIDDEN');
+    const { id } = await requestWaiver(draft(), ALICE, deps);
+    await refused(() => decideWaiver(id, 1, { kind: 'reject', note: 'no' }, rita, deps));
+    await refused(() => changeWaiver(id, 1, { title: 'mine' }, rita, deps));
+    await decideWaiver(id, 1, { kind: 'approve', note: null }, BOB, deps);
+    await decideWaiver(id, 2, { kind: 'extend', expiresAt: T0 + 20 * DAY, note: 'later' }, ALICE, deps);
+    for (const act of [
+      { kind: 'approve', note: null },
+      { kind: 'reject', note: 'no' },
+      { kind: 'revoke', reason: 'no' },
+    ] as const)
+      await refused(() => decideWaiver(id, 3, act, rita, deps));
+    // Any content is for reviewers: where somebody is only an operator, it does not reach.
+    const both = person('mixed', {
+      roles: ['operator', 'reviewer'],
+      groups: ['lab', 'prod'],
+      grants: [
+        { role: 'operator', groups: ['prod'] },
+        { role: 'reviewer', groups: ['lab'] },
+      ],
+    });
+    const any = await requestWaiver(draft({ selector: { subject: { exact: ODD }, content: 'any' } }), both, deps);
+    assert.deepEqual([any.scope, (await requestWaiver(draft(), ALICE, deps)).scope], [['lab'], null]);
+  },
+);
+
+onBoth('what nobody decided before its end waits for no one', async (server) => {
+  await fleet(server);
+  const deps = deciding(server);
+  const { store } = server.server;
+  await requestWaiver(draft({ expiresAt: T0 + HOUR }), ALICE, deps);
+  const counts = async () => {
+    const { requested, expired } = await store.waivers.count(server.time.now, server.time.now);
+    return { requested, expired };
+  };
+  assert.deepEqual(await counts(), { requested: 1, expired: 0 });
+  server.time.now = T0 + HOUR;
+  assert.deepEqual(await counts(), { requested: 0, expired: 1 });
+  assert.equal((await server.api('/api/v1/waivers/W-1')).body.state, 'expired');
+  await rejectsCode(
+    () => decideWaiver('W-1', 1, { kind: 'approve', note: null }, BOB, deps),
+    WaiverError,
+    'WAIVER_STATE',
+  );
+});
+
 onBoth('an extension keeps the date that was asked for, and is decided like the waiver itself', async (server) => {
   await fleet(server);
   const { deps, waiver } = await approved(server);
@@ -257,6 +343,7 @@ onBoth('an extension keeps the date that was asked for, and is decided like the 
     [done.waiver.expiresAt, done.waiver.extension, done.waiver.requestedAt],
     [later, null, waiver.requestedAt],
   );
+  assert.deepEqual([done.waiver.decidedBy, done.waiver.decidedAt], [BOB.id, waiver.decidedAt]);
   const until = (await server.api('/api/v1/findings')).body.items.map((finding: { until: string }) => finding.until);
   assert.deepEqual(until, [new Date(later).toISOString(), new Date(later).toISOString()]);
   await rejectsCode(
@@ -289,8 +376,8 @@ onBoth('a preview says what would change, and warns', async (server) => {
   const hosts = await fleet(server);
   await shows(hosts[1], odd(), odd('y', '/usr/bin/other'));
   const deps = deciding(server);
-  const terms = await termsOf(draft(), ALICE, deps);
-  const found = await previewWaiver(terms, ALICE, deps);
+  const { terms, scope } = await termsOf(draft(), ALICE, deps);
+  const found = await previewWaiver(terms, scope, deps);
   assert.deepEqual([found.findings, found.hosts, found.groups, found.compliant, found.complete], [2, 2, 1, 1, true]);
   assert.equal(found.text, 'matches 2 open findings on 2 hosts, 1 group; would change 1 host to compliant');
   assert.deepEqual(
@@ -386,7 +473,7 @@ onBoth(
       ['one path', { subject: { exact: ODD }, ...any }],
       ['one content', { content: { pins: [{ subject: ODD, signature: String((await groupAt(server)).signature) }] } }],
       ['a glob', { subject, ...any }],
-      ['host groups, each by itself', { subject, ...any, hosts: { groups: ['web', 'db'] } }],
+      ['host groups, each with all below it', { subject, ...any, hosts: { groups: ['web', 'db'] } }],
       ['labels', { subject, ...any, hosts: { labels: [{ key: 'tier', value: 'back' }] } }],
       [
         'a group and a label',
@@ -404,10 +491,10 @@ onBoth(
     for (const [at, [name, selector]] of selectors.entries())
       for (const who of at % 3 === 0 ? [BOB, person('w', { groups: ['web'] })] : [BOB]) {
         const terms: WaiverTerms = { ...draft(), selector, ceiling: 'high' };
-        const told = await previewWaiver(terms, who, deps);
+        const told = await previewWaiver(terms, who.groups, deps);
         assert.deepEqual([told.complete, told.judged], [true, true]);
         // In portions of one group each, and with fewer hosts judged than there are.
-        const apart = await previewWaiver(terms, who, deps, { hosts: 1, findings: 1_000_000, groups: 1 });
+        const apart = await previewWaiver(terms, who.groups, deps, { hosts: 1, findings: 1_000_000, groups: 1 });
         assert.deepEqual([apart.findings, apart.hosts, apart.groups], [told.findings, told.hosts, told.groups], name);
         assert.ok(apart.compliant <= told.compliant && apart.judged === told.hosts <= 1, name);
         if (told.hosts > 1) assert.match(apart.text, /would change at least \d/);
@@ -426,7 +513,7 @@ onBoth(
         );
         await decideWaiver(waiver.id, 2, { kind: 'revoke', reason: 'next' }, BOB, deps);
       }
-    const few = await previewWaiver({ ...draft(), selector: { subject, ...any }, ceiling: 'high' }, BOB, deps, {
+    const few = await previewWaiver({ ...draft(), selector: { subject, ...any }, ceiling: 'high' }, null, deps, {
       hosts: 10,
       findings: 1,
       groups: 1,
