@@ -61,12 +61,10 @@ function parsed(pem: string, name: string): X509Certificate {
 function keyIn(pem: Buffer, file: string): KeyObject {
   try {
     return createPrivateKey(pem);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const why =
-      code === 'ERR_MISSING_PASSPHRASE'
-        ? 'is encrypted; nobody is here to type its password'
-        : 'holds no private key in PEM';
+  } catch {
+    const why = pem.includes('ENCRYPTED')
+      ? 'is encrypted; nobody is here to type its password'
+      : 'holds no private key in PEM';
     throw new UsageError(`--tls-key ${printableText(file)} ${why}`);
   }
 }

@@ -10,7 +10,11 @@ const LOOK_MS = 1_000;
 const TELL_MS = 30_000;
 
 /** @throws {StoreError} STORE_OLDER where that takes too long; as `standingOf` where the database is not ours or not there. */
-export async function migrated(url: string, log: Log, waitMs = MIGRATION_WAIT_MS): Promise<void> {
+export async function migrated(
+  url: string,
+  log: Log,
+  { waitMs = MIGRATION_WAIT_MS, lookMs = LOOK_MS } = {},
+): Promise<void> {
   const begun = performance.now();
   let told = -Infinity;
   for (;;) {
@@ -27,6 +31,6 @@ export async function migrated(url: string, log: Log, waitMs = MIGRATION_WAIT_MS
       told = waited;
       log('warn', 'waiting for migration', { schema: version, needed: known, run: 'bootproof server migrate' });
     }
-    await sleep(Math.min(LOOK_MS, waitMs));
+    await sleep(Math.min(lookMs, waitMs));
   }
 }

@@ -48,9 +48,7 @@ export class StoreError extends BootproofError<
   | 'STORE_FOLDER'
   /** Its schema is newer than this build: use the newer build. */
   | 'STORE_NEWER'
-  /** Its schema is older, and this process must not change that: migrate it. */
-  | 'STORE_OLDER'
-  /** Its schema is older than this build reads, and nothing may be written: use the older build, or migrate. */
+  /** Its schema is older than this build reads, and nothing may be written here: migrate it, or use the older build. */
   | 'STORE_OLDER'
   /** The database is not ours: other tables stand in it, or the file is no database. */
   | 'STORE_FOREIGN'
