@@ -121,10 +121,18 @@ function keyFrom(text: string) {
 async function tell(done: LogVerified, isTold: boolean, vkey: string, io: Io): Promise<void> {
   for (const { place, detail } of done.faults) await io.stdout.write(`${printableText(place)}: ${shownText(detail)}\n`);
   if (done.more > 0) await io.stdout.write(`and ${done.more} more\n`);
-  const { size, checkpoints, payloads } = done;
-  const seen = `${size} entries, ${checkpoints} checkpoints, ${payloads.held} payloads held${payloads.purged === 0 ? '' : `, ${payloads.purged} purged`}`;
+  const { size, checkpoints, payloads, anchors } = done;
+  const signed =
+    anchors.cosignatures + anchors.stamps === 0
+      ? ''
+      : `, ${anchors.cosignatures} cosignatures, ${anchors.stamps} timestamps`;
+  const seen = `${size} entries, ${checkpoints} checkpoints${signed}, ${payloads.held} payloads held${payloads.purged === 0 ? '' : `, ${payloads.purged} purged`}`;
   if (done.faults.length === 0) await io.stdout.write(`${done.origin}: as it was signed: ${seen}; root ${done.root}\n`);
   else await io.stdout.write(`${done.origin}: CHANGED: ${done.faults.length + done.more} faults in ${seen}\n`);
+  if (anchors.unknown.length > 0)
+    await io.stderr.write(
+      `cosignatures by ${anchors.unknown.map(printableText).join(', ')} were not checked: no key of theirs is kept here; a server that asks them keeps it\n`,
+    );
   await io.stderr.write(
     isTold
       ? `whoever can change the database can also sign it anew: this holds only for who knows the log's key and an earlier checkpoint another way; --key '${vkey}' pins the key\n`

@@ -51,9 +51,10 @@ export async function offlineStore({ data, database, logCheckpoint }: Offline): 
 
 /** The log that stands in a database, or an older one by its number. @throws {UsageError} where there is none. */
 export async function storeSource(
-  { log: rows, anchors }: Pick<Store, 'log' | 'anchors'>,
+  store: Pick<Store, 'log' | 'anchors' | 'settings'>,
   number?: number,
 ): Promise<LogSource> {
+  const { log: rows, anchors } = store;
   const standing = await rows.head();
   const head =
     number === undefined || number === standing?.log ? standing : (await rows.past()).find(({ log }) => log === number);
@@ -70,7 +71,7 @@ export async function storeSource(
     // As a server tells it: with what witnesses signed of it.
     checkpoint:
       newest === undefined ? '' : withCosignatures(newest.note, await anchors.cosignatures(origin, newest.size)),
-    reader: storeReader({ log: rows }, head),
+    reader: storeReader(store, head),
   };
 }
 

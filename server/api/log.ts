@@ -141,6 +141,11 @@ const check = adminRoute({
         faults: z.array(Place),
         held: z.int(),
         purged: z.int(),
+        anchors: z.object({
+          cosignatures: z.int(),
+          stamps: z.int(),
+          unknown: z.array(z.string()).openapi({ description: 'Witnesses whose key is not kept here.' }),
+        }),
         step: z.int(),
       }),
       'Rows beside the tree held against their entries: one step; `bootproof log verify` takes all of them.',
@@ -300,9 +305,11 @@ export function logRoutes(api: Api, services: ApiServices): void {
     const from = Number(c.req.valid('query').from);
     const done =
       head === undefined
-        ? { next: null, faults: [], held: 0, purged: 0 }
+        ? { next: null, faults: [], held: 0, purged: 0, anchors: { cosignatures: 0, stamps: 0, unknown: [] } }
         : await checkRows(store, head, from, LOG_CHECK_ROWS);
-    return c.json({ ...done, faults: done.faults.map((fault) => ({ ...fault })), step: LOG_CHECK_ROWS }, 200);
+    const { unknown, ...counts } = done.anchors;
+    const anchors = { ...counts, unknown: [...unknown] };
+    return c.json({ ...done, anchors, faults: done.faults.map((fault) => ({ ...fault })), step: LOG_CHECK_ROWS }, 200);
   });
 
   api.openapi(restart, async (c) => {

@@ -20,10 +20,11 @@ import {
 import type { Store } from '#server/store/store.ts';
 import { askAuthority, type Authority } from './authority.ts';
 import type { EvidenceLog, Published } from './evidencelog.ts';
+import { keepWitnessKey } from './checkanchors.ts';
 import { askWitness, type Witness } from './witness.ts';
 
 export type AnchorsDeps = World & {
-  readonly store: Pick<Store, 'log' | 'anchors'>;
+  readonly store: Pick<Store, 'log' | 'anchors' | 'settings'>;
   readonly evidence: Pick<EvidenceLog, 'published' | 'reads'>;
 };
 
@@ -258,6 +259,7 @@ export class Anchors {
     });
     if (found === undefined) return;
     const { line, time } = found;
+    await keepWitnessKey(store, witness.key);
     await store.anchors.cosigned(origin, { size, witness: witness.key.name, line, at: 1000 * time });
   }
 

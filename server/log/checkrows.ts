@@ -8,18 +8,20 @@ import type { LoggedEntry, LogHead, LogPayload } from '#server/store/logrecords.
 import type { Purge } from '#server/store/retentionrecords.ts';
 import type { Store } from '#server/store/store.ts';
 import { hash } from 'node:crypto';
+import { checkAnchors } from './checkanchors.ts';
 import { TREE } from './treereads.ts';
 import { MISSING, type LogFault, type RowsChecked } from './verify.ts';
 
 const sha = (bytes: Uint8Array): Uint8Array => hash('sha256', bytes, 'buffer');
 
-/** Rows from `from` on, as many as one step looks at. */
+/** Rows from `from` on, as many as one step looks at, and what others signed of checkpoints of their sizes. */
 export async function checkRows(
-  { log }: Pick<Store, 'log'>,
-  head: Pick<LogHead, 'log' | 'size'>,
+  store: Pick<Store, 'log' | 'anchors' | 'settings'>,
+  head: Pick<LogHead, 'log' | 'size' | 'origin'>,
   from: number,
   limit = LOG_CHECK_ROWS,
 ): Promise<RowsChecked> {
+  const { log } = store;
   const rows = await log.entries(head.log, from, limit);
   const payloads = await log.payloads(rows.map(({ id }) => id));
   const purged = await told(log, [...payloads.values()]);
@@ -52,7 +54,22 @@ export async function checkRows(
   if (rows.length < limit) missing(head.size);
   const last = rows.at(-1);
   const next = last === undefined || rows.length < limit || last.index + 1 >= head.size ? null : last.index + 1;
-  return { next, faults, held, purged: gone };
+  // Sizes up to the last of these entries; those that no entry leads to with the last ones.
+  const sizes = { from: from === 0 ? Number.MIN_SAFE_INTEGER : from + 1, below: next === null ? null : next + 1 };
+  const { faults: others, ...anchors } = await checkAnchors(store, head.origin, sizes);
+  const strays = next === null ? await straysIn(log) : [];
+  return { next, faults: [...faults, ...others, ...strays], held, purged: gone, anchors };
+}
+
+/** What was signed under a name that no log has here. */
+async function straysIn(log: Pick<Store['log'], 'head' | 'past' | 'signedNames'>): Promise<readonly LogFault[]> {
+  const known = new Set([...(await log.past()), await log.head()].map((one) => one?.origin));
+  return (await log.signedNames())
+    .filter((name) => !known.has(name))
+    .map((name) => ({
+      place: `log ${name}`,
+      detail: 'checkpoints, or signatures of them, are kept under this name, and no log has it: it was changed',
+    }));
 }
 
 /** The entry, held against its row's columns. */

@@ -12,9 +12,10 @@ export const keyOf = ({ origin, publicKey }: Pick<LogHead, 'origin' | 'publicKey
   noteKey(origin, 1, parsePublicKey(publicKey));
 
 export function storeReader(
-  { log: rows }: Pick<Store, 'log'>,
+  store: Pick<Store, 'log' | 'anchors' | 'settings'>,
   head: Pick<LogHead, 'log' | 'origin' | 'size' | 'root'>,
 ): LogReader {
+  const { log: rows } = store;
   const { log, origin, size, root } = head;
   return {
     origin,
@@ -27,7 +28,7 @@ export function storeReader(
     tile: async (level, n, width) => (await rows.tile(log, level, n))?.subarray(0, width * 32),
     checkpoints: (from) => rows.checkpoints(origin, from, LOG_CHECK_ROWS),
     async rows(from) {
-      const checked = await checkRows({ log: rows }, head, from);
+      const checked = await checkRows(store, head, from);
       if (checked.next !== null) return checked;
       // Behind the last place: somebody wrote a row that was never hashed.
       const beyond = await rows.entries(log, size, 1);

@@ -27,6 +27,15 @@ export type RowsChecked = {
   /** Payloads that are held and fit, and those whose purge is recorded. */
   readonly held: number;
   readonly purged: number;
+  /** What others signed of checkpoints of these sizes. */
+  readonly anchors: AnchorsSeen;
+};
+
+export type AnchorsSeen = {
+  readonly cosignatures: number;
+  readonly stamps: number;
+  /** Witnesses whose key is not kept, so that only the form of their signatures could be looked at. */
+  readonly unknown: readonly string[];
 };
 
 /** What is said of an entry whose row is gone. */
@@ -54,6 +63,7 @@ export type LogVerified = {
   readonly root: string;
   readonly checkpoints: number;
   readonly payloads: { readonly held: number; readonly purged: number };
+  readonly anchors: AnchorsSeen;
   readonly faults: readonly LogFault[];
   /** Faults beyond those that are told. */
   readonly more: number;
@@ -77,11 +87,17 @@ export async function verifyLog(
   await checkpoints.end();
   let held = 0;
   let purged = 0;
+  let cosignatures = 0;
+  let stamps = 0;
+  const unknown = new Set<string>();
   for (let next: number | null = 0; next !== null;) {
     const rows: RowsChecked = await reader.rows(next);
     for (const fault of rows.faults) found.add(fault.place, fault.detail);
     held += rows.held;
     purged += rows.purged;
+    cosignatures += rows.anchors.cosignatures;
+    stamps += rows.anchors.stamps;
+    for (const witness of rows.anchors.unknown) unknown.add(witness);
     next = rows.next;
   }
   return {
@@ -90,6 +106,7 @@ export async function verifyLog(
     root: toBase64(walk.root),
     checkpoints: checkpoints.count,
     payloads: { held, purged },
+    anchors: { cosignatures, stamps, unknown: [...unknown].sort() },
     faults: found.told,
     more: found.more,
   };

@@ -67,8 +67,10 @@ export interface LogAnchors {
   ): Promise<void>;
   /** Of one checkpoint, by the witness's name. */
   cosignatures(origin: string, size: number): Promise<readonly Cosignature[]>;
+  /** Of checkpoints from a size on, below another (null: all that follow), by size and witness. */
+  cosignaturesIn(origin: string, from: number, below: number | null): Promise<readonly Cosignature[]>;
   /** The largest size that somebody cosigned. */
   newestCosigned(origin: string): Promise<number | undefined>;
-  /** Of checkpoints from a size on, by size and authority. */
-  stamps(origin: string, from: number): Promise<readonly Stamp[]>;
+  /** Of checkpoints from a size on, below another where it is given, by size and authority. */
+  stamps(origin: string, from: number, below?: number | null): Promise<readonly Stamp[]>;
 }

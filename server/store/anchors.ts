@@ -102,6 +102,18 @@ export function anchorsOn(engine: Engine): LogAnchors {
           .orderBy('witness')
           .execute(),
       ),
+    cosignaturesIn: (origin, from, below) =>
+      engine.reading((db) => {
+        let query = db
+          .selectFrom('log_cosignature')
+          .select(['size', 'witness', 'line', 'at'])
+          .where('origin', '=', origin)
+          .where('size', '>=', from)
+          .orderBy('size')
+          .orderBy('witness');
+        if (below !== null) query = query.where('size', '<', below);
+        return query.execute();
+      }),
     newestCosigned: (origin) =>
       engine.reading(async (db) => {
         const row = await db
@@ -113,16 +125,17 @@ export function anchorsOn(engine: Engine): LogAnchors {
           .executeTakeFirst();
         return row?.size;
       }),
-    stamps: (origin, from) =>
-      engine.reading((db) =>
-        db
+    stamps: (origin, from, below = null) =>
+      engine.reading((db) => {
+        let query = db
           .selectFrom('log_timestamp')
           .select(['size', 'authority', 'token', 'at'])
           .where('origin', '=', origin)
           .where('size', '>=', from)
           .orderBy('size')
-          .orderBy('authority')
-          .execute(),
-      ),
+          .orderBy('authority');
+        if (below !== null) query = query.where('size', '<', below);
+        return query.execute();
+      }),
   };
 }

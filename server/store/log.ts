@@ -205,6 +205,21 @@ export function logOn(engine: Engine): LogRows {
         const rows = await db.selectFrom('log_past').selectAll().orderBy('log').execute();
         return rows.map((row: LogPastRow) => ({ ...headOf(row), endedAt: row.ended_at }));
       }),
+    signedNames: () =>
+      engine.reading(async (db) => {
+        const names = new Set<string>();
+        for (const table of ['log_checkpoint', 'log_cosignature', 'log_timestamp'] as const)
+          // From one to the next: a log has a checkpoint for many a second.
+          for (let after: string | undefined; ;) {
+            let query = db.selectFrom(table).select('origin').orderBy('origin').limit(1);
+            if (after !== undefined) query = query.where('origin', '>', after);
+            const row = await query.executeTakeFirst();
+            if (row === undefined) break;
+            names.add(row.origin);
+            after = row.origin;
+          }
+        return [...names].sort();
+      }),
     begin: (wanted, at) =>
       engine.write(async (tx) => {
         await newHead(tx, 1, wanted, null, at);

@@ -64,6 +64,8 @@ export interface LogRows {
   head(): Promise<LogHead | undefined>;
   /** Logs that were ended by a restart, oldest first. */
   past(): Promise<readonly PastLog[]>;
+  /** Names under which checkpoints, cosignatures or timestamps are kept. */
+  signedNames(): Promise<readonly string[]>;
   /** Begins the first log where there is none; answers the one that stands, whoever began it. */
   begin(wanted: Pick<LogHead, 'origin' | 'publicKey'>, at: Instant): Promise<LogHead>;
   /**

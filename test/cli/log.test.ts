@@ -1,16 +1,22 @@
 /** `bootproof log` against a server and against a database alone: each row that is changed, in turn, is named. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { main } from '#cli/log.ts';
+import { keepWitnessKey } from '#server/log/checkanchors.ts';
 import { retain } from '#server/jobs/retention.ts';
 import { KEEP_ALL } from '#server/retention.ts';
 import { openStore } from '#server/store/open.ts';
 import { checkLog } from '#test/src/log/checklog.ts';
 import { readCheckpoint } from '#src/log/checkpoint.ts';
+import { cosignNote, parseVkey, printSignatureLine } from '#src/signing/note.ts';
+import { isFull } from '#test/depth.ts';
+import { TestWitness } from '#test/server/log/witness.ts';
+import { AUTHORITY, stampOf } from '#test/src/signing/tsa.ts';
 import { UsageError } from '#src/terminal.ts';
 import { BASE, enrol, file, folder, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { ran } from '#test/ran.ts';
@@ -40,6 +46,20 @@ async function fill(server: TestServer): Promise<void> {
   await host.sendFull();
   for (let n = 0; n < 280; n++) await act(server, n);
   await server.server.evidence.turn();
+  await anchor(server);
+}
+
+/** A witness cosigned the newest checkpoint, and an authority stamped it. */
+async function anchor(server: TestServer): Promise<void> {
+  const { store, evidence } = server.server;
+  const { origin, size, note } = evidence.published!.checkpoint;
+  const { text } = readCheckpoint(note).note;
+  const { signer, name, vkey: witness, seconds } = new TestWitness();
+  await keepWitnessKey(store, parseVkey(witness));
+  const line = printSignatureLine(await cosignNote(text, name, signer, seconds));
+  await store.anchors.cosigned(origin, { size, witness: name, line, at: 1000 * seconds });
+  const token = stampOf(createHash('sha256').update(text).digest(), AUTHORITY.tsa, { time: 1_800_000_000_000 });
+  await store.anchors.stamped(origin, { size, authority: 'corp', token, at: 1_800_000_000_000 });
 }
 
 let whole: string;
@@ -266,7 +286,42 @@ const ALTERED: readonly (readonly [name: string, sql: string, place: RegExp, det
   ],
 ];
 
-for (const [name, sql, place, detail] of ALTERED)
+const letter = (column: string, from: number): string =>
+  `set ${column} = substr(${column}, 1, length(${column}) - ${from}) || iif(substr(${column}, -${from}, 1) = 'A', 'B', 'A') || substr(${column}, 1 - ${from})`;
+const COSIGNED = /^cosignature of witness\.example\/w1 at -?[0-9]+$/;
+const STAMPED = /^timestamp of corp(?:porate)? at -?[0-9]+$/;
+
+/** What others signed. */
+const ANCHORED: typeof ALTERED = [
+  ['a cosignature changed', `update log_cosignature ${letter('line', 9)}`, COSIGNED, /was changed/],
+  ['a cosignature by another key', `update log_cosignature ${letter('line', 100)}`, COSIGNED, /was changed/],
+  ['a cosignature of another size', `update log_cosignature set size = size - 1`, COSIGNED, /was changed/],
+  ['a cosignature below every size', `update log_cosignature set size = -1`, COSIGNED, /was changed/],
+  ['a cosignature beyond the end', `update log_cosignature set size = size + 1000`, COSIGNED, /was changed/],
+  ['the time of a cosignature', `update log_cosignature set at = at - 1`, COSIGNED, /another time/],
+  [
+    'a cosignature under another name',
+    `update log_cosignature set witness = 'w.example'`,
+    /^cosignature of w\.example/,
+    /its row was changed/,
+  ],
+  [
+    'a timestamp changed',
+    `update log_timestamp set token = cast(substr(token, 1, length(token) - 1) || x'00' as blob)`,
+    STAMPED,
+    /was changed/,
+  ],
+  ['a timestamp of another size', `update log_timestamp set size = size - 1`, STAMPED, /was changed/],
+  [
+    'the name of the log',
+    `update log_head set origin = 'log.example/x'`,
+    /^log log\.example\/second$/,
+    /no log has it/,
+  ],
+  ['the time of a timestamp', `update log_timestamp set at = at + 1000`, STAMPED, /another time/],
+];
+
+for (const [name, sql, place, detail] of [...ALTERED, ...ANCHORED])
   test(`verify names ${name}`, async () => {
     let changes = 0;
     const at = altered(name, (db) => {
@@ -284,6 +339,68 @@ for (const [name, sql, place, detail] of ALTERED)
     assert.ok(told.faults.length <= 8, JSON.stringify(told.faults, null, 1));
     rmSync(at, { recursive: true });
   });
+
+test('a cosignature whose witness’s key is not kept is counted, and said not to be checked', async () => {
+  const at = altered('no key', (db) => db.exec(`delete from setting where key like 'log-witness %'`));
+  const { exit, out, err } = await ran(main, ['verify', '--data', at]);
+  assert.equal(exit, 0);
+  assert.match(out, /1 cosignatures, 1 timestamps/);
+  assert.match(err, /witness\.example\/w1 were not checked/);
+});
+
+/** Columns that tell of nothing that happened: how things stand now, what the server itself calls an authority. */
+const FREE = new Set(['log_head.began_at', 'log_head.compact', 'log_checkpoint.at', 'log_timestamp.authority']);
+
+test('every column of every row of the log, altered in turn, is named', async (t) => {
+  if (!isFull) return t.skip('in depth: TEST_DEPTH=full');
+  const at = altered('columns', () => {});
+  const db = new Database(join(at, 'bootproof.db'));
+  const tables = [
+    'log_entry',
+    'log_payload',
+    'log_tile',
+    'log_head',
+    'log_checkpoint',
+    'log_cosignature',
+    'log_timestamp',
+  ];
+  const missed: string[] = [];
+  for (const table of tables) {
+    const columns = db.prepare(`select name, type from pragma_table_info('${table}')`).all() as { name: string }[];
+    const rows = db.prepare(`select rowid from ${table} order by rowid`).pluck().all() as number[];
+    const step = Math.max(1, Math.floor(rows.length / 40));
+    for (const { name } of columns)
+      for (const row of rows.filter((_, i) => i % step === 0)) {
+        if (FREE.has(`${table}.${name}`)) continue;
+        // What lies in the row is not looked for by its reference.
+        if (name === 'ref' && db.prepare(`select body from ${table} where rowid = ?`).pluck().get(row) !== null)
+          continue;
+        const before = db.prepare(`select ${name} from ${table} where rowid = ?`).pluck().get(row);
+        if (before === null) continue;
+        const put = db.prepare(`update ${table} set ${name} = ? where rowid = ?`);
+        try {
+          put.run(bent(before), row);
+        } catch {
+          continue; // A constraint of the database does not let it.
+        }
+        const exits = [];
+        for (const which of [[], ['--log', '1']])
+          exits.push((await verified(at, ...which).catch(() => ({ exit: 1 }))).exit);
+        if (exits.every((exit) => exit === 0)) missed.push(`${table}.${name} of row ${row}`);
+        put.run(before, row);
+      }
+  }
+  db.close();
+  assert.deepEqual(missed, []);
+});
+
+function bent(value: unknown): unknown {
+  if (typeof value === 'number') return value + 1;
+  if (typeof value === 'string') return `${value.slice(0, -1)}${value.endsWith('a') ? 'b' : 'a'}`;
+  const bytes = Buffer.from(value as Buffer);
+  bytes[bytes.length >> 1]! ^= 1;
+  return bytes;
+}
 
 test('what was purged is counted, and no fault; what was emptied by hand is', async () => {
   const at = altered('purged', () => {});

@@ -197,7 +197,7 @@ export function logs(suite: Suite): void {
   });
 
   suite('what others signed of a checkpoint is kept once, and how it went to ask them', async (url, t) => {
-    const { anchors } = await opened(t, url);
+    const { anchors, log } = await opened(t, url);
     const origin = 'log.example/a';
     const line = (size: number, at = size) => ({ size, witness: 'w', line: `line ${size}`, at });
     const trouble = { code: 'WITNESS_KEY', text: 'no', alarm: false };
@@ -222,6 +222,8 @@ export function logs(suite: Suite): void {
     assert.deepEqual(await anchors.states(origin), [{ ...w, size: 9, at: 9, trouble: null }]);
     assert.deepEqual(await anchors.cosignatures(origin, 9), [line(9)]);
     assert.deepEqual(await anchors.cosignatures('log.example/b', 9), []);
+    assert.deepEqual(await anchors.cosignaturesIn(origin, 7, 9), [line(7), line(8, 800)]);
+    assert.deepEqual(await anchors.cosignaturesIn(origin, 8, null), [line(8, 800), line(9)]);
     assert.deepEqual([await anchors.newestCosigned(origin), await anchors.newestCosigned('other')], [9, undefined]);
     const stamp = (size: number, authority: string) => ({ size, authority, token: Buffer.from([size]), at: 5 });
     for (const [size, authority] of [
@@ -231,6 +233,8 @@ export function logs(suite: Suite): void {
     ] as const)
       await anchors.stamped(origin, stamp(size, authority));
     assert.deepEqual(await anchors.stamps(origin, 3), [stamp(4, 'a'), stamp(4, 'b')]);
+    assert.deepEqual(await anchors.stamps(origin, 0, 4), [stamp(2, 'a')]);
+    assert.deepEqual(await log.signedNames(), [origin]);
     await anchors.noted('kept by hosts', origin, 3, 1);
     await anchors.noted('kept by hosts', origin, 2, 9);
     assert.deepEqual(
