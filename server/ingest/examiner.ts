@@ -105,10 +105,18 @@ export class Examiner {
       judge: async (occasion) => {
         // Both of one moment: another policy may come while this one is held against the report.
         const { current, version } = this.#deps.policies;
-        const { host, doubts, skewMs, live, at } = occasion;
+        const { host, doubts, skewMs, silence, at } = occasion;
         const lineage = (await this.#deps.store.lineages.get(host.id)) ?? null;
         const heardAt = host.last?.receivedAt ?? null;
-        const about = { host: { labels: host.labels, group: host.group }, doubts, skewMs, live, at, lineage, heardAt };
+        const about = {
+          host: { labels: host.labels, group: host.group },
+          doubts,
+          skewMs,
+          silence,
+          at,
+          lineage,
+          heardAt,
+        };
         const evaluated = await held.evaluate(about, { policy: current, n: version?.n ?? null });
         return judge(evaluated, occasion, { ...this.#deps, policies: { current, version } });
       },

@@ -19,6 +19,7 @@ import {
   type Evidence,
   type ManifestState,
   type Seen,
+  type Silence,
   type Untold,
 } from '#src/policy/evaluate.ts';
 import {
@@ -97,8 +98,7 @@ export type Occasion = {
   readonly doubts: Doubts;
   /** Null where it could not be told. */
   readonly skewMs: number | null;
-  /** The report renews freshness. */
-  readonly live: boolean;
+  readonly silence: Silence;
   readonly at: Instant;
   readonly cause: Cause;
 };
@@ -119,7 +119,7 @@ export type JudgeDeps = {
 export type Provenances = { of(reported: string | null): Promise<{ readonly facts: ProvenanceFacts }> };
 
 /** What of the occasion the evidence is made of. */
-export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'live' | 'at'> & {
+export type Circumstances = Pick<Occasion, 'doubts' | 'skewMs' | 'silence' | 'at'> & {
   readonly host: Pick<Host, 'labels' | 'group'>;
   /** As it is stored; null where nothing is yet. */
   readonly lineage: Lineage | null;
@@ -169,7 +169,7 @@ export async function evidenceOf(
     deployment: report.deployment,
     flags: flagsOf(occasion.doubts, consistency),
     skewMs: occasion.skewMs,
-    live: occasion.live,
+    silence: occasion.silence,
     ...(basis.variant === undefined ? {} : { variant: basis.variant }),
     ...(untold.length === 0 ? {} : { untold }),
     ...(signed.evidence === undefined ? {} : { provenance: onHost(signed.evidence, report.deployment) }),

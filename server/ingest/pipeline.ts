@@ -211,7 +211,7 @@ export class Pipeline {
       host,
       doubts: doubtsOf(flags, outcome.gap),
       skewMs: outcome.skewMs,
-      live: outcome.fresh,
+      silence: outcome.fresh ? 'over' : 'untold',
       at,
       cause: { kind: 'report', imageChanged: false },
     });
@@ -238,7 +238,7 @@ export class Pipeline {
       host,
       doubts: doubtsOf(flags, outcome.gap),
       skewMs: outcome.skewMs,
-      live: outcome.fresh,
+      silence: outcome.fresh ? 'over' : 'untold',
       at,
       cause: { kind: 'report', imageChanged: host.images.booted !== images.booted },
     });
@@ -271,7 +271,7 @@ export class Pipeline {
       host,
       doubts: doubtsOf(flags),
       skewMs: toldOf(host)?.skewMs ?? null,
-      live: false,
+      silence: 'untold',
       at,
       cause: { kind: 'report', imageChanged: false },
     });

@@ -112,7 +112,7 @@ export function occasionOf(host: Host, flags: Chain['flags'], cause: Cause, at: 
     host,
     doubts: doubtsOf(flags),
     skewMs: toldOf(host)?.skewMs ?? null,
-    live: host.last?.class === 'live',
+    silence: host.freshness.silenceNoted ? 'noted' : 'untold',
     at,
     cause,
   };

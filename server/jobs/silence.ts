@@ -36,13 +36,12 @@ async function note(id: string, { store, clock, batch, policies }: SilenceDeps):
   const host = await store.hosts.get(id);
   const now = clock();
   if (host === undefined || host.freshness.silenceNoted || now < host.freshness.silentAfter) return false;
-  const judgement = judgeSilence(policies.current, 'silent', hostFactsOf(host));
   const result = await batch.commit({
     hostId: id,
     expectRevision: host.revision,
     at: Math.max(now, host.standing.since),
     freshness: { ...host.freshness, silenceNoted: true },
-    ...(judgement === undefined ? {} : { findings: [presentChange(judgement)] }),
+    findings: judgeSilence(policies.current, hostFactsOf(host)).map(presentChange),
   });
   return result.kind === 'committed';
 }

@@ -280,7 +280,7 @@ function evidenceOf(test: PolicyCase): Evidence {
     deployment: deploymentOf(test.state),
     flags: test.flags ?? [],
     skewMs: 0,
-    live: true,
+    silence: 'over',
     host: hostOf(test.host),
     accounts:
       test.accounts === undefined

@@ -37,6 +37,7 @@ import {
   judgeOverlays,
   judgeProvenance,
   judgeRollback,
+  judgeSilence,
   judgeStale,
   judgeTransientRoot,
   judgeVerity,
@@ -73,6 +74,12 @@ export type ProvenanceState = {
  */
 export type Untold = 'SECRET_PATHS_UNKNOWN' | 'CAPABILITIES_UNREAD';
 
+/**
+ * What is known of the host's silence: it is `over` where the report renews freshness (PROTOCOL 3.6); it was `noted`, and only such a
+ * report ends it; or what is judged tells nothing of it.
+ */
+export type Silence = 'over' | 'noted' | 'untold';
+
 /** What one accepted full report, and the server's memory of the host, give to judge. */
 export type Evidence = {
   readonly manifest: ManifestState;
@@ -85,8 +92,7 @@ export type Evidence = {
   readonly flags: readonly ReportFlag[];
   /** The host's clock minus the server's; null where it could not be told (carried by file). */
   readonly skewMs: number | null;
-  /** Whether the report renews freshness (PROTOCOL 3.6): then silence is over. */
-  readonly live: boolean;
+  readonly silence: Silence;
   /** The other importer's rule that explains a difference (PROTOCOL 2.2): a label, not drift. */
   readonly variant?: (drift: Drift) => string | undefined;
   /** Absent where every tree without holes could be held against the manifest. */
@@ -199,6 +205,7 @@ export function evaluate(evidence: Evidence, policy: Policy): Evaluation {
     ...judgeAge(policy, evidence.age, host),
     ...judgeRollback(policy, evidence.lineage?.rollback, host),
     ...judgeStale(policy, evidence.lineage?.stale ?? [], host),
+    ...(evidence.silence === 'noted' ? judgeSilence(policy, host) : []),
     ...REPORT_FLAGS.flatMap((flag) => (notes.has(flag) ? (judgeFlag(policy, flag, notes.get(flag), host) ?? []) : [])),
   ];
   // A look beneath ends the masking (PROTOCOL 3.9), and a transient /etc hides nothing: unless the walk stopped there.
@@ -278,7 +285,7 @@ function flagNotes({ flags, truncated, skewMs }: Evidence, holesCapped: boolean)
 }
 
 function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean, aged: JudgedAge | undefined): Seen {
-  const { manifest, trees, truncated, deployment, live } = evidence;
+  const { manifest, trees, truncated, deployment, silence } = evidence;
   // A report that was cut, or that is too small to be believed, resolves nothing (PROTOCOL 3.8, 3.9).
   const isWhole = truncated === null && !implausible;
   const tree = (name: TreeName) => ({
@@ -291,7 +298,7 @@ function seenOf(evidence: Evidence, holesCapped: boolean, implausible: boolean, 
   });
   const isKnown = deployment.booted !== null && deployment.via !== 'none' && deployment.via !== 'option';
   const kinds: [JudgementKind, boolean][] = [
-    ['silence', live],
+    ['silence', silence !== 'untold'],
     ['overlay', isWhole],
     ['layered', isWhole && isKnown],
     ['karg', isWhole && deployment.kargs.length > 0],

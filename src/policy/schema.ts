@@ -249,7 +249,7 @@ export const ON = {
   }),
   manifest: stateRule('manifest', { states: list(word(MANIFEST_STATES)).optional(), codes: list(Code()).optional() }),
   report: stateRule('report', { flags: list(word(REPORT_FLAGS)).optional() }),
-  silence: stateRule('silence', { states: list(word(['late', 'silent'])).optional() }),
+  silence: stateRule('silence', {}),
   outdated: stateRule('outdated', { states: list(word(['behind-tag', 'too-old'])).optional() }),
   provenance: stateRule('provenance', { states: list(word(PROVENANCE_FAULTS)).optional() }),
   'stale-config': stateRule('stale-config', { paths: list(glob('path')).optional() }),

@@ -266,10 +266,10 @@ export function judgeFlag(
   return judgement(rule, 'report', 'host', flag, note === undefined ? {} : { note });
 }
 
-/** For the job that watches the clock: the finding of a host that is late or silent. */
-export function judgeSilence(policy: Policy, state: 'late' | 'silent', host: HostFacts): Judgement | undefined {
-  const rule = ruleOn(policy, 'silence', host, (when) => isIn(when.states, state)) ?? UNNAMED.silence;
-  return judgement(rule, 'silence', 'host', state, {});
+/** The finding of a host that is silent. Being late is told by its freshness alone: most who are late come by themselves. */
+export function judgeSilence(policy: Policy, host: HostFacts): Judgement[] {
+  const rule = ruleOn(policy, 'silence', host, () => true) ?? UNNAMED.silence;
+  return list(judgement(rule, 'silence', 'host', 'silent', {}));
 }
 
 /** How old the booted image is, beside what is newer (docs/policy.md, section 5.5). */

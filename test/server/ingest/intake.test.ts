@@ -464,6 +464,10 @@ test('a host that says nothing is late, then silent, by the clock alone; the fin
     (await host.findings()).map(({ kind, status }) => [kind, status]),
     [['silence', 'stale']],
   );
+  // What a person does has it judged anew, which is no news of it.
+  await server.api(`/api/v1/hosts/${host.id}`, { method: 'PATCH', body: { labels: { tier: 'front' } } });
+  await server.settle();
+  assert.equal((await host.findings()).length, 1);
   // Its challenge is too old now: the report is taken, but only the next one is live.
   await host.sendSame();
   assert.equal((await host.told()).verdict, 'silent');

@@ -213,7 +213,7 @@ test('the canonical text is what docs/policy.md says', () => {
 
 test("a policy that extends another puts its rules first, and takes the place of a rule by that rule's id", () => {
   const own = read(
-    `${HEAD}extends: default\nfreshness: {silentAfter: 7d}\nfiles:\n  - {id: mine, paths: [/etc/motd], effect: allowed, reason: ours}\n  - {id: etc-other, paths: ['/etc/**'], effect: forbidden, severity: low, reason: lower}\nstate:\n  - {id: host-late, on: silence, when: {states: [late]}, effect: allowed, reason: ours}\n`,
+    `${HEAD}extends: default\nfreshness: {silentAfter: 7d}\nfiles:\n  - {id: mine, paths: [/etc/motd], effect: allowed, reason: ours}\n  - {id: etc-other, paths: ['/etc/**'], effect: forbidden, severity: low, reason: lower}\nstate:\n  - {id: host-silent, on: silence, effect: allowed, reason: ours}\n`,
   );
   assert.equal(own.files.length, DEFAULT.files.length + 1);
   assert.equal(own.files[0]!.id, 'mine');
@@ -222,7 +222,7 @@ test("a policy that extends another puts its rules first, and takes the place of
     DEFAULT.files.map(({ id }) => id),
   );
   assert.equal(own.files.at(-1)!.severity, 'low');
-  assert.equal(own.state.find(({ id }) => id === 'host-late')!.effect, 'allowed');
+  assert.equal(own.state.find(({ id }) => id === 'host-silent')!.effect, 'allowed');
   assert.equal(own.freshness.silentAfter, 7 * 86_400_000);
   assert.equal(own.freshness.lateAfter, DEFAULT.freshness.lateAfter);
   assert.notEqual(own.digest, DEFAULT.digest);

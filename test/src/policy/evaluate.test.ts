@@ -466,18 +466,24 @@ test('what was told: a cut or implausible report resolves nothing, unread kinds 
   assert.deepEqual([capped.trees.usr.told, capped.trees.etc.told, capped.kinds.includes('hole')], [false, true, false]);
   const untold = { provenance: { image: IMAGE, told: false, faults: [] } };
   assert.ok(!run(untold).seen.kinds.includes('provenance'));
-  assert.ok(!run({ live: false }).seen.kinds.includes('silence'));
+  assert.ok(!run({ silence: 'untold' }).seen.kinds.includes('silence'));
+  const silent = run({ silence: 'noted' });
+  assert.deepEqual(
+    silent.judgements.filter(({ kind }) => kind === 'silence').map(({ rule }) => rule),
+    ['unnamed-silence'],
+  );
+  assert.ok(silent.seen.kinds.includes('silence'));
   assert.ok(run({ deployment: { ...DEPLOYMENT, verity: true } }).seen.kinds.includes('verity'));
   for (const via of ['none', 'option'] as const)
     assert.ok(!run({ deployment: { ...DEPLOYMENT, via } }).seen.kinds.includes('layered'), via);
 });
 
 test('silence is judged by who watches the clock; age and rollback by what the server knows of images', () => {
-  assert.equal(judgeSilence(DEFAULT, 'late', NO_HOST)!.rule, 'host-late');
-  assert.deepEqual(judgeSilence(DEFAULT, 'silent', NO_HOST)!.subject, 'host');
-  assert.equal(judgeSilence(NOTHING, 'silent', NO_HOST)!.rule, 'unnamed-silence');
+  assert.equal(judgeSilence(DEFAULT, NO_HOST)[0]!.rule, 'host-silent');
+  assert.deepEqual(judgeSilence(DEFAULT, NO_HOST)[0]!.subject, 'host');
+  assert.equal(judgeSilence(NOTHING, NO_HOST)[0]!.rule, 'unnamed-silence');
   const quiet = policyOf('state:\n  - {id: q, on: silence, effect: allowed, reason: x}\n');
-  assert.equal(judgeSilence(quiet, 'late', NO_HOST), undefined);
+  assert.deepEqual(judgeSilence(quiet, NO_HOST), []);
   const asked = policyOf('freshness: {imageAgeMax: 30d, behindTagAfter: 1d}\n');
   const DAY = 86_400_000;
   const old = { image: IMAGE, at: 100 * DAY, madeAt: 1 * DAY, behindTagSince: undefined };

@@ -49,7 +49,7 @@ export const INTACT: Evidence = {
   deployment: DEPLOYMENT,
   flags: [],
   skewMs: 0,
-  live: true,
+  silence: 'over',
 };
 
 export function overlay(path: string, kind: Overlay['kind'], more: Partial<Overlay> = {}): Overlay {
