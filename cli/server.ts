@@ -10,6 +10,7 @@ import { serve } from '#server/serve.ts';
 import { program, runProgram } from './commander.ts';
 import { checkConfigCommand } from './servercheck.ts';
 import { fsckCommand } from './serverfsck.ts';
+import { backupCommand, restoreCommand } from './serverkeep.ts';
 import { migrateCommand } from './servermigrate.ts';
 
 /** What a subcommand does. `settings`: what was written besides its own options, as `loadSettings` takes it. */
@@ -23,6 +24,8 @@ const SUBCOMMANDS: readonly ((command: Command, add: AddServer) => void)[] = [
   checkConfigCommand,
   migrateCommand,
   fsckCommand,
+  backupCommand,
+  restoreCommand,
 ];
 
 export async function main(args: readonly string[], io: Io): Promise<Exit> {

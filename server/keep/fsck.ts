@@ -9,6 +9,7 @@ import { BootproofError } from '#src/error.ts';
 import { FSCK_TOLD, JOB_STUCK_ATTEMPTS, JOB_STUCK_MS } from '#src/limits.ts';
 import { publicKeyOfSeed, verifyInPool } from '#src/signing/node.ts';
 import { CheckpointFile } from '#server/log/checkpointfile.ts';
+import { isRestoredNote } from '#server/log/restored.ts';
 import { keyOf, storeReader } from '#server/log/storereader.ts';
 import { TreeReads } from '#server/log/treereads.ts';
 import { verifyLog } from '#server/log/verify.ts';
@@ -144,6 +145,8 @@ async function checkPublished(store: Store, note: string, faults: FaultList): Pr
     last = readCheckpoint(note);
   } catch (error) {
     if (!(error instanceof BootproofError)) throw error;
+    // After a restore it is no fault that the log waits for its restart.
+    if (isRestoredNote(note)) return undefined;
     return faults.add(REWOUND, 'log.checkpoint', `the file holds no checkpoint: ${error.message}`);
   }
   const { origin, size, root } = last;

@@ -61,6 +61,21 @@ export class CheckpointFile {
     }
   }
 
+  /** Durable when it returns. @throws {CheckpointFileError} */
+  remove(): void {
+    try {
+      unlinkSync(this.path);
+      const held = openSync(dirname(this.path), 'r');
+      try {
+        fsyncSync(held);
+      } finally {
+        closeSync(held);
+      }
+    } catch (cause) {
+      throw this.#failed('written', cause);
+    }
+  }
+
   #failed(how: 'read' | 'written', cause: unknown): CheckpointFileError {
     const why = (cause as NodeJS.ErrnoException).code ?? (cause instanceof Error ? cause.message : String(cause));
     return new CheckpointFileError(

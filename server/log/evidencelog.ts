@@ -18,6 +18,7 @@ import type { LogHead, StoredCheckpoint } from '#server/store/logrecords.ts';
 import type { Act } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import type { CheckpointFile } from './checkpointfile.ts';
+import { isRestoredNote } from './restored.ts';
 import { TreeReads } from './treereads.ts';
 
 export class LogError extends BootproofError<
@@ -273,8 +274,8 @@ export async function restartLog(
   by: Act,
 ): Promise<NamedHead> {
   const head = await store.log.head();
-  const last = about.file && lastOf(about.file);
-  const known = [last, head ?? null].filter((one) => one !== null);
+  const last = about.file && restartedAfter(about.file);
+  const known = [last ?? null, head ?? null].filter((one) => one !== null);
   const previous = known.sort((a, b) => b.size - a.size)[0];
   if (previous === undefined)
     throw new LogError(
@@ -291,7 +292,19 @@ export async function restartLog(
       'LOG_RESTART',
       `the log was not restarted: ${about.origin} is or was the origin of a log here, or somebody restarted it just now; look with 'bootproof log status' and name another`,
     );
+  // It would keep the new log from being signed, too.
+  if (last === undefined) about.file?.remove();
   return named;
+}
+
+/** As `lastOf`; undefined where the file says nothing: the head that stands is then the last that anybody knows. */
+function restartedAfter(file: CheckpointFile): Checkpoint | null | undefined {
+  try {
+    return lastOf(file);
+  } catch (error) {
+    if (!(error instanceof LogError)) throw error;
+    return undefined;
+  }
 }
 
 /** What the file says was published last; null where there is none. @throws {LogError} where it says nothing. */
@@ -301,6 +314,12 @@ function lastOf(file: CheckpointFile): Checkpoint | null {
   try {
     return readCheckpoint(note);
   } catch (cause) {
+    if (isRestoredNote(note))
+      throw new LogError(
+        'LOG_REWOUND',
+        `this database was restored from a backup, and what was published since is not known here (${file.path} says more). Signing on could be a fork. Put the log.checkpoint of before in the place of that file, or begin a new log that names the old one: 'bootproof log restart --new-origin NAME'`,
+        { cause },
+      );
     throw new LogError(
       'LOG_REWOUND',
       `${file.path} must hold the log's last checkpoint, and holds something else: put back what it held, or begin a new log with 'bootproof log restart --new-origin NAME'`,

@@ -1,9 +1,13 @@
 /** `bootproof server fsck`: a store that was lived in is sound, and each thing that is changed, removed or doubled is named. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { copyFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
+import Database from 'better-sqlite3';
+import { publicKeyOfSeed } from '#src/signing/node.ts';
 import { fsck } from '#server/keep/fsck.ts';
 import { folder, serverFor, type TestServer } from '#test/server/fleet.ts';
+import { deep } from '#test/depth.ts';
 import { DAY, fleet, groupAt, NEXT, odd, OS, shows } from '../decisions/people.ts';
 
 /** Three days of three hosts: drift that came, was acknowledged and went, `same` reports, and one that came late. */
@@ -39,10 +43,129 @@ async function lived(t: TestContext, storeUrl: string): Promise<TestServer> {
   return server;
 }
 
-test('a store that was lived in is sound, while its server runs', async (t) => {
+/** What is done to a copy, and what must be told of it: code and table. */
+const CHANGES: readonly (readonly [title: string, sql: string, ...told: string[]])[] = [
+  [
+    'a full report is gone',
+    `delete from report where seq = 2 and kind = 'full' and host_id = (select min(id) from host)`,
+    'LOG log_entry',
+  ],
+  [
+    'the report that a host leans on is gone',
+    `delete from report where (host_id, seq) in (select host_id, full_seq from pulse limit 1)`,
+    'REPORT_MISSING report',
+    'CHAIN pulse',
+  ],
+  [
+    'bytes of a report were changed',
+    `update report set envelope = replace(cast(envelope as text), 'a', 'b') where rowid = (select min(rowid) from report)`,
+    'REPORT_BYTES report',
+  ],
+  [
+    'bytes of a report were emptied',
+    `update report set envelope = x'' where rowid = (select min(rowid) from report)`,
+    'REPORT_EMPTY report',
+  ],
+  [
+    'a report stands twice',
+    `insert into report select host_id, seq, copy + 1, 'fork', digest, class, started_at, received_at, answer, envelope from report order by received_at desc limit 1`,
+    'REPORT_TWICE report',
+    'NOT_LOGGED report',
+  ],
+  [
+    'a host has another key',
+    `update host set public_key = '${publicKeyOfSeed(new Uint8Array(32))}' where name = 'web-1'`,
+    'REPORT_BYTES report',
+  ],
+  [
+    'the newest same was changed',
+    `update pulse set same_envelope = replace(cast(same_envelope as text), 'a', 'b') where same_seq is not null`,
+    'REPORT_BYTES pulse',
+  ],
+  ['a chain went back', `update pulse set head_seq = head_seq - 1`, 'CHAIN pulse'],
+  ['a chain remembers nothing', `update pulse set recent = x''`, 'CHAIN pulse'],
+  ['a host has no chain', `delete from pulse where host_id = (select min(host_id) from pulse)`, 'PULSE host'],
+  [
+    'a host is gone',
+    `delete from host where id = (select min(id) from host)`,
+    'PULSE pulse',
+    'REFERENCE report',
+    'REFERENCE finding',
+  ],
+  ['a verdict was changed', `update host set verdict = 'compliant'`, 'VERDICT host', 'PULSE pulse'],
+  ['a counter of a host', `update host set open3 = open3 + 1`, 'HOST_COUNT host'],
+  ['a counter of a group', `update group_count set ever = ever + 1`, 'GROUP_COUNT group_count'],
+  ['a group stands under another tab', `update finding_group set status = 3 - status`, 'GROUP_STATUS finding_group'],
+  [
+    'a finding is gone',
+    `delete from finding where is_open = 1`,
+    'HOST_COUNT host',
+    'GROUP_COUNT group_count',
+    'REFERENCE episode',
+  ],
+  [
+    'an index does not hold what its table holds',
+    `pragma writable_schema = 1; update sqlite_master set sql = replace(sql, 'is_open = 1', 'is_open = 0') where name = 'finding_placed'`,
+    'DATABASE_DAMAGED database',
+  ],
+  ['a finding is open and over', `update finding set resolved_at = 1 where is_open = 1`, 'FINDING_STATE finding'],
+  ['an episode is gone', `delete from episode`, 'EPISODES finding', 'LOG log_entry'],
+  ['a waiver that is not there', `update finding set waiver_id = 'W-7'`, 'WAIVED_BY finding'],
+  [
+    'a text of a manifest was changed',
+    `update blob set bytes = (select bytes from blob as b where b.key <> blob.key limit 1)`,
+    'BLOB_BYTES blob',
+  ],
+  ['a text of a manifest is no zstd', `update blob set bytes = x'00'`, 'BLOB_BYTES blob'],
+  ['a text of a manifest is gone', `delete from blob`, 'BLOB_MISSING manifest'],
+  ['a manifest is gone', `delete from manifest`, 'REFERENCE image'],
+  ['an entry of the log was changed', `update log_entry set leaf = zeroblob(32) where idx = 3`, 'LOG log_entry'],
+  ['a tile of the log is gone', `delete from log_tile`, 'LOG log_entry'],
+  ['a payload is gone', `delete from log_payload where ref like 'report:%'`, 'NOT_LOGGED report', 'LOG log_entry'],
+  ['a line of the trail was changed', `update audit set actor = 'nobody' where rowid = 1`, 'LOG log_entry'],
+  [
+    'a line of the trail was added',
+    `insert into audit select 'a_zz', at + 86400000, actor, action, object, note, before, after from audit order by at desc limit 1`,
+    'NOT_LOGGED audit',
+  ],
+  ['a key is gone', `delete from setting where key = 'server-key-seed'`, 'KEY_MISSING setting'],
+  [
+    'the log’s key is another one',
+    `update setting set value = zeroblob(32) where key = 'log-key-seed'`,
+    'LOG_KEY log_head',
+  ],
+  [
+    'work that nobody does',
+    `insert into job values ('j_1', 'build', 'build:x', 1, 1, 2, null, null, '{}', 'no route')`,
+    'JOB_STUCK job',
+  ],
+];
+
+test('a store that was lived in is sound, and each change of it is named', async (t) => {
   const home = folder(t);
-  const url = `sqlite:${join(home, 'store.db')}`;
-  await lived(t, url);
-  const done = await fsck({ url, checkpointFile: join(home, 'log.checkpoint'), exports: join(home, 'evidence') });
-  assert.deepEqual(done.faults, []);
+  const path = join(home, 'store.db');
+  const url = `sqlite:${path}`;
+  const server = await lived(t, url);
+  const own = { checkpointFile: join(home, 'log.checkpoint'), exports: join(home, 'evidence') };
+  const whole = await fsck({ url, ...own });
+  assert.deepEqual([whole.faults, whole.sound, whole.ended], [[], true, null], 'while its server runs');
+  assert.ok(
+    whole.looked.hosts === 3 && whole.looked.reports > 10 && whole.looked.blobs > 2 && whole.looked.entries > 30,
+  );
+  await server.server.close();
+  for (const [title, sql, ...told] of CHANGES.filter((_, n) => n % deep(1, 4) === 0))
+    await t.test(title, async () => {
+      const copy = join(home, 'changed.db');
+      copyFileSync(path, copy);
+      const raw = new Database(copy);
+      raw.unsafeMode();
+      raw.exec(sql);
+      raw.close();
+      const done = await fsck({ url: `sqlite:${copy}`, ...own });
+      const found = done.faults.map(({ code, table }) => `${code} ${table}`);
+      for (const one of told) assert.ok(found.includes(one), `${one} is told among ${found.join(', ') || 'nothing'}`);
+      assert.equal(done.sound, false);
+      for (const { means, todo, first, count } of done.faults)
+        assert.ok(means !== '' && todo !== '' && first.length > 0 && count >= first.length && first[0]!.key !== '');
+    });
 });
