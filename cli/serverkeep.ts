@@ -122,8 +122,7 @@ export function restoreCommand(command: Command, add: AddServer): void {
 function operand(given: readonly string[]): readonly [string, readonly string[]] {
   const isWord = (at: number): boolean => given[at] !== undefined && !given[at].startsWith('-');
   const words = given.flatMap((_, at) => (isWord(at) && (at === 0 || isWord(at - 1)) ? [at] : []));
-  // Behind `--option VALUE` the next word is no value; behind an operand it would be a second one.
-  const [first, ...more] = words.filter((at) => at === 0 || !words.includes(at - 1));
+  const [first, ...more] = words;
   if (first === undefined || more.length > 0)
     throw new UsageError('name the backup first: bootproof server restore FILE --data DIR');
   return [given[first]!, given.toSpliced(first, 1)];
@@ -134,7 +133,9 @@ function isFolder(path: string): boolean {
 }
 
 function instant(text: string): Instant {
-  const at = parseInstant(text);
+  const [, minute, second = '00', rest = ''] =
+    /^([0-9-]{10}T[0-9]{2}:[0-9]{2})(?::([0-9]{2}))?(?:\.([0-9]{1,3}))?Z$/.exec(text) ?? [];
+  const at = parseInstant(`${minute}:${second}.${rest.padEnd(3, '0')}Z`);
   if (at === undefined) throw new UsageError(`--at ${text}: expected a time such as 2026-11-25T12:00:00Z`);
   return at;
 }

@@ -74,7 +74,7 @@ export const nameAt = (at: Instant): string => `bootproof-${formatInstant(at).sl
 export function seriesIn(folder: string): readonly { readonly file: string; readonly at: Instant }[] {
   return namesIn(folder).flatMap((name) => {
     const [, day, hour, minute, second] = NAME.exec(name) ?? [];
-    const at = day === undefined ? undefined : parseInstant(`${day}${hour}:${minute}:${second}Z`);
+    const at = day === undefined ? undefined : parseInstant(`${day}${hour}:${minute}:${second}.000Z`);
     return at === undefined ? [] : [{ file: join(folder, name), at }];
   });
 }
