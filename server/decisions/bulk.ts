@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
+import type { FilterLine } from '#src/finding/filter.ts';
 import { BULK_CHUNK, BULK_ITEMS_MAX } from '#src/limits.ts';
 import type { Principal } from '#server/access/principal.ts';
 import type { Deps } from '#server/deps.ts';
@@ -54,8 +55,7 @@ export type BulkPreview = {
 /** Writes down what the act covers, and says what it would do. @throws {DecisionError | FilterError} */
 export async function previewBulk({ terms, cover }: BulkWanted, who: Principal, deps: BulkDeps): Promise<BulkPreview> {
   const now = deps.clock();
-  const what = terms.action === 'assign' ? 'assign findings' : 'acknowledge findings';
-  const may = mustBe(who, what, 'operator', 'reviewer', 'admin');
+  const may = mayDo(terms.action, who);
   const kept: BulkTerms = terms.action === 'acknowledge' ? { ...terms, until: ackUntil(terms.until, now) } : terms;
   const covered = await coverOf(kept, cover, may, now, deps);
   const id = `b_${Buffer.from(deps.random(20)).toString('hex')}`;
@@ -79,6 +79,10 @@ export async function previewBulk({ terms, cover }: BulkWanted, who: Principal, 
   return { token: id, ...(await forecast(bulk, kept, deps)), asOf: now, expiresAt: bulk.expiresAt };
 }
 
+function mayDo(action: BulkTerms['action'], who: Principal): Principal {
+  return mustBe(who, action === 'assign' ? 'assign findings' : 'acknowledge findings', 'operator', 'reviewer', 'admin');
+}
+
 async function coverOf(
   terms: BulkTerms,
   cover: BulkWanted['cover'],
@@ -86,6 +90,11 @@ async function coverOf(
   now: Instant,
   { store }: BulkDeps,
 ): Promise<Parameters<typeof store.bulks.preview>[1]> {
+  if (cover.kind === 'items' && terms.action === 'assign') {
+    const values = [...new Set(cover.items.map(({ groupId }) => groupId))];
+    const line: FilterLine = [{ field: 'id', negated: false, values }];
+    return { kind: 'groups', filter: { line, scope: who.groups, now } };
+  }
   if (cover.kind === 'items') {
     if (who.groups !== null) {
       const hosts = await store.hosts.getMany(cover.items.map(({ hostId }) => hostId));
@@ -139,7 +148,9 @@ function whyNot(action: 'acknowledge' | 'unacknowledge', disposition: Dispositio
 export async function applyBulk(token: string, key: string, who: Principal, deps: BulkDeps): Promise<Bulk> {
   const bulk = await bulkOf(token, who, deps);
   const now = deps.clock();
-  const begun = await deps.store.bulks.begin(bulk.id, key, actOf(who, now), [bulkJob(bulk.id, now)]);
+  // Roles and hosts may have moved since it was looked at.
+  const { groups } = mayDo(BulkTerms.parse(bulk.terms).action, who);
+  const begun = await deps.store.bulks.begin(bulk.id, key, actOf(who, now), groups, [bulkJob(bulk.id, now)]);
   if (begun === undefined)
     throw new DecisionError(
       'BULK_OVER',
@@ -233,7 +244,8 @@ function backPlan(terms: BulkTerms, { actor, appliedAt, asOf }: Bulk, madeAt: In
 export async function undoBulk(id: string, who: Principal, deps: BulkDeps): Promise<Bulk> {
   const bulk = await bulkOf(id, who, deps);
   const now = deps.clock();
-  const begun = await deps.store.bulks.undo(bulk.id, actOf(who, now), [bulkJob(`${bulk.id}.undo`, now)]);
+  const { groups } = mayDo(BulkTerms.parse(bulk.terms).action, who);
+  const begun = await deps.store.bulks.undo(bulk.id, actOf(who, now), groups, [bulkJob(`${bulk.id}.undo`, now)]);
   if (begun === undefined)
     throw new DecisionError(
       'BULK_OVER',

@@ -12,6 +12,7 @@ import { DISPOSITIONS } from './findingdraft.ts';
 import { disposeIn } from './findings.ts';
 import { enqueue } from './jobs.ts';
 import { findingParts, findingSelection, groupParts, groupSelection, walksOf } from './read/findings.ts';
+import { within } from './read/line.ts';
 import { beyond, pageOf } from './read/page.ts';
 import type * as r from './records.ts';
 import type { BulkItemRow, BulkRow, Tables } from './tables.ts';
@@ -140,6 +141,8 @@ async function assignItems(
     if (row === undefined) return { result: 'resolved', before: null };
     const { assignee, expect } = to(item);
     const before = { assignee: row.assignee };
+    // Claimed, or given to somebody, since it was looked at.
+    if (expect === undefined && row.revision !== item.episode) return { result: 'changed_meanwhile', before };
     if (row.assignee === assignee || (expect !== undefined && expect !== row.assignee))
       return { result: 'so_already', before };
     changes.push({ id: row.id, assignee, revision: row.revision + 1 });
@@ -147,6 +150,27 @@ async function assignItems(
   });
   await tx.bulk.update('finding_group', ['id'], ['assignee', 'revision'], changes);
   return done;
+}
+
+/** Items on hosts that are not the actor's any more, and groups that none of theirs shows, are done with. Answers how many. */
+async function leaveOut({ db }: Tx, id: string, scope: readonly string[] | null): Promise<number> {
+  if (scope === null) return 0;
+  const theirs = within(sql.ref('host.host_group'), scope);
+  const left = await db
+    .updateTable('bulk_item')
+    .set({ result: 'not_yours' })
+    .where('bulk_id', '=', id)
+    .where('result', 'is', null)
+    .where(
+      sql<boolean>`not (case when bulk_item.host_id = ''
+        then exists (select 1 from finding join host on host.id = finding.host_id
+          where finding.group_id = bulk_item.group_id and ${theirs})
+        else exists (select 1 from host where host.id = bulk_item.host_id and ${theirs}) end)`,
+    )
+    .executeTakeFirst();
+  const skipped = Number(left.numUpdatedRows);
+  if (skipped > 0) await db.updateTable('bulk').set({ skipped }).where('id', '=', id).execute();
+  return skipped;
 }
 
 /** What an act covers, with the finding as it stands now; none where it ended, or ended and came back. */
@@ -211,7 +235,7 @@ export function bulksOn(engine: Engine): Bulks {
         const row = await find(db as unknown as Kysely<Tables>, id, false);
         return row === undefined ? undefined : bulkOf(row);
       }),
-    begin: (id, applyKey, by, jobs) =>
+    begin: (id, applyKey, by, scope, jobs) =>
       engine.write(async (tx) => {
         const row = await find(tx.db, id, tx.locks);
         if (row === undefined) return undefined;
@@ -224,6 +248,7 @@ export function bulksOn(engine: Engine): Bulks {
           .set({ state: next.state, apply_key: applyKey, applied_at: by.at })
           .where('id', '=', id)
           .execute();
+        const skipped = await leaveOut(tx, id, scope);
         await writeAudit(tx, by, {
           action: row.action,
           object: `bulk:${id}`,
@@ -235,7 +260,7 @@ export function bulksOn(engine: Engine): Bulks {
           },
         });
         await enqueue(tx, jobs);
-        return bulkOf(next);
+        return bulkOf({ ...next, skipped });
       }),
     step: (id, limit, plan, by) =>
       engine.write(async (tx) => {
@@ -316,7 +341,7 @@ export function bulksOn(engine: Engine): Bulks {
             },
           });
       }),
-    undo: (id, by, jobs) =>
+    undo: (id, by, scope, jobs) =>
       engine.write(async (tx) => {
         const row = await find(tx.db, id, tx.locks);
         if (row?.state !== 'done' || row.undo_until === null || row.undo_until <= by.at) return undefined;
@@ -356,9 +381,10 @@ export function bulksOn(engine: Engine): Bulks {
           .insertInto('bulk')
           .values({ ...undo, matched })
           .execute();
+        const skipped = await leaveOut(tx, undo.id, scope);
         await writeAudit(tx, by, { action: undo.action, object: `bulk:${id}`, before: null, after: { matched } });
         await enqueue(tx, jobs);
-        return bulkOf({ ...undo, matched });
+        return bulkOf({ ...undo, matched, skipped });
       }),
     items: (id, page) =>
       engine.listing(async (db) => {

@@ -74,8 +74,17 @@ export interface Bulks {
       | { readonly kind: 'items'; readonly items: readonly Pick<r.BulkItem, 'hostId' | 'groupId'>[] },
   ): Promise<r.Bulk | undefined>;
   get(id: string): Promise<r.Bulk | undefined>;
-  /** previewed → applying, with its key and its job; undefined where it is neither previewed nor applied under this key. */
-  begin(id: string, applyKey: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
+  /**
+   * previewed → applying, with its key and its job, without what lies beyond `scope` by now; undefined where it is neither previewed
+   * nor applied under this key.
+   */
+  begin(
+    id: string,
+    applyKey: string,
+    by: r.Act,
+    scope: readonly string[] | null,
+    jobs: readonly r.NewJob[],
+  ): Promise<r.Bulk | undefined>;
   /**
    * Carries out the next items, at most `limit`, and notes what became of each, in one transaction: cut off, it goes on with the rest,
    * and no item is done twice. Answers how many were looked at; 0: nothing is left.
@@ -83,8 +92,11 @@ export interface Bulks {
   step(id: string, limit: number, plan: BulkPlan, by: r.Act): Promise<number>;
   /** applying → done, with a line in the trail of each group that changed; undoUntil null: cannot be taken back. */
   end(id: string, by: r.Act, undoUntil: Instant | null): Promise<void>;
-  /** done → undone, with a new act that is applied at once and takes the changed items back; undefined where it is too late. */
-  undo(id: string, by: r.Act, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
+  /**
+   * done → undone, with a new act that is applied at once and takes the changed items back, as far as they lie within `scope`;
+   * undefined where it is too late.
+   */
+  undo(id: string, by: r.Act, scope: readonly string[] | null, jobs: readonly r.NewJob[]): Promise<r.Bulk | undefined>;
   items(
     id: string,
     page: PageRequest<{ readonly hostId: string; readonly groupId: string }>,

@@ -165,6 +165,8 @@ const WHY_NOT: Readonly<Record<string, string>> = {
   resolved: 'ended meanwhile',
   waived: 'are waived, and stay so',
   not_acknowledged: 'are not acknowledged',
+  not_yours: 'are not yours any more',
+  changed_meanwhile: 'were changed meanwhile',
 };
 
 function step(

@@ -1,7 +1,9 @@
 /** Acts on many: what was previewed is what is done, whatever arrives meanwhile, and once (docs/findings.md 5). */
 import assert from 'node:assert/strict';
 import { applyBulk, carryOn, previewBulk } from '#server/decisions/bulk.ts';
-import { acknowledge } from '#server/decisions/findings.ts';
+import { acknowledge, assign } from '#server/decisions/findings.ts';
+import { DecisionError } from '#server/decisions/may.ts';
+import { rejectsCode } from '#test/throws.ts';
 import { MINUTE, T0, type TestServer } from '../fleet.ts';
 import { ALICE, BOB, deciding, fleet, groupAt, hostAs, odd, onBoth, person, shows } from './people.ts';
 
@@ -82,7 +84,7 @@ onBoth('cut off in the middle, it goes on with the rest and does nothing twice',
     at,
   );
   const { store } = server.server;
-  await store.bulks.begin(found.token, 'k', { actor: 'alice', at: T0 }, []);
+  await store.bulks.begin(found.token, 'k', { actor: 'alice', at: T0 }, null, []);
   const half = await carryOn(found.token, at, 1);
   assert.deepEqual([half.state, half.changed], ['applying', 1]);
   const whole = await applyBulk(found.token, 'k', ALICE, at);
@@ -116,6 +118,16 @@ onBoth('assigning many groups, and taking that back', async (server) => {
   assert.equal((await server.api('/api/v1/groups?q=assignee:alice')).body.total.count, 2);
   await server.api(`/api/v1/bulk/${body.token}/undo`, { method: 'POST' });
   assert.equal((await server.api('/api/v1/groups?q=assignee:alice')).body.total.count, 0);
+  // By their ids; what somebody was given meanwhile stays theirs.
+  const ids = (await server.api('/api/v1/groups')).body.items.map(({ id }: { id: string }) => ({ group: id }));
+  const wanted = { action: 'assign', assignee: 'alice', ids: [...ids, { group: 'fg_nonsense' }] };
+  const named = (await preview(server, wanted)).body;
+  assert.deepEqual([named.matched, named.changes], [2, 2]);
+  const before = (await server.server.store.findings.group(ids[0].group))!;
+  await assign(before.id, { assignee: 'bob', revision: before.revision, note: null }, BOB, deciding(server));
+  const done = (await (await apply(server, named.token, 'k2')).json()) as { changed: number; skipped: number };
+  assert.deepEqual([done.changed, done.skipped], [1, 1]);
+  assert.equal((await server.api('/api/v1/groups?q=assignee:bob')).body.total.count, 1);
 });
 
 onBoth(
@@ -157,6 +169,18 @@ onBoth('who sees some host groups acts on those alone', async (server) => {
     deps(server),
   );
   assert.equal(found.matched, 1);
+  const give = { action: 'assign', assignee: 'oscar', note: null } as const;
+  const items = [{ hostId: '', groupId: (await groupAt(server)).id as string }];
+  const given = await previewBulk({ terms: give, cover: { kind: 'items', items } }, operator, deps(server));
+  assert.equal(given.matched, 1);
+  // What was theirs when they looked is not any more.
+  await server.server.store.hosts.setGroup(a.id, 'prod', { actor: 'admin', at: T0 });
+  for (const { token } of [found, given]) {
+    const done = await applyBulk(token, 'k', operator, deps(server));
+    assert.deepEqual([done.state, done.changed, done.skipped], ['done', 0, 1]);
+  }
+  const viewer = { ...operator, roles: ['viewer'] as const };
+  await rejectsCode(() => applyBulk(found.token, 'k', viewer, deps(server)), DecisionError, 'FORBIDDEN');
 });
 
 onBoth('a thousand and more: the answer comes early, and a job ends it', async (server) => {
