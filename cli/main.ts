@@ -101,6 +101,10 @@ const COMMANDS: Readonly<Record<string, { readonly about: string; load(): Promis
     about: 'say where images may be fetched from',
     load: async () => ({ main: (await import('./supply.ts')).sources }),
   },
+  load: {
+    about: 'a simulated fleet against a server: what it stands, in numbers',
+    load: () => import('./load.ts'),
+  },
   import: {
     about: 'take in reports that came by file',
     load: async () => ({ main: (await import('./supply.ts')).carried }),

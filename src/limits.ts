@@ -103,6 +103,9 @@ export const IMAGE_LIMITS: ImageLimits = {
   treePathBytes: 512 * 2 ** 20,
 };
 
+/** Contents with an fs-verity digest in one image: as many as paths (`treeNodes`). */
+export const VERITY_LINES_MAX = 2_000_000;
+
 /** Of a prepare-root.conf that is looked at: real ones have ten lines, and every object of a base this small is searched for being one. */
 export const PREPARE_ROOT_BYTES_MAX = 4096;
 
@@ -336,6 +339,9 @@ export const TAG_DIGESTS_MAX = 100;
 
 /** Documents of one policy: the one that counts, and those that it extends. */
 export const POLICY_DOCUMENTS_MAX = 64;
+
+/** Characters of stored policies that are kept as they were read: the one that ships has 40 thousand. */
+export const POLICY_TEXT_KNOWN_MAX = 2_000_000;
 
 /** Folders for which a policy keeps its candidate rules at hand: /usr and /etc together have about 400 on a real host. */
 export const POLICY_FOLDERS_MAX = 2_000;
@@ -877,3 +883,7 @@ export const STANDING_WAIT_MS = 10_000;
 
 /** How long a server that must not migrate waits for who does, ms: the largest migration so far takes seconds, a Job may queue for minutes. */
 export const MIGRATION_WAIT_MS = 15 * 60_000;
+
+/** Simulated hosts of one run of `bootproof load`, at some 250 bytes each, and its connections: an address has 28,000 ports to one server. */
+export const LOAD_HOSTS_MAX = 1_000_000;
+export const LOAD_CONNECTIONS_MAX = 20_000;
