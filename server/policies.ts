@@ -7,6 +7,7 @@ import { hash } from 'node:crypto';
 import type { Instant } from '#src/clock.ts';
 import { DocumentError } from '#src/document/yaml.ts';
 import { BootproofError } from '#src/error.ts';
+import { POLICY_TEXT_KNOWN_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
 import type { World } from '#server/deps.ts';
@@ -14,6 +15,7 @@ import { POLICY_JOB } from '#server/jobs/rejudge.ts';
 import type { Act, NewJob } from '#server/store/records.ts';
 import type { NewPolicyVersion, PolicyVersion } from '#server/store/policyrecords.ts';
 import type { Store } from '#server/store/store.ts';
+import { Lru } from './lru.ts';
 import type { Shipped } from './policyfiles.ts';
 
 /** Where a server's policy comes from. */
@@ -37,6 +39,8 @@ export class PolicyError extends BootproofError<'POLICY_MANAGED' | 'POLICY_CONFL
 /** Why the newest text of the file or folder does not count. */
 export type PolicyProblem = { readonly at: Instant; readonly lines: readonly string[] };
 
+type Stored = { readonly version: PolicyVersion; readonly policy: Policy };
+
 export type Applied = { readonly version: number; readonly unchanged: boolean };
 
 const CONFIGURATION = 'configuration';
@@ -53,6 +57,8 @@ export class Policies {
   #head: number | null = null;
   /** Of the text that was last read from the source: what did not change is not looked at again. */
   #read = '';
+  /** Versions as they were read: none ever changes, and reading one takes a tenth of a second of the event loop. */
+  readonly #known = new Lru<number, Stored>(POLICY_TEXT_KNOWN_MAX);
   #problem: PolicyProblem | null = null;
 
   private constructor(source: PolicySource | null, current: Policy, deps: Deps) {
@@ -121,10 +127,18 @@ export class Policies {
   }
 
   /** A stored version as this build understands it. @throws {PolicyError} POLICY_UNKNOWN; {DocumentError} */
-  async get(n: number): Promise<{ readonly version: PolicyVersion; readonly policy: Policy }> {
+  async get(n: number): Promise<Stored> {
+    const known = this.#known.get(n);
+    if (known !== undefined) return known;
     const version = await this.#deps.store.policies.get(n);
     if (version === undefined) throw new PolicyError('POLICY_UNKNOWN', `there is no version ${n} of the policy`);
-    return { version, policy: policyOfDocuments(version.documents, this.shipped).policy };
+    const read = { version, policy: policyOfDocuments(version.documents, this.shipped).policy };
+    this.#known.set(
+      n,
+      read,
+      version.documents.reduce((sum, { text }) => sum + text.length, 0),
+    );
+    return read;
   }
 
   async #append(draft: NewPolicyVersion, policy: Policy, by: Act, expect?: number): Promise<Applied> {

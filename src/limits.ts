@@ -343,6 +343,9 @@ export const POLICY_DOCUMENTS_MAX = 64;
 /** Characters of stored policies that are kept as they were read: the one that ships has 40 thousand. */
 export const POLICY_TEXT_KNOWN_MAX = 2_000_000;
 
+/** Characters of stored policies that are kept as they were read: the one that ships has 40 thousand. */
+export const POLICY_TEXT_KNOWN_MAX = 2_000_000;
+
 /** Folders for which a policy keeps its candidate rules at hand: /usr and /etc together have about 400 on a real host. */
 export const POLICY_FOLDERS_MAX = 2_000;
 

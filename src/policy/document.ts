@@ -116,12 +116,15 @@ const WEIGHT_OF: { readonly [On in StateSubject]: Weight } = {
  * document uses itself, which are replaced where they stand (docs/policy.md, section 2).
  * @throws {DocumentError} naming every problem with its place.
  */
-export function parsePolicy(
-  text: string,
-  options: { readonly file: string; readonly base?: (name: string) => Policy | undefined },
-): Policy {
+export function parsePolicy(text: string, options: PolicyOptions): Policy {
+  return policyOf(readYaml(text, options.file), options);
+}
+
+type PolicyOptions = { readonly file: string; readonly base?: (name: string) => Policy | undefined };
+
+/** The same of a text that was read already: reading is most of the work. @throws {DocumentError} */
+export function policyOf(yaml: YamlDocument, options: PolicyOptions): Policy {
   const { file } = options;
-  const yaml = readYaml(text, file);
   const problems: Problem[] = [];
   const refuse = () => new DocumentError('DOCUMENT_INVALID', file, problems);
 

@@ -1,7 +1,7 @@
 /** A policy out of several documents (docs/policy.md, section 2.4): the one that none of the others extends counts, with those that it extends. */
-import { DocumentError, readYaml, type Problem } from '#src/document/yaml.ts';
+import { DocumentError, readYaml, type Problem, type YamlDocument } from '#src/document/yaml.ts';
 import { POLICY_DOCUMENTS_MAX } from '#src/limits.ts';
-import { parsePolicy, type Policy } from './document.ts';
+import { policyOf, type Policy } from './document.ts';
 
 export type PolicyDocumentText = { readonly file: string; readonly text: string };
 
@@ -15,6 +15,7 @@ export function policyOfDocuments(
   counts?: string,
 ): { readonly policy: Policy; readonly documents: readonly PolicyDocumentText[] } {
   const named = new Map<string, PolicyDocumentText>();
+  const read = new Map<PolicyDocumentText, YamlDocument>();
   const extended = new Map<string, string>();
   const refuse = (file: string, message: string) => {
     const problem: Problem = { line: 1, column: 1, message };
@@ -25,7 +26,9 @@ export function policyOfDocuments(
   if (documents.length > POLICY_DOCUMENTS_MAX)
     throw refuse(first.file, `${documents.length} documents; at most ${POLICY_DOCUMENTS_MAX} make a policy`);
   for (const document of documents) {
-    const value = readYaml(document.text, document.file).value as { name?: unknown; extends?: unknown } | null;
+    const yaml = readYaml(document.text, document.file);
+    read.set(document, yaml);
+    const value = yaml.value as { name?: unknown; extends?: unknown } | null;
     const name = typeof value?.name === 'string' ? value.name : document.file;
     const other = named.get(name);
     if (other !== undefined) throw refuse(document.file, `${other.file} has the name ${JSON.stringify(name)} too`);
@@ -48,7 +51,7 @@ export function policyOfDocuments(
     // What is found again while it is being read would extend itself.
     if (used.has(document)) throw refuse(document.file, 'this policy extends itself, by way of others');
     used.add(document);
-    return parsePolicy(document.text, {
+    return policyOf(read.get(document)!, {
       file: document.file,
       base: (name) => {
         const found = named.get(name);
