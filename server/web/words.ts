@@ -109,9 +109,12 @@ export function dayHtml(instant: Instant): Html {
   return html`<time datetime="${iso}" title="${iso.slice(0, 16).replace('T', ' ')} UTC">${dayOf(instant)}</time>`;
 }
 
+// Made once: `toLocaleString` makes one at each call, and a page has hundreds of numbers.
+const NUMBERS = new Intl.NumberFormat('en-US');
+
 /** Numbers with commas. */
 export function count(value: number): string {
-  return value.toLocaleString('en-US');
+  return NUMBERS.format(value);
 }
 
 /** `1 host`, `1,204 hosts`. */
