@@ -32,6 +32,7 @@ import type { Build, BuiltManifest } from '#server/jobs/builder.ts';
 import { readPolicy } from '#server/prepare.ts';
 import type { StartOptions } from '#server/options.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
+import { migratedSqlite } from '#test/sqlite.ts';
 
 export const T0 = Date.UTC(2026, 10, 24, 12);
 export const MINUTE = 60_000;
@@ -187,8 +188,15 @@ export async function serverFor(
   const { images = [], admin, now = T0, ...rest } = options;
   const time = { now };
   const events: TestServer['events'] = [];
+  const data = mkdtempSync(join(tmpdir(), 'bootproof-server-'));
+  let running: RunningServer | undefined;
+  // In this order: a server that ends still writes to its folder.
+  t.after(async () => {
+    await running?.close();
+    rmSync(data, { recursive: true, force: true });
+  });
   const server = await startServer({
-    storeUrl: `sqlite:${join(folder(t), 'store.db')}`,
+    storeUrl: await migratedSqlite(join(data, 'store.db')),
     policy: await readPolicy(undefined),
     listen: { host: '127.0.0.1', port: 0 },
     sources: images.length === 0 ? [] : [{ reference: SOURCE }],
@@ -199,7 +207,7 @@ export async function serverFor(
     jobsEveryMs: 20,
     ...rest,
   });
-  t.after(() => server.close());
+  running = server;
   const token = server.adminToken ?? admin ?? '';
   return {
     server,

@@ -7,6 +7,7 @@ import { after, before, type TestContext } from 'node:test';
 import type { Session } from '#server/store/accessrecords.ts';
 import type { Store } from '#server/store/store.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
+import { migratedSqlite } from '#test/sqlite.ts';
 import { opened, openedEngine, suiteOn, type Suite } from './contract.ts';
 import { ADMIN, admit, backTo, DAY, hostId, MINUTE, sha, T0, walk } from './make.ts';
 
@@ -213,7 +214,7 @@ function access(suite: Suite): void {
   });
 }
 
-access(suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folder(t), 'store.db')}` }, () => undefined));
+access(suiteOn({ name: 'sqlite', fresh: (t) => migratedSqlite(join(folder(t), 'store.db')) }, () => undefined));
 access(
   suiteOn({ name: 'postgres', fresh: () => (postgres as Postgres).migrated() }, () =>
     'skip' in postgres ? postgres.skip : undefined,

@@ -16,6 +16,7 @@ import type { Tables } from '#server/store/tables.ts';
 import type { Act, FindingChange } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
+import { migratedSqlite } from '#test/sqlite.ts';
 import { opened, openedEngine, suiteOn, type Suite } from './contract.ts';
 import {
   absent,
@@ -446,7 +447,7 @@ outboxes(
       fresh: async (t) => {
         const made = mkdtempSync(join(tmpdir(), 'bootproof-notices-'));
         t.after(() => rmSync(made, { recursive: true, force: true }));
-        return `sqlite:${join(made, 'store.db')}`;
+        return migratedSqlite(join(made, 'store.db'));
       },
     },
     () => undefined,
@@ -458,7 +459,7 @@ outboxes(
       name: 'postgres',
       fresh: async () => {
         if ('skip' in server) throw new Error(server.skip);
-        return server.database();
+        return server.migrated();
       },
     },
     () => ('skip' in server ? server.skip : undefined),

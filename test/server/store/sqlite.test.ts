@@ -8,6 +8,7 @@ import Database from 'better-sqlite3';
 import { sql } from 'kysely';
 import { openStore } from '#server/store/open.ts';
 import { StoreError } from '#server/store/store.ts';
+import { migratedSqlite } from '#test/sqlite.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { people, openedEngine, opened, suiteOn } from './contract.ts';
 import { decided } from './contract-decided.ts';
@@ -33,7 +34,7 @@ function folder(t: TestContext): string {
   return made;
 }
 
-const suite = suiteOn({ name: 'sqlite', fresh: async (t) => `sqlite:${join(folder(t), 'store.db')}` }, () => undefined);
+const suite = suiteOn({ name: 'sqlite', fresh: (t) => migratedSqlite(join(folder(t), 'store.db')) }, () => undefined);
 people(suite);
 intakes(suite);
 lists(suite);
