@@ -9,10 +9,17 @@ import { requestIds } from './requests.ts';
 
 export function buildApp(services: ApiServices): Hono {
   const app = new Hono();
-  const { access, health, log } = services;
-  app.use(requestIds({ log, viaProxy: (c) => access.viaProxy(c), isStopping: () => health.isStopping }));
-  app.use(PATHS.reports, services.metrics.reports);
-  app.get('/metrics', services.metrics.answer);
+  const { access, health, log, metrics } = services;
+  app.use(
+    requestIds({
+      log,
+      viaProxy: (c) => access.viaProxy(c),
+      answered: metrics.answered,
+      isStopping: () => health.isStopping,
+    }),
+  );
+  app.use(PATHS.reports, metrics.reports);
+  app.get('/metrics', metrics.answer);
   // The API first: a report passes nothing that is there for pages.
   const api = apiApp(services);
   app.route('/', api);

@@ -1,13 +1,18 @@
 /**
- * `/metrics` in Prometheus' text format (docs/notices.md 8). Labels never hold hosts or anything else of which there may be many; what
+ * `/metrics` in Prometheus' text format (docs/operating.md 8). Labels never hold hosts or anything else of which there may be many; what
  * is read from the store is read at most once in some seconds, however many ask.
  */
 import type { Context, MiddlewareHandler } from 'hono';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { BootproofError } from '#src/error.ts';
 import { VERSION } from '#src/version.ts';
+import { PATHS } from '#src/wire/paths.ts';
+import { isProblemCode } from '#src/wire/problem.ts';
 import { isFleetWide, ROLES, type Principal } from '#server/access/principal.ts';
 import { bearerOf } from '#server/access/token.ts';
 import type { Deps } from './deps.ts';
+import type { OwnCertificate } from './certificate.ts';
+import type { Health } from './health.ts';
 import type { Anchors } from './log/anchors.ts';
 import type { EvidenceLog } from './log/evidencelog.ts';
 import { DELIVERY_STATES } from './store/noticerecords.ts';
@@ -20,15 +25,34 @@ export const METRICS_FOR = ['off', 'token', 'open'] as const;
 export type MetricsFor = (typeof METRICS_FOR)[number];
 
 export type MetricsDeps = Pick<Deps, 'clock' | 'log'> & {
-  readonly store: Pick<Store, 'read' | 'jobs' | 'notices' | 'log'>;
+  readonly store: Pick<Store, 'read' | 'jobs' | 'notices' | 'log' | 'sizes'>;
   readonly evidence: Pick<EvidenceLog, 'published' | 'refusal'>;
   readonly anchors: Pick<Anchors, 'standing'>;
   readonly access: { bearer(token: string): Promise<Principal | undefined> };
+  readonly health: Pick<Health, 'readiness'>;
+  readonly certificate: Pick<OwnCertificate, 'pair' | 'refusal'> | null;
+  /** What waits in this process, as it is at this moment. */
+  readonly depth: () => Depth;
 };
+
+export type Depth = {
+  /** Reports that came whole and are not answered yet, and bytes that are held for them and for those that are coming. */
+  readonly reports: number;
+  readonly bytes: number;
+  /** Of them: those that wait for a thread that judges, and those that wait for the next commit. */
+  readonly judging: number;
+  readonly committing: number;
+};
+
+/** What became of a report, by the status of its answer. */
+const OUTCOMES = ['accepted', 'refused', 'busy', 'failed'] as const;
+const outcomeOf = (status: number): (typeof OUTCOMES)[number] =>
+  status < 300 ? 'accepted' : status === 503 || status === 429 ? 'busy' : status < 500 ? 'refused' : 'failed';
 
 /** How old what is read from the store may be, ms: counting hosts of a large fleet walks an index of 100,000 rows. */
 const FRESH_MS = 15_000;
 /** Reports are answered in milliseconds, or wait for a batch, a judge or a busy disk. */
+const SIZES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 const BUCKETS = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 export class Metrics {
@@ -36,7 +60,20 @@ export class Metrics {
   readonly #for: MetricsFor;
   readonly #registry = new Registry();
   readonly #reports: Counter<'status'>;
+  readonly #outcomes: Counter<'outcome'>;
+  readonly #refusals: Counter<'code'>;
   readonly #seconds: Histogram;
+  readonly #requests: Histogram<'kind' | 'status'>;
+  readonly #batch: Histogram;
+  readonly #commit: Histogram;
+  readonly #depth: Gauge<'at'>;
+  readonly #held: Gauge;
+  readonly #storeBytes: Gauge<'part'>;
+  readonly #tableBytes: Gauge<'table'>;
+  readonly #ready: Gauge;
+  readonly #degraded: Gauge;
+  readonly #certificateUntil: Gauge;
+  readonly #certificateRefused: Gauge;
   readonly #sent: Counter<'outcome'>;
   readonly #hosts: Gauge<'verdict'>;
   readonly #groups: Gauge<'severity'>;
@@ -70,6 +107,45 @@ export class Metrics {
       labelNames: ['status'],
       registers,
     });
+    this.#outcomes = new Counter({
+      name: 'bootproof_intake_total',
+      help: 'Reports by what became of them: accepted (durable), refused, busy (429 or 503: sent again later), failed (our own fault).',
+      labelNames: ['outcome'],
+      registers,
+    });
+    for (const outcome of OUTCOMES) this.#outcomes.inc({ outcome }, 0);
+    this.#refusals = new Counter({
+      name: 'bootproof_intake_refusals_total',
+      help: 'Reports that were not accepted, by code (docs/errors.md).',
+      labelNames: ['code'],
+      registers,
+    });
+    const histogram = <Label extends string>(name: string, help: string, buckets: number[], ...labelNames: Label[]) =>
+      new Histogram({ name: `bootproof_${name}`, help, buckets, labelNames, registers });
+    this.#requests = histogram(
+      'request_seconds',
+      'Time until a request was answered, reports apart: of agents, the api, pages, health and metrics; by class of status.',
+      BUCKETS,
+      'kind',
+      'status',
+    );
+    this.#batch = histogram('intake_batch_reports', 'Reports and judgements that shared a commit.', SIZES);
+    this.#commit = histogram('intake_commit_seconds', 'Time of such a commit.', BUCKETS);
+    this.#depth = gauge(
+      'intake_waiting',
+      'Reports in this process: open, waiting to be judged, waiting for a commit.',
+      'at',
+    );
+    this.#held = gauge('intake_held_bytes', 'Bytes of reports that this process holds.');
+    this.#storeBytes = gauge('store_bytes', 'The database: whole, its log, unused inside, free on its disk.', 'part');
+    this.#tableBytes = gauge('store_table_bytes', 'The largest tables with their indexes (PostgreSQL).', 'table');
+    this.#ready = gauge('ready', 'Whether /readyz says ok.');
+    this.#degraded = gauge('degraded', 'Things that /readyz names though it says ok.');
+    this.#certificateUntil = gauge('tls_certificate_expiry_seconds', 'When the own certificate is over, since 1970.');
+    this.#certificateRefused = gauge(
+      'tls_certificate_refused',
+      'Whether the files hold a newer one that does not fit; 1: the one before goes on.',
+    );
     this.#seconds = new Histogram({
       name: 'bootproof_report_seconds',
       help: 'Time until a report was answered; what is accepted is durable by then.',
@@ -110,8 +186,23 @@ export class Metrics {
   readonly reports: MiddlewareHandler = async (c, next) => {
     const begun = performance.now();
     await next();
-    this.#reports.inc({ status: String(c.res.status) });
+    const { status } = c.res;
+    this.#reports.inc({ status: String(status) });
+    this.#outcomes.inc({ outcome: outcomeOf(status) });
+    if (status >= 400) this.#refusals.inc({ code: codeOf(c.error) });
     this.#seconds.observe((performance.now() - begun) / 1000);
+  };
+
+  /** Counts every other request. */
+  readonly answered = (path: string, status: number, ms: number): void => {
+    if (path !== PATHS.reports)
+      this.#requests.observe({ kind: kindOf(path), status: `${Math.floor(status / 100)}xx` }, ms / 1000);
+  };
+
+  /** Hears of each commit of intake. */
+  readonly committed = (size: number, seconds: number): void => {
+    this.#batch.observe(size);
+    this.#commit.observe(seconds);
   };
 
   readonly sent = (outcome: 'delivered' | 'failed' | 'dead'): void => {
@@ -139,6 +230,9 @@ export class Metrics {
     // At the first question: what watches the event loop costs a little, and a server that nobody asks need not pay.
     if (this.#isFirst) collectDefaultMetrics({ register: this.#registry, prefix: 'bootproof_' });
     this.#isFirst = false;
+    const { reports, bytes, judging, committing } = this.#deps.depth();
+    for (const [at, count] of Object.entries({ open: reports, judging, committing })) this.#depth.set({ at }, count);
+    this.#held.set(bytes);
     const now = performance.now();
     if (this.#read === undefined || this.#read.at + FRESH_MS <= now)
       this.#read = {
@@ -160,15 +254,30 @@ export class Metrics {
   }
 
   async #renew(): Promise<void> {
-    const { store, clock } = this.#deps;
+    const { store, clock, health, certificate } = this.#deps;
+    const { failing, degraded } = await health.readiness();
+    this.#ready.set(failing.length === 0 ? 1 : 0);
+    this.#degraded.set(degraded.length);
+    if (certificate !== null) this.#certificateUntil.set(certificate.pair.until / 1000);
+    this.#certificateRefused.set(certificate?.refusal === undefined ? 0 : 1);
     const now = clock();
-    const [verdicts, groups, jobs, deliveries, pending] = await Promise.all([
+    const [verdicts, groups, jobs, deliveries, pending, sizes] = await Promise.all([
       store.read.verdicts(now),
       store.notices.openGroups(),
       store.jobs.lag(now),
       store.notices.count(),
       store.log.pending(),
+      store.sizes(),
     ]);
+    for (const [part, size] of Object.entries({
+      database: sizes.bytes,
+      wal: sizes.walBytes,
+      unused: sizes.unusedBytes,
+      free: sizes.freeBytes,
+    }))
+      if (size !== null) this.#storeBytes.set({ part }, size);
+    this.#tableBytes.reset();
+    for (const { name: table, bytes } of sizes.tables) this.#tableBytes.set({ table }, bytes);
     const { published, refusal } = this.#deps.evidence;
     this.#logSigning.set(refusal === undefined ? 1 : 0);
     if (published !== undefined) {
@@ -197,4 +306,20 @@ export class Metrics {
     }
     for (const state of DELIVERY_STATES) this.#deliveries.set({ state }, deliveries[state]);
   }
+}
+
+/** Codes are few: those of problem documents. Anything else is our own fault. */
+function codeOf(error: Error | undefined): string {
+  const code = error instanceof BootproofError ? error.code : 'FAULT';
+  return isProblemCode(code) ? code : code.startsWith('STORE_') ? 'OVERLOADED' : 'FAULT';
+}
+
+const AGENTS = /^\/api\/v1\/(?:enrol|manifests)(?:\/|$)/;
+
+/** Of paths there are many, of these few. */
+function kindOf(path: string): string {
+  if (AGENTS.test(path)) return 'agent';
+  if (path.startsWith('/api/')) return 'api';
+  if (path === '/livez' || path === '/readyz' || path === '/metrics') return 'health';
+  return 'page';
 }

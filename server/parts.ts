@@ -15,14 +15,7 @@ import { Oidc } from '#server/access/oidc.ts';
 import { Answers } from '#server/ingest/answers.ts';
 import { Batch } from '#server/ingest/batch.ts';
 import { Enrolments } from '#server/ingest/enrol.ts';
-import {
-  recordOf,
-  Examiner,
-  LocalLooker,
-  type Looker,
-  type LookerDeps,
-  type Lookups,
-} from '#server/ingest/examiner.ts';
+import { recordOf, Examiner, LocalLooker, type LookerDeps, type Lookups } from '#server/ingest/examiner.ts';
 import { HostReads } from '#server/ingest/hostreads.ts';
 import { JudgePool } from '#server/ingest/judgepool.ts';
 import { KnownImages } from '#server/ingest/known.ts';
@@ -65,7 +58,20 @@ export async function openParts(
   });
   const evidence = await openEvidence(options, deps);
   const anchors = new Anchors({ ...deps, evidence }, { ...NO_ANCHORS, ...options.anchors });
-  const batch = new Batch(store);
+  const health = new Health({ store, log, evidence, anchors, certificate });
+  const load = new Load();
+  const metrics = new Metrics(
+    {
+      ...deps,
+      access,
+      evidence,
+      anchors,
+      health,
+      depth: () => ({ ...load.held, judging: judgePool?.waiting ?? 0, committing: batch.waiting }),
+    },
+    options.metrics ?? 'token',
+  );
+  const batch = new Batch(store, metrics.committed);
   const images = new KnownImages(store, KNOWN_TEXT_BYTES_MAX);
   const defaults = new KnownDefaults(images);
   const origins = new KnownOrigins({ store, images });
@@ -97,11 +103,8 @@ export async function openParts(
     tag: (claim) => tagOf(claim, clock(), deps),
   };
   const looking = { ...deps, lookups, images, ticketKeys: keys.tickets };
-  const examiner = new Examiner('kind' in options.policy ? inThreads(looking) : new LocalLooker(looking), {
-    store,
-    waivers,
-    policies,
-  });
+  const judgePool = 'kind' in options.policy ? inThreads(looking) : undefined;
+  const examiner = new Examiner(judgePool ?? new LocalLooker(looking), { store, waivers, policies });
   const pipeline = new Pipeline({
     ...deps,
     batch,
@@ -117,7 +120,6 @@ export async function openParts(
     policies,
   });
   const enrolments = new Enrolments({ ...deps, policies });
-  const metrics = new Metrics({ ...deps, access, evidence, anchors }, options.metrics ?? 'token');
   return {
     access,
     anchors,
@@ -127,9 +129,9 @@ export async function openParts(
     enrolments,
     evidence,
     examiner,
-    health: new Health({ store, log, evidence, anchors, certificate }),
+    health,
     images,
-    load: new Load(),
+    load,
     metrics,
     noted,
     origins,
@@ -155,7 +157,7 @@ async function openEvidence(options: StartOptions, deps: Deps): Promise<Evidence
 }
 
 /** In threads beside the event loop, which read the policy that counts from the store. */
-function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 'store' | 'log'>): Looker {
+function inThreads({ store, lookups, log, ticketKeys }: LookerDeps & Pick<Deps, 'store' | 'log'>): JudgePool {
   const policy = async (n: number) => (await store.policies.get(n))!.documents;
   return new JudgePool(
     { store, lookups, log, policy, ticketKeys: ticketKeys.keys },

@@ -16,12 +16,14 @@ export type RequestDeps = {
   readonly log: Log;
   /** Whether the request comes over a proxy that the configuration names: then its id is taken over. */
   readonly viaProxy: (c: Context) => boolean;
+  /** Hears of each answer. */
+  readonly answered: (path: string, status: number, ms: number) => void;
   /** The server ends: whoever holds a connection is told to come over another one, which leads to another process. */
   readonly isStopping: () => boolean;
 };
 
 /** Stands before everything: it costs a report some microseconds, as it touches no header of the answer that Hono makes. */
-export function requestIds({ log, viaProxy, isStopping }: RequestDeps): MiddlewareHandler {
+export function requestIds({ log, viaProxy, answered, isStopping }: RequestDeps): MiddlewareHandler {
   return (c, next) => {
     const given = c.req.header(REQUEST_ID);
     const id = given !== undefined && FOREIGN.test(given) && viaProxy(c) ? given : randomUUID();
@@ -32,7 +34,9 @@ export function requestIds({ log, viaProxy, isStopping }: RequestDeps): Middlewa
     return inRequest(id, async () => {
       const begun = performance.now();
       await next();
-      tell(c, performance.now() - begun, log);
+      const ms = performance.now() - begun;
+      answered(c.req.path, c.res.status, ms);
+      tell(c, ms, log);
     });
   };
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT, printableText, type Exit, type Io } from '#src/terminal.ts';
+import { VERSION } from '#src/version.ts';
 import { repositoryOf } from '#server/decisions/sources.ts';
 import type { Settings } from './config.ts';
 import type { Log } from './deps.ts';
@@ -39,6 +40,7 @@ export async function serve(args: readonly string[], io: Io): Promise<Exit> {
   if (settings.listen.movable && server.port !== settings.listen.port)
     await io.stderr.write(`port ${settings.listen.port} is taken, so this is on ${server.port}\n`);
   await io.stderr.write(`bootproof server at ${server.url}\n`);
+  log('info', 'listening', { url: server.url, version: VERSION, store: server.store.engine });
   // The policy and the certificate that count go on counting, whatever is wrong with the new one.
   const renew = (): void => {
     server.renewPolicy().catch((error: unknown) => log('error', 'policy not looked at', { error: String(error) }));

@@ -14,14 +14,24 @@ type Waiting = {
   readonly reject: (error: unknown) => void;
 };
 
+/** Hears of each batch: how many writes it had, and how long its commit took, s. */
+export type BatchHeard = (size: number, seconds: number) => void;
+
 export class Batch {
   readonly #store: Pick<Store, 'intake'>;
+  readonly #heard: BatchHeard;
   #waiting: Waiting[] = [];
   #committing: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(store: Pick<Store, 'intake'>) {
+  constructor(store: Pick<Store, 'intake'>, heard: BatchHeard = () => {}) {
     this.#store = store;
+    this.#heard = heard;
+  }
+
+  /** Writes that wait for a batch. */
+  get waiting(): number {
+    return this.#waiting.length;
   }
 
   /** Resolves when the write is durable, or was refused by its precondition. Rejects as `Store.intake` does. */
@@ -56,6 +66,7 @@ export class Batch {
     const begun = performance.now();
     this.#committing = this.#run(batch).finally(() => {
       this.#committing = undefined;
+      this.#heard(batch.length, (performance.now() - begun) / 1000);
       const isHeavy = batch.some(({ write }) => write.findings !== undefined && write.findings.length > 0);
       const waitMs = isHeavy ? Math.min(performance.now() - begun, INTAKE_GATHER_MS) : 0;
       if (waitMs > INTAKE_WAIT_MS && this.#waiting.length < INTAKE_BATCH_MAX)

@@ -60,6 +60,11 @@ export class JudgePool implements Looker {
     this.#textBytes = Math.floor(textBytes / threads);
   }
 
+  /** Reports that wait for a place in a thread. */
+  get waiting(): number {
+    return this.#row.length;
+  }
+
   async open(bytes: Uint8Array, arrival: Arrival): Promise<Opened<Held>> {
     const place = await this.#place(bytes.length, false);
     try {

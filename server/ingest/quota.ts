@@ -57,6 +57,11 @@ export class Load {
   #pending = 0;
   #bytes = 0;
 
+  /** Reports that came whole and are not answered yet, and bytes of those that are coming or came. */
+  get held(): { readonly reports: number; readonly bytes: number } {
+    return { reports: this.#pending, bytes: this.#bytes };
+  }
+
   /** A body that begins to come; undefined where there is no room for it. Every hold must end. */
   open(large: boolean): Hold | undefined {
     if (large && this.#bytes >= INTAKE_BYTES_MAX) return undefined;

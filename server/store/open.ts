@@ -28,6 +28,7 @@ import { posturesOn } from './read/posture.ts';
 import { reportsOn } from './reports.ts';
 import { retentionOn } from './retention.ts';
 import { settingsOn } from './settings.ts';
+import { sizesOf } from './sizes.ts';
 import { openSqlite, type Listing } from './sqlite.ts';
 import { StoreError, type Store } from './store.ts';
 import { imageTextsOn } from './texts.ts';
@@ -78,6 +79,7 @@ export function storeOn(engine: Engine): Store {
         await db.selectFrom('setting').select('key').limit(1).execute();
       }),
     schema: () => engine.reading((db) => schemaOf(db)),
+    sizes: () => sizesOf(engine),
     close: () => engine.close(),
   };
 }

@@ -38,6 +38,7 @@ import type { Postures } from './posturerecords.ts';
 import type * as p from './policyrecords.ts';
 import type * as r from './records.ts';
 import type { Holds, Retention } from './retentionrecords.ts';
+import type { StoreSizes } from './sizes.ts';
 import type { ImageTexts } from './textrecords.ts';
 import type * as t from './trustrecords.ts';
 
@@ -104,6 +105,8 @@ export interface Store {
   ping(): Promise<void>;
   /** The schema that the database has now, as the newest build that was here made it; rejects where the store cannot serve. */
   schema(): Promise<number>;
+  /** How much room it takes, and how much is left. */
+  sizes(): Promise<StoreSizes>;
   /** Waits for what is under way, then lets go. Later calls reject with STORE_CLOSED. */
   close(): Promise<void>;
 }

@@ -1,5 +1,7 @@
 /** What the server says on standard error: its shape for journals and for people, request ids, and that no secret stands in it. */
 import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { addressOf, trustedProxies, viaProxy } from '#server/access/address.ts';
 import { inRequest, logTo, withoutSecrets, type LogLevel } from '#server/logging.ts';
@@ -93,4 +95,19 @@ test('only a proxy that was named is believed', () => {
   );
   assert.equal(addressOf('192.0.2.1', '198.51.100.7', proxies), '192.0.2.1');
   assert.equal(addressOf('10.1.2.3', '198.51.100.7', proxies), '198.51.100.7');
+});
+
+test('docs/operating.md says what each event that somebody must see means', () => {
+  const root = join(import.meta.dirname, '../..');
+  const page = readFileSync(join(root, 'docs/operating.md'), 'utf8');
+  const said = globSync('server/**/*.ts', { cwd: root }).flatMap((file) =>
+    [...readFileSync(join(root, file), 'utf8').matchAll(/\blog\(\s*'(?:warn|error)',\s*'([^']+)'/g)].map(
+      ([, event]) => event!,
+    ),
+  );
+  assert.ok(said.length > 30);
+  assert.deepEqual(
+    [...new Set(said)].filter((event) => !page.includes(`\`${event}\``)),
+    [],
+  );
 });
