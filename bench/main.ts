@@ -1,4 +1,4 @@
-/** `npm run bench [scan|intake|manifest|verify …]`: runs the benches and writes their tables into bench/RESULTS.md. */
+/** `npm run bench [scan|intake|manifest|lists|verify|evidence …]`: runs the benches and writes their tables into bench/RESULTS.md. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
   lists: async (folder) => lists(folder),
   verify: async () => (await import('./verify.ts')).benchVerify(),
+  evidence: async (folder) => (await import('./evidence.ts')).benchEvidence(folder),
 };
 
 /** Every list on a large fleet, on both engines. */
