@@ -4,14 +4,31 @@
  */
 import { getSystemErrorName } from 'node:util';
 
-/** A file's raw capability (base64, undefined for none), and where its data and its holes begin. */
+/** Questions about an open file, or a path. */
 export type C = {
+  /** The raw capability in base64; undefined for none. */
   file(fd: number): string | undefined;
   path(path: string): string | undefined;
   /** Offset of the next data at or behind `from`; `end` where none follows, and where the file system cannot tell it begins at once. */
   data(fd: number, from: number, end: number): number;
   hole(fd: number, from: number, end: number): number;
+  /** The fs-verity digest that the kernel holds all reading of it to (SHA-256 in hex); undefined where there is none, or one with another hash. */
+  verity(fd: number): string | undefined;
+  /** Whether the data of both lie in the same blocks of a disk; false where the kernel does not tell. The disk must be the same one. */
+  isSamePlace(a: number, b: number): boolean;
 };
+
+// linux/fsverity.h and linux/fiemap.h; the numbers are the same on x86-64 and arm64.
+const FS_IOC_MEASURE_VERITY = 0xc0046686n;
+const FS_IOC_FIEMAP = 0xc020660bn;
+const VERITY_SHA256 = 1;
+const FIEMAP_SYNC = 1;
+const [MAP_BYTES, EXTENT_BYTES, EXTENT_FLAGS] = [32, 56, 40];
+/** Files in more pieces are read. */
+const EXTENTS_MAX = 256;
+/** Last, merged, shared; all others say that the place is not (yet) known or holds more than this file. */
+const [EXTENT_LAST, EXTENT_HARMLESS] = [0x1, 0x3001];
+
 export class XattrError extends Error {
   readonly code: string;
 
@@ -27,6 +44,7 @@ export async function openC(): Promise<C> {
   const { functions: c } = dlopen('libc.so.6', {
     fgetxattr: { arguments: ['int32', 'buffer', 'buffer', 'uint64'], return: 'int64' },
     lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'uint64'], return: 'int64' },
+    ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
     lseek: { arguments: ['int32', 'int64', 'int32'], return: 'int64' },
     __errno_location: { arguments: [], return: 'pointer' },
   });
@@ -49,7 +67,38 @@ export async function openC(): Promise<C> {
     if (at >= 0n) return Number(at);
     return getInt32(errno) === ENXIO ? none : -1;
   };
+  const digest = Buffer.alloc(4 + 64);
+  const maps = [
+    Buffer.alloc(MAP_BYTES + EXTENTS_MAX * EXTENT_BYTES),
+    Buffer.alloc(MAP_BYTES + EXTENTS_MAX * EXTENT_BYTES),
+  ];
+  /** The extents of a file, each whole and known; undefined where they are not. */
+  const extents = (fd: number, map: Buffer): Buffer | undefined => {
+    map.fill(0, 0, MAP_BYTES);
+    map.writeBigUInt64LE(2n ** 64n - 1n, 8);
+    // What is written and not yet on the disk may lie elsewhere soon: it is put there first.
+    map.writeUInt32LE(FIEMAP_SYNC, 16);
+    map.writeUInt32LE(EXTENTS_MAX, 24);
+    if (c.ioctl(fd, FS_IOC_FIEMAP, map) !== 0) return undefined;
+    const count = map.readUInt32LE(20);
+    let flags = 0;
+    for (let i = 0; i < count; i++) {
+      flags = map.readUInt32LE(MAP_BYTES + i * EXTENT_BYTES + EXTENT_FLAGS);
+      if ((flags & ~EXTENT_HARMLESS) !== 0) return undefined;
+    }
+    return (flags & EXTENT_LAST) === 0 ? undefined : map.subarray(MAP_BYTES, MAP_BYTES + count * EXTENT_BYTES);
+  };
   return {
+    verity: (fd) => {
+      digest.writeUInt16LE(64, 2);
+      if (c.ioctl(fd, FS_IOC_MEASURE_VERITY, digest) !== 0) return undefined;
+      const isOurs = digest.readUInt16LE(0) === VERITY_SHA256 && digest.readUInt16LE(2) === 32;
+      return isOurs ? digest.toString('hex', 4, 36) : undefined;
+    },
+    isSamePlace: (a, b) => {
+      const place = extents(a, maps[0]!);
+      return place !== undefined && extents(b, maps[1]!)?.equals(place) === true;
+    },
     data: (fd, from, end) => {
       const at = seek(fd, from, SEEK_DATA, end);
       return at < 0 ? from : Math.min(at, end);

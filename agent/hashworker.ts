@@ -15,6 +15,7 @@ import {
   type Stats,
 } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { Backing, type BackingData, type Beneath } from './backedfile.ts';
 import { openC, XattrError, type C } from './clibrary.ts';
 import { DigestTable, type TableData } from './digesttable.ts';
 
@@ -32,6 +33,10 @@ export type WorkerData = {
   readonly nsPerByte: number;
   /** What is known of files from runs before; null where everything is read. */
   readonly cache: TableData | null;
+  /** Where the data lie that are served through composefs; null where that is not known. */
+  readonly backing: BackingData | null;
+  /** Files that the kernel measured. */
+  readonly measured: SharedArrayBuffer;
 };
 /** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
@@ -45,6 +50,8 @@ export type Task = {
   readonly dev: number | null;
   /** Whether a digest of the cache may stand in for reading: where the file system keeps the times of changes. */
   readonly cached: boolean;
+  /** Whether the tree is served through composefs, from the files of `backing`. */
+  readonly backed: boolean;
 };
 /** Ready for work, with the reason if capabilities cannot be read; or a batch is done: texts for those records that have one. */
 export type Answer =
@@ -232,24 +239,41 @@ function contentDigest(fd: number, size: number, missing: number, sparse: Sparse
 }
 
 /** What a worker needs for each path. */
-type Tools = { readonly sparse: Sparse; readonly c: C | undefined; readonly table: DigestTable | undefined };
+type Tools = {
+  readonly sparse: Sparse;
+  readonly c: C | undefined;
+  /** Where its digest may come from and go to. */
+  readonly table: DigestTable | undefined;
+  readonly backing: Backing | undefined;
+  readonly measured: Int32Array;
+};
 
-/** One attempt at a regular file; false where it changed under our hands. `table`: where its digest may come from and go to. */
-function tryFile(path: string | Buffer, dev: number | null, { sparse, c, table }: Tools): boolean {
+/** One attempt at a regular file; false where it changed under our hands. `under`: where the file lies beneath. */
+function tryFile(path: string | Buffer, dev: number | null, tools: Tools, under: string | undefined): boolean {
+  const { sparse, c, backing } = tools;
   const fd = open(path);
+  let beneath: Beneath | undefined;
   try {
+    if (backing !== undefined && under !== undefined) beneath = backing.open(fd, pathOf(under), FLAGS | noatime);
+    // Through composefs times are the image's: those beneath tell a change.
+    const table = backing === undefined || beneath !== undefined ? tools.table : undefined;
     const before = table === undefined ? fstatSync(fd) : fstatSync(fd, { bigint: true });
     if (!before.isFile()) return false;
     if (dev !== null && Number(before.dev) !== dev) {
       result(MOUNT, undefined, 'another file system begins here');
       return true;
     }
-    const known = table?.lookup(before as BigIntStats);
-    if (known !== undefined) {
-      result(1, before, c?.file(fd), known);
-      return true;
-    }
     const size = Number(before.size);
+    // What is told of a file whose length is told otherwise would be said of another one.
+    if (beneath === undefined || Number(beneath.stat.size) === size) {
+      const content = beneath && backing?.measured(beneath);
+      const known = content ?? table?.lookup(beneath?.stat ?? (before as BigIntStats));
+      if (known !== undefined) {
+        if (content !== undefined) Atomics.add(tools.measured, 0, 1);
+        result(1, before, c?.file(fd), known);
+        return true;
+      }
+    }
     const content = contentDigest(fd, size, size - Number(before.blocks) * 512, sparse, c);
     if (content === GROWS) return false;
     if (typeof content === 'string') {
@@ -260,9 +284,13 @@ function tryFile(path: string | Buffer, dev: number | null, { sparse, c, table }
     const after = table === undefined ? fstatSync(fd) : fstatSync(fd, { bigint: true });
     if (after.size !== before.size || !isSameTime(before, after)) return false;
     result(1, after, capability, content.sha256, content.size);
-    if (content.size === size) table?.store(after as BigIntStats, content.sha256);
+    if (content.size !== size || table === undefined) return true;
+    if (beneath === undefined) table.store(after as BigIntStats, content.sha256);
+    else if (Number(beneath.stat.size) === size && backing!.isSame(fd, beneath))
+      table.store(beneath.stat, content.sha256);
     return true;
   } finally {
+    if (beneath !== undefined) closeSync(beneath.fd);
     closeSync(fd);
   }
 }
@@ -273,9 +301,10 @@ function isSameTime(before: Stats | BigIntStats, after: Stats | BigIntStats): bo
     : before.mtimeMs === after.mtimeMs && before.ctimeMs === after.ctimeMs;
 }
 
-function inspectFile(path: string | Buffer, dev: number | null, tools: Tools): void {
+function inspectFile(path: string, dev: number | null, tools: Tools): void {
+  const under = tools.backing?.pathOf(path);
   // What is being replaced or written has often settled a moment later.
-  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(path, dev, tools)) return;
+  for (let attempt = 0; attempt < 3; attempt++) if (tryFile(pathOf(path), dev, tools, under)) return;
   result(UNSTABLE, undefined, 'it changed while it was read');
 }
 
@@ -289,14 +318,17 @@ function inspectOther(path: string, wanted: string, dev: number | null, c: C | u
   else result(UNSTABLE, undefined, 'it changed its type while the scan ran');
 }
 
+/** What fs-verity answers at open where another file was put in the place of an object, and when reading where its bytes were changed. */
+const EIO = 'EIO: the disk fails, or the kernel refuses content that is not the one of the image (fs-verity)';
+
 /** Looks at one path; whatever happens is an answer. Letters: d folder, f file, F file that no cache may know, l symlink, o anything else. */
-function inspect(path: string, kind: string, { dev, cached }: Task, tools: Tools): void {
+function inspect(path: string, kind: string, { dev }: Task, tools: Tools): void {
   const { c } = tools;
   try {
     // Of a folder the walker knows all but the capability.
     if (kind === 'd') result(0, undefined, c?.path(path));
-    else if (kind === 'f' && cached) inspectFile(pathOf(path), dev, tools);
-    else if (kind === 'f' || kind === 'F') inspectFile(pathOf(path), dev, { ...tools, table: undefined });
+    else if (kind === 'f') inspectFile(path, dev, tools);
+    else if (kind === 'F') inspectFile(path, dev, { ...tools, table: undefined, backing: undefined });
     else inspectOther(path, kind, dev, c);
   } catch (error) {
     const code = codeOf(error);
@@ -305,6 +337,7 @@ function inspect(path: string, kind: string, { dev, cached }: Task, tools: Tools
     // O_NOFOLLOW and O_NONBLOCK answer so where a link, or a device or socket, has taken the file's place.
     else if (code === 'ELOOP' || code === 'ENXIO' || code === 'EINVAL')
       result(UNSTABLE, undefined, 'it changed its type while the scan ran');
+    else if (code === 'EIO') result(UNREADABLE, undefined, EIO);
     else result(UNREADABLE, undefined, code);
   }
   if (seen.code === UNREADABLE || seen.code === UNSTABLE) glimpse(path, dev, c);
@@ -352,7 +385,7 @@ function typeOf(stat: Stats): number {
   return stat.isFIFO() ? 5 : 6;
 }
 
-async function serve({ slots, sparseMax, sparseLeft, cache, ...held }: WorkerData): Promise<void> {
+async function serve({ slots, sparseMax, sparseLeft, cache, backing, measured, ...held }: WorkerData): Promise<void> {
   if (held.pace !== null) pace = new BigInt64Array(held.pace);
   nsPerByte = held.nsPerByte;
   const port = parentPort!;
@@ -366,9 +399,17 @@ async function serve({ slots, sparseMax, sparseLeft, cache, ...held }: WorkerDat
   } catch (error) {
     noXattr = error instanceof Error ? error.message : String(error);
   }
-  const tools: Tools = { sparse, c, table: cache === null ? undefined : new DigestTable(cache) };
+  const table = cache === null ? undefined : new DigestTable(cache);
+  const plain: Tools = { sparse, c, table: undefined, backing: undefined, measured: new Int32Array(measured) };
+  // Without the C library nothing shows that a file is the one beneath.
+  const known = backing === null || c === undefined ? undefined : new Backing(backing, c);
+  const toolsOf = ({ cached, backed }: Task): Tools =>
+    backed && known !== undefined
+      ? { ...plain, backing: known, table: known.data.keepsTimes ? table : undefined }
+      : { ...plain, table: cached ? table : undefined };
   port.on('message', (task: Task) => {
     const texts: string[] = [];
+    const tools = toolsOf(task);
     const from = task.slot * SLOT_BYTES + TEXT_AT;
     const paths = (task.text ?? bytes.toString('latin1', from, from + task.length)).split('\0');
     for (let i = 0; i < paths.length; i++) {

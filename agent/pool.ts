@@ -21,6 +21,7 @@ import { SPARSE_BYTES_MAX, SPARSE_SCAN_BYTES_MAX } from '#src/limits.ts';
 import { HOLE_KINDS, type Glimpse, type Hole } from '#src/drift/drift.ts';
 import type { ByteString } from '#src/bytes.ts';
 import type { Entry } from '#src/manifest/entry.ts';
+import type { BackingData } from './backedfile.ts';
 import type { TableData } from './digesttable.ts';
 import type { Found } from './walk.ts';
 
@@ -64,6 +65,8 @@ export type PoolOptions = {
   readonly bytesPerSecond?: number | undefined;
   /** What is known of files from runs before, and takes what this one reads. */
   readonly cache?: TableData | undefined;
+  /** Where the data lie that are served through composefs. */
+  readonly backing?: BackingData | undefined;
 };
 
 /** How the files of a batch are looked at. */
@@ -72,6 +75,8 @@ export type Manner = {
   readonly dev: number | null;
   /** Whether digests may come from the cache, if there is one. */
   readonly cached: boolean;
+  /** Whether the tree is served through composefs, from the files of `backing`. */
+  readonly backed?: boolean;
   /** Paths whose digest no cache may hold. */
   readonly isSecret?: (path: ByteString) => boolean;
 };
@@ -83,6 +88,7 @@ export class HashPool {
   readonly #slots = new SharedArrayBuffer(WINDOW * SLOT_BYTES);
   readonly #numbers = new Float64Array(this.#slots);
   readonly #bytes = Buffer.from(this.#slots);
+  readonly #measured = new SharedArrayBuffer(4);
   readonly #members: Member[];
   readonly #waiting = new Map<number, Waiting>();
   #starting: number;
@@ -93,7 +99,7 @@ export class HashPool {
   /** Why capabilities cannot be read; null if they can. Known once `ready` resolved. */
   noXattr: string | null = null;
 
-  constructor({ workers, root, bytesPerSecond, cache }: PoolOptions) {
+  constructor({ workers, root, bytesPerSecond, cache, backing }: PoolOptions) {
     this.#root = root;
     const url = workerUrl();
     const sparseLeft = new SharedArrayBuffer(4);
@@ -105,6 +111,8 @@ export class HashPool {
       pace: bytesPerSecond === undefined ? null : new SharedArrayBuffer(8),
       nsPerByte: bytesPerSecond === undefined ? 0 : 1e9 / bytesPerSecond,
       cache: cache ?? null,
+      backing: backing ?? null,
+      measured: this.#measured,
     };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {
@@ -121,6 +129,11 @@ export class HashPool {
     while (this.#starting > 0) await this.change();
   }
 
+  /** Files that the kernel measured, so far. */
+  get measured(): number {
+    return new Int32Array(this.#measured)[0]!;
+  }
+
   /** Whether a batch can be given now. */
   get hasRoom(): boolean {
     return this.#sent - this.#taken < WINDOW && this.#members.some(({ busy }) => busy < AHEAD);
@@ -131,7 +144,7 @@ export class HashPool {
     return this.#sent > this.#taken;
   }
 
-  give(found: readonly Found[], { dev, cached, isSecret = () => false }: Manner): void {
+  give(found: readonly Found[], { dev, cached, backed = false, isSecret = () => false }: Manner): void {
     const seq = this.#sent++;
     const slot = seq % WINDOW;
     const text = found.map(({ access }) => access).join('\0');
@@ -148,7 +161,7 @@ export class HashPool {
     if (fits) this.#bytes.write(text, slot * SLOT_BYTES + TEXT_AT, 'latin1');
     let kinds = '';
     for (const [i, { kind, path, stat }] of found.entries()) {
-      kinds += cached && kind === 'f' && isSecret(path) ? 'F' : kind;
+      kinds += (cached || backed) && kind === 'f' && isSecret(path) ? 'F' : kind;
       if (stat === undefined) continue;
       const at = (slot * SLOT_BYTES) / 8 + i * RECORD;
       this.#numbers[at + 1] = stat.mode & 0o7777;
@@ -157,7 +170,7 @@ export class HashPool {
     }
     const member = this.#members.reduce((a, b) => (b.busy < a.busy ? b : a));
     member.busy++;
-    const task: Task = { seq, slot, length: text.length, text: fits ? null : text, kinds, dev, cached };
+    const task: Task = { seq, slot, length: text.length, text: fits ? null : text, kinds, dev, cached, backed };
     // eslint-disable-next-line unicorn/require-post-message-target-origin
     member.worker.postMessage(task);
   }
@@ -294,7 +307,7 @@ function workerUrl(): URL {
 }
 
 /** Files that stand alone, in the order in which each finds what it imports. */
-const WORKER_FILES = ['clibrary.ts', 'digesttable.ts', 'hashworker.ts'];
+const WORKER_FILES = ['clibrary.ts', 'backedfile.ts', 'digesttable.ts', 'hashworker.ts'];
 
 /** The source of a worker as one module of JavaScript. `place`: a URL of the folder in which its files lie. */
 export function workerSource(place: URL): string {

@@ -191,8 +191,9 @@ function factsText(facts: Facts): string {
 }
 
 /** How many files were judged otherwise than by reading them; nothing where none was. */
-export function waysText({ stats: { cached, files } }: Scan): string {
-  return cached === null || cached === 0 ? '' : `, ${cached} of ${files} files not read again`;
+export function waysText({ stats: { cached, measured, files } }: Scan): string {
+  const again = cached === null || cached === 0 ? '' : `, ${cached} of ${files} files not read again`;
+  return measured === 0 ? again : `${again}, ${measured} of ${files} measured by the kernel`;
 }
 
 function* summary(scan: Scan, expected: Expected | undefined, paint: Paint): Generator<string> {

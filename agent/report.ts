@@ -61,9 +61,10 @@ export function fullReport(place: Place, made: Made): FullReport {
   };
 }
 
-/** How many were read follows from the others; servers before know no such field. */
-function reportedStats({ files, bytes, seconds, peakRssBytes, cached }: Scan['stats']): FullReport['stats'] {
-  return { files, bytes, seconds, peakRssBytes, cached };
+/** How many were read follows from the others. Servers that tell no digests to measure by do not know the field, either. */
+function reportedStats(stats: Scan['stats']): FullReport['stats'] {
+  const { files, bytes, seconds, peakRssBytes, cached, measured } = stats;
+  return { files, bytes, seconds, peakRssBytes, cached, ...(measured === 0 ? {} : { measured }) };
 }
 
 function treeReport({ main, extra, entries, holes, holesCapped }: TreeScan): FullReport['trees']['usr'] {

@@ -17,6 +17,8 @@ import type { Entry, TreeName } from '#src/manifest/entry.ts';
 import { extraLine, mainLine } from '#src/manifest/mtree.ts';
 import type { Accounts } from '#src/report/report.ts';
 import { readAccounts } from './accounts.ts';
+import type { BackingData } from './backedfile.ts';
+import { findBacking, type VerityLines } from './backing.ts';
 import { contentsOf, type Content } from './contents.ts';
 import type { DigestCache } from './digestcache.ts';
 import { BATCH, HashPool, type Batch, type Manner } from './pool.ts';
@@ -41,6 +43,10 @@ export type ScanOptions = {
   readonly bytesPerSecond?: number;
   /** What runs before this one read; without it every file is read. It is put on the disk at the end. */
   readonly cache?: DigestCache;
+  /** By which digests the kernel names the contents of the image; used where it serves nothing else. */
+  readonly verity?: VerityLines;
+  /** Where the data lie that are served through composefs; found out by itself for `/`. */
+  readonly backing?: BackingData;
   readonly signal?: AbortSignal;
   /** Called often; the receiver decides how often to show it. */
   readonly onProgress?: (progress: Progress) => void;
@@ -75,6 +81,8 @@ export type Scan = {
     readonly peakRssBytes: number;
     /** Files whose digest was kept from a run before (docs/agent.md, "How each file is judged"); null where there is no cache. */
     readonly cached: number | null;
+    /** Files that the kernel measured (fs-verity). */
+    readonly measured: number;
     /** Files that were read to their end, in this run. */
     readonly read: number;
   };
@@ -92,13 +100,15 @@ export async function scan(options: ScanOptions): Promise<Scan> {
   const root = rootOf(options.root);
   options.signal?.throwIfAborted();
   const workers = options.workers ?? Math.min(availableParallelism(), 2);
-  const { bytesPerSecond, cache } = options;
-  const pool = new HashPool({ workers, root, bytesPerSecond, cache: cache?.data });
+  const { bytesPerSecond, cache, verity } = options;
+  const backing =
+    options.backing ?? (cache === undefined && verity === undefined ? undefined : findBacking(root, verity));
+  const pool = new HashPool({ workers, root, bytesPerSecond, cache: cache?.data, backing });
   const abort = () => pool.abort(options.signal!.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
     await pool.ready();
-    const run = new Run(pool, root, options);
+    const run = new Run(pool, root, options, backing !== undefined);
     for (const tree of TREE_ORDER) await run.tree(tree);
     cache?.save();
     return run.end(started);
@@ -131,14 +141,16 @@ class Run {
   readonly #trees = new Map<TreeName, TreeScan>();
   readonly #notes: string[] = [];
   readonly #secretContents = new Set<string>();
+  readonly #backed: boolean;
   readonly #cachedBefore: number;
   #files = 0;
   #bytes = 0;
 
-  constructor(pool: HashPool, root: ByteString, options: ScanOptions) {
+  constructor(pool: HashPool, root: ByteString, options: ScanOptions, backed: boolean) {
     this.#pool = pool;
     this.#root = root;
     this.#options = options;
+    this.#backed = backed;
     this.#cachedBefore = options.cache?.cached ?? 0;
     if (pool.noXattr !== null)
       this.#notes.push(`xattr: unsupported (${pool.noXattr}): file capabilities were not looked at`);
@@ -157,6 +169,8 @@ class Run {
     const manner: Manner = {
       dev: walk.dev,
       cached: this.#options.cache !== undefined && walk.keepsTimes,
+      // /etc is the deployment's own folder, and no part of the image that is served.
+      backed: this.#backed && tree === 'usr' && walk.dev === null,
       // What is on the disk goes into backups: a digest over a secret lets it be guessed (PROTOCOL 1.4).
       isSecret: (path) => isSecret(path, secretPathsAdded),
     };
@@ -243,7 +257,8 @@ class Run {
         seconds: (performance.now() - started) / 1000,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
         cached,
-        read: this.#files - (cached ?? 0),
+        measured: this.#pool.measured,
+        read: this.#files - (cached ?? 0) - this.#pool.measured,
       },
     };
   }

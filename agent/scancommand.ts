@@ -5,6 +5,7 @@ import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
 import { fromBytes } from '#src/bytes.ts';
 import { wrongOption } from '#src/document/spelling.ts';
 import { argument, EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { openVerity, type VerityLines } from './backing.ts';
 import { DigestCache } from './digestcache.ts';
 import { parseDuration } from './config.ts';
 import { Look } from './look.ts';
@@ -26,6 +27,7 @@ const OPTIONS = {
   root: { type: 'string', default: '/' },
   manifest: { type: 'string' },
   'manifest-extra': { type: 'string' },
+  'manifest-verity': { type: 'string' },
   server: { type: 'string' },
   state: { type: 'string' },
   digest: { type: 'string' },
@@ -46,6 +48,8 @@ const help = (
   --manifest FILE        hold it against this main text, as 'bootproof manifest build --format mtree' writes it
   --manifest-extra FILE  with this second text (--extra FILE there); without it capabilities and device numbers
                          are not compared
+  --manifest-verity FILE with these digests (--verity FILE there) the kernel's fs-verity measurement stands in for reading,
+                         where / is mounted with verity=require; one file in 64 is read all the same
   --server URL           hold it against what this host's server says of the booted image; the host must be enrolled.
                          --state DIR (default /var/lib/bootproof), --digest sha256:… where the root cannot tell
 ${image}  --all                  list every path that came or went with its folder, too
@@ -87,13 +91,15 @@ async function run(values: Values, io: Io, image: ImageOption | undefined): Prom
   const text = (name: keyof typeof OPTIONS) => values[name] as string | undefined;
   const workers = workersOf(text('workers'));
   const bytesPerSecond = parseThrottle(text('throttle'));
+  const verityFile = text('manifest-verity');
+  const verity = verityFile === undefined ? undefined : argument(() => openVerity(verityFile));
   const cache = cacheOf(text('cache'), text('reread'));
   const root = realRoot(text('root')!);
   const expected = await expectedOf(values, root.toString(), io, image);
   return scanRoot(
     root,
     expected,
-    { workers, bytesPerSecond, cache, json: values['json'] === true, all: values['all'] === true },
+    { workers, bytesPerSecond, cache, verity, json: values['json'] === true, all: values['all'] === true },
     io,
   );
 }
@@ -103,6 +109,7 @@ export type ScanOptions = {
   /** Bytes that are read in a second at most. */
   readonly bytesPerSecond?: number | undefined;
   readonly cache?: DigestCache | undefined;
+  readonly verity?: VerityLines | undefined;
   readonly json?: boolean | undefined;
   /** Whether every path is listed that came or went with its folder. */
   readonly all?: boolean | undefined;
@@ -115,7 +122,7 @@ export type ScanOptions = {
 export async function scanRoot(
   root: Buffer,
   expected: Expected | undefined,
-  { workers, bytesPerSecond, cache, json = false, all = false }: ScanOptions,
+  { workers, bytesPerSecond, cache, verity, json = false, all = false }: ScanOptions,
   io: Io,
 ): Promise<Exit> {
   const look = new Look('/');
@@ -130,6 +137,7 @@ export async function scanRoot(
       ...(workers === undefined ? {} : { workers }),
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       ...(cache === undefined ? {} : { cache }),
+      ...(verity === undefined ? {} : { verity }),
       mounts: masks,
       onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });

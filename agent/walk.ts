@@ -68,9 +68,15 @@ export function walkTree(root: ByteString, tree: TreeName, mounts: ReadonlySet<B
   const dev = type === undefined || type === OVERLAYFS ? null : stat.dev;
   return {
     dev,
-    keepsTimes: type !== undefined && KEEP_TIMES.has(type),
+    keepsTimes: keepsTimes(access),
     steps: walk(path, { prefix: root, cut: 0 }, stat, mounts),
   };
+}
+
+/** Whether the file system of a path tells each change of a file by its times. */
+export function keepsTimes(access: string): boolean {
+  const type = typeOf(access);
+  return type !== undefined && KEEP_TIMES.has(type);
 }
 
 /** Of the file system, as statfs(2) has it. */

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { parseReference, type Reference } from '#src/image/reference.ts';
 import { parsePlatform, type Platform } from '#src/image/ocimanifest.ts';
 import { backendOf, BACKENDS, rulesOf, RULES, type Backend, type Rule } from '#src/image/backend.ts';
+import type { Keep } from '#src/image/keep.ts';
 import { BOUND_NAMES, imageBounds, type ImageBounds } from '#src/source/bounds.ts';
 import { readImage, type Image } from '#src/source/build.ts';
 import { parseMirrors } from '#server/mirrors.ts';
@@ -78,7 +79,7 @@ export function backendNamed(name: string): Backend {
  * Reads the image that a reference names, with progress on standard error.
  * @throws {UsageError | BootproofError}
  */
-export async function loadImage(text: string, options: ImageOptions, io: Io): Promise<Image> {
+export async function loadImage(text: string, options: ImageOptions, io: Io, keep?: Keep): Promise<Image> {
   const reference: Reference = argument(() => parseReference(text));
   const { limits, imageBytes } = limitsOf(options);
   const platform: Platform = parsePlatform(options.platform ?? hostPlatform());
@@ -101,6 +102,7 @@ export async function loadImage(text: string, options: ImageOptions, io: Io): Pr
       platformOnly: options.platform !== undefined,
       limits,
       imageBytes,
+      ...(keep === undefined ? {} : { keep }),
       onProgress: ({ bytes, bytesTotal, layers }) =>
         line.show(() => `reading ${layers} layers: ${sizeText(bytes)} of ${sizeText(bytesTotal)}`),
     });

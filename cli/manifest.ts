@@ -12,6 +12,8 @@ import { extraLine, mainLine, MTREE_HEAD } from '#src/manifest/mtree.ts';
 import { fromUtf8 } from '#src/bytes.ts';
 import { manifestOf, type Image } from '#src/source/build.ts';
 import { argument, EXIT, printable, shownText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { VerityKeep } from '#src/image/verity.ts';
+import { printVerity } from '#src/manifest/verity.ts';
 import { program, runProgram } from './commander.ts';
 import {
   backendNamed,
@@ -68,6 +70,7 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
     .option('--format <name>', 'mtree, jsonl or composefs-dump', 'mtree')
     .option('-o, --output <file>', 'write to FILE instead of standard output')
     .option('--extra <file>', 'write the second canonical text (capabilities, device numbers) to FILE')
+    .option('--verity <file>', 'write the fs-verity digests of all contents to FILE; doubles the hashing')
     .option('--warnings <file>', 'write the warnings to FILE as a JSON list, or the refusal as the only one')
     .option('--json', 'a refusal, or with --output what was written, as a JSON document on standard output')
     .addHelpText('after', FORMATS_HELP)
@@ -132,9 +135,14 @@ export async function main(args: readonly string[], io: Io): Promise<Exit> {
 }
 
 /** An image, and its tree under the rule that the options name. The options are looked at before anything is fetched. */
-async function loadDeployed(name: string, options: Loading, io: Io): Promise<{ image: Image; deployed: Deployed }> {
+async function loadDeployed(
+  name: string,
+  options: Loading,
+  io: Io,
+  keep?: VerityKeep,
+): Promise<{ image: Image; deployed: Deployed }> {
   const rule = ruleOf(options);
-  const image = await loadImage(name, options, io);
+  const image = await loadImage(name, options, io, keep);
   return { image, deployed: deploy(image.layers, image.facts, rule, limitsOf(options).limits) };
 }
 
@@ -142,6 +150,7 @@ type BuildOptions = Loading & {
   readonly format: string;
   readonly output?: string;
   readonly extra?: string;
+  readonly verity?: string;
   readonly warnings?: string;
 };
 
@@ -162,8 +171,9 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
   const format = FORMATS.get(options.format);
   if (format === undefined)
     throw new UsageError(`no format ${JSON.stringify(options.format)}; there are ${[...FORMATS.keys()].join(', ')}`);
-  for (const file of [options.output, options.extra, options.warnings]) checkFile(file);
-  const { image, deployed } = await loadDeployed(name, options, io).catch(async (error: unknown) => {
+  for (const file of [options.output, options.extra, options.verity, options.warnings]) checkFile(file);
+  const keep = options.verity === undefined ? undefined : new VerityKeep();
+  const { image, deployed } = await loadDeployed(name, options, io, keep).catch(async (error: unknown) => {
     if (options.warnings !== undefined && (error instanceof BackendError || error instanceof ImageError))
       await writeOut([`${JSON.stringify([refusalWarning(error)])}\n`], options.warnings, io);
     throw error;
@@ -171,7 +181,8 @@ async function build(name: string, options: BuildOptions, io: Io): Promise<Exit>
   const { entries, warnings } = deployed;
   await writeOut(format(entries), options.output, io);
   if (options.extra !== undefined) await writeOut(entries.map(extraLine), options.extra, io);
-  else if (options.format === 'mtree' && entries.some((entry) => extraLine(entry) !== ''))
+  if (keep !== undefined) await writeOut(printVerity(keep.found), options.verity, io);
+  if (options.extra === undefined && options.format === 'mtree' && entries.some((entry) => extraLine(entry) !== ''))
     await io.stderr.write('note: capabilities and device numbers are not in the main text; --extra FILE writes them\n');
   await tellWarnings(warnings, options.warnings, io);
   if (options.json && options.output !== undefined && options.output !== '-')

@@ -221,6 +221,32 @@ export const HEADER_BYTES_MAX = 16 * 1024;
 export const RETRY_LEAST_SECONDS = 5;
 export const RETRY_MOST_SECONDS = 60;
 
+/** The same of a fleet that all of this range could not take: no host waits longer, however many do. */
+export const RETRY_LAST_SECONDS = 600;
+
+/** Reports under way from which on hosts are asked to come more seldom, and from which on as seldom as is safe: up to here a server is only busy. */
+export const STRAIN_FROM = 256;
+export const STRAIN_FULL = 2048;
+
+/** By how much of their interval: half an interval is the least wait, and with this a report made when it was asked for still counts as live. */
+export const STRETCH_MOST = 0.4;
+
+/** Connections of a server process that stay open between requests; beyond, each ends with its answer. An idle one costs some 10 KB. */
+export const CONNECTIONS_KEPT = 4096;
+
+/** Connections of a server process at once; beyond, new ones are closed unheard, which costs nothing. */
+export const CONNECTIONS_MAX = 10_000;
+
+/** Reports of one host under way at once: an agent sends one after another, and each other would only be decided again behind it. */
+export const HOST_AT_ONCE_MAX = 16;
+
+/** Enrolments under way at once in a server process: two signatures each. */
+export const ENROL_PENDING_MAX = 256;
+
+/** Hosts that one token enrols at once, and then a second: a hundred thousand machines that boot for the first time are in within a quarter of an hour. */
+export const TOKEN_ENROLS_BURST = 2000;
+export const TOKEN_ENROLS_PER_SECOND = 100;
+
 /** The longest that reports wait for others after a commit that wrote findings, ms: as long as it took, and no longer than a host notices. */
 export const INTAKE_GATHER_MS = 50;
 
@@ -339,9 +365,6 @@ export const TAG_DIGESTS_MAX = 100;
 
 /** Documents of one policy: the one that counts, and those that it extends. */
 export const POLICY_DOCUMENTS_MAX = 64;
-
-/** Characters of stored policies that are kept as they were read: the one that ships has 40 thousand. */
-export const POLICY_TEXT_KNOWN_MAX = 2_000_000;
 
 /** Characters of stored policies that are kept as they were read: the one that ships has 40 thousand. */
 export const POLICY_TEXT_KNOWN_MAX = 2_000_000;

@@ -125,6 +125,8 @@ export const FullReport = z.strictObject({
     peakRssBytes: Count,
     /** Entries whose digest came from a cache; null where there is no cache. */
     cached: Count.nullable(),
+    /** Files that the kernel measured (fs-verity); absent where none was. */
+    measured: Count.optional(),
   }),
   attestation: z.null(),
 });

@@ -75,7 +75,7 @@ const scanOf =
       accounts: null,
       contents: [],
       notes: [],
-      stats: { files: 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null, read: 1 },
+      stats: { files: 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null, measured: 0, read: 1 },
     });
   };
 

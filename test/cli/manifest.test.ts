@@ -7,14 +7,16 @@ import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { openVerity } from '#agent/backing.ts';
 import { main } from '#cli/manifest.ts';
 import { OciManifestError } from '#src/image/ocimanifest.ts';
 import { BackendError } from '#src/image/refusal.ts';
 import { ManifestHeader, ManifestWarning } from '#src/manifest/header.ts';
+import { VerityTextError } from '#src/manifest/verity.ts';
 import { OutputError, UsageError, type Io } from '#src/terminal.ts';
 import { image, indexOf, members, tar, type Member, type TestImage } from '#test/src/source/images.ts';
 import { serveRegistry } from '#test/src/source/registryserver.ts';
-import { rejectsCode } from '#test/throws.ts';
+import { rejectsCode, throwsCode } from '#test/throws.ts';
 import { ran, type Ran } from '#test/ran.ts';
 
 const vectors = join(import.meta.dirname, '../vectors');
@@ -96,6 +98,24 @@ test('build: sha256sum of a tree’s part is the digest that `digest` prints', a
       .digest('hex');
     assert.equal(digests.trees[tree].main.full, `sha256:${digest}`);
   }
+});
+
+test('build: the fs-verity digest of every content, as the agent takes it', async () => {
+  await using folder = await temporary();
+  const file = join(folder.path, 'verity');
+  const { out } = await run(['build', vector('17-hardlinks'), '--format', 'jsonl', '--verity', file]);
+  const told = new Set((await readFile(file, 'utf8')).split('\n').map((line) => line.split(' ')[1]));
+  const files = out
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { size?: number; sha256?: string })
+    .filter(({ size = 0 }) => size > 0);
+  assert.ok(files.length > 10);
+  for (const { sha256 } of files) assert.ok(told.has(sha256));
+  assert.ok(openVerity(file).byteLength > 0);
+  await writeFile(file, out);
+  throwsCode(() => openVerity(file), VerityTextError, 'VERITY_SYNTAX');
+  throwsCode(() => openVerity(join(folder.path, 'none')), UsageError, 'USAGE');
 });
 
 test('build: to files, with the warnings as JSON, and a note where capabilities would be left behind', async () => {

@@ -312,7 +312,15 @@ export class Machine {
       contents: [],
       notes: [],
       // Not part of what a `same` compares: here it tells which scan this was.
-      stats: { files: this.around.truths.length - 1, bytes: 1, seconds: 1, peakRssBytes: 1, cached: null, read: 1 },
+      stats: {
+        files: this.around.truths.length - 1,
+        bytes: 1,
+        seconds: 1,
+        peakRssBytes: 1,
+        cached: null,
+        measured: 0,
+        read: 1,
+      },
     };
   }
 }
