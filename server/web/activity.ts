@@ -83,7 +83,7 @@ async function page(c: Context<Env>, services: WebServices): Promise<Response> {
         list.items.length > 0 &&
         html`<footer>
           <span
-            >${plural(list.items.length, 'entry', 'entries')}${list.next !== null || after !== undefined ? ' of more' : ''}</span
+            >${plural(list.items.length, 'entry', 'entries')}${list.next !== null || after !== undefined ? ' and more' : ''}</span
           >
           ${
             (after !== undefined || list.next !== null) &&
@@ -237,6 +237,11 @@ const DONE: Readonly<Record<string, string>> = {
   'policy.apply': 'applied the policy',
   'finding.acknowledge': 'acknowledged',
   'finding.unacknowledge': 'took back the acknowledgement of',
+  'finding.acknowledge.undo': 'took back acknowledging',
+  'finding.unacknowledge.undo': 'acknowledged again',
+  'group.acknowledge.undo': 'took back acknowledging',
+  'group.unacknowledge.undo': 'acknowledged again',
+  'group.assign.undo': 'gave back to whose it was before',
   'group.assign': 'assigned',
   'group.acknowledge': 'acknowledged',
   'group.unacknowledge': 'took back the acknowledgement of',
@@ -254,7 +259,12 @@ const DONE: Readonly<Record<string, string>> = {
   'waiver.request': 'asked for',
   'waiver.approve': 'approved',
   'waiver.reject': 'rejected',
+  'waiver.withdraw': 'withdrew',
   'waiver.revoke': 'revoked',
+  'waiver.extend': 'asked for more time for',
+  'waiver.approve-extension': 'gave more time to',
+  'waiver.reject-extension': 'gave no more time to',
+  'waiver.withdraw-extension': 'wants no more time for',
   'setting.change': 'changed the setting',
   'session.begin': 'signed in',
   'session.end': 'signed out',
@@ -283,10 +293,17 @@ const DONE: Readonly<Record<string, string>> = {
   'channel.create': 'made the channel',
   'channel.remove': 'removed the channel',
   'view.remove': 'removed the view',
+  'evidence.export': 'asked for the evidence bundle',
+  'evidence.delete': 'deleted the evidence bundle',
+  'hold.set': 'set the legal hold',
+  'hold.release': 'released the legal hold',
+  'inventory.import': 'imported the host list',
+  'log.restart': 'began the log anew:',
+  'retention.change': 'changed what is kept how long:',
 };
 
 /** `retired`, or for what has no words here its own name. */
-const actionText = (action: string): Part => DONE[action] ?? html`<code>${action}</code>`;
+export const actionText = (action: string): Part => DONE[action] ?? html`<code>${action}</code>`;
 
 /** What it was done to, as a link where it has a page. */
 export function objectHtml(object: string, names?: ReadonlyMap<string, string>): Html {

@@ -441,6 +441,9 @@ const WAIVER_ACTS: Readonly<Record<string, string>> = {
   'waiver.withdraw': 'withdrew',
   'waiver.revoke': 'revoked',
   'waiver.extend': 'asked to extend',
+  'waiver.approve-extension': 'extended',
+  'waiver.reject-extension': 'refused to extend',
+  'waiver.withdraw-extension': 'no longer asks to extend',
 };
 
 /** What somebody did, from what the trail keeps of it. */
@@ -466,6 +469,12 @@ export function didWhat({ action, after }: Pick<Decision, 'action' | 'after'>): 
     case 'group.unacknowledge':
     case 'finding.unacknowledge':
       return `took the acknowledgement back${on}`;
+    case 'group.acknowledge.undo':
+      return `took acknowledging it back${on}`;
+    case 'group.unacknowledge.undo':
+      return `acknowledged it again${on}`;
+    case 'group.assign.undo':
+      return 'gave it back to whose it was before';
     case 'group.assign':
       return typeof told.assignee === 'string' ? `gave it to ${told.assignee}` : 'took it from its owner';
     case 'waiver.request':

@@ -144,7 +144,7 @@ export async function reportsTab(about: About, { store }: WebServices): Promise<
           </tbody>
         </table>
         <footer>
-          <span>${plural(page.items.length, 'report')}${page.next !== null && ' of more'}</span>
+          <span>${plural(page.items.length, 'report')}${page.next !== null && ' and more'}</span>
           ${(page.next !== null || after !== undefined) && html`<span class="acts">${after !== undefined && html`<a class="link" href="?">First page</a>`}${page.next !== null && html`<a class="link" rel="next" href="?after=${page.next.seq}">Next page</a>`}</span>`}
         </footer>
       </section>`

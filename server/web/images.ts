@@ -62,7 +62,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
           ? state === undefined
             ? 'No host has named an image yet'
             : 'No image is in this state'
-          : `${plural(list.items.length, 'image')}${list.next !== null || later ? ' of more' : ''} on the hosts`,
+          : `${plural(list.items.length, 'image')}${list.next !== null || later ? ' and more' : ''} on the hosts`,
       text:
         list.items.length === 0
           ? 'An image appears here when a host boots, stages or keeps it.'

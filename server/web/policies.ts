@@ -76,7 +76,7 @@ async function listPage(c: Context<Env>, services: WebServices): Promise<Respons
         list.items.length > 0 &&
         html`<footer>
           <span
-            >${plural(list.items.length, 'version')}${list.next !== null || after !== undefined ? ' of more' : ''}</span
+            >${plural(list.items.length, 'version')}${list.next !== null || after !== undefined ? ' and more' : ''}</span
           >
           ${(list.next !== null || after !== undefined) && html`<span class="acts">${after !== undefined && html`<a class="link" href="/policies">First page</a>`}${list.next !== null && html`<a class="link" rel="next" href="/policies?after=${list.next.n}">Next page</a>`}</span>`}
         </footer>`

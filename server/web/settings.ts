@@ -362,7 +362,7 @@ async function enrolPage(
                 </tbody>
               </table>`
         }
-        ${list.items.length > 0 && html`<footer><span>${plural(list.items.length, 'token')}${list.next !== null || after !== undefined ? ' of more' : ''}</span>${list.next !== null && html`<a class="link" rel="next" href="/settings/enrol?after=${list.next.id}">Next page</a>`}</footer>`}
+        ${list.items.length > 0 && html`<footer><span>${plural(list.items.length, 'token')}${list.next !== null || after !== undefined ? ' and more' : ''}</span>${list.next !== null && html`<a class="link" rel="next" href="/settings/enrol?after=${list.next.id}">Next page</a>`}</footer>`}
       </section>
       ${may && html`<aside class="stack" aria-label="A new token">${newTokenSheet(sent, wrong)}</aside>`}
     </div>`;

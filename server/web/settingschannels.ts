@@ -145,7 +145,7 @@ function deliveriesSheet(title: string, items: readonly Delivery[], { names, may
   return html`<section class="sheet">
     <header>
       <h2>${title}</h2>
-      <span class="quiet">${plural(items.length, 'message')}${more && ' of more'}</span>
+      <span class="quiet">${plural(items.length, 'message')}${more && ' and more'}</span>
     </header>
     <div class="pad">
       <ul class="rows">

@@ -2,7 +2,7 @@
 import type { Context, Hono } from 'hono';
 import type { Instant } from '#src/clock.ts';
 import { intersection } from '#src/finding/scope.ts';
-import { stateOf, WaiverError, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
+import { stateOf, WaiverError, type Pin, type Waiver, type WaiverState } from '#src/finding/waiver.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import type { Principal } from '#server/access/principal.ts';
 import { DecisionError } from '#server/decisions/may.ts';
@@ -12,7 +12,7 @@ import { decideWaiver, isSinglePerson, type Act, type Acted } from '#server/deci
 import type { AuditEntry, FindingInList } from '#server/store/records.ts';
 import { decideSheet, VERBS, type Refused, type Verb } from './waiverdecide.ts';
 import { KIND_WORDS, previewHtml } from './waiverform.ts';
-import { copyHtml, html, icon, type Html, type Part } from './html.ts';
+import { copyHtml, digestHtml, html, icon, type Html, type Part } from './html.ts';
 import { missingPage, show } from './layout.ts';
 import { first, refusedStatus, sentIn, type Sent, type Wrongs } from './parts/form.ts';
 import { whatHtml } from './parts/finding.ts';
@@ -23,6 +23,7 @@ import type { Env, WebServices } from './services.ts';
 import { agoHtml, capital, count, dayHtml, dayOf, momentHtml, plural, severityGlyph, severityHtml } from './words.ts';
 
 const SHOWN = 25;
+const PINS = 20;
 const STORY = 50;
 export function waiverActs(web: Hono<Env>, services: WebServices): void {
   web.post('/waivers/:id/:verb', async (c) => {
@@ -158,13 +159,14 @@ function aboutText(waiver: Waiver, state: WaiverState): Html {
   }${extension !== null && html` ${extension.requestedBy} asks for more time, until ${dayOf(extension.expiresAt - 1)}: “${extension.note}”.`}`;
 }
 
-function whySheet({ justification, compensating, ticket, kind }: Waiver): Html {
+function whySheet({ title, justification, compensating, ticket, kind }: Waiver): Html {
   return html`<section class="sheet">
     <header>
       <h2>Why it is fine until then</h2>
       <span class="quiet">${KIND_WORDS[kind]}</span>
     </header>
     <div class="pad form">
+      <h3>${title}</h3>
       <p class="prose">${justification}</p>
       ${
         (compensating !== null || ticket !== null) &&
@@ -201,7 +203,7 @@ function coverSheet({ selector, ceiling, startsAt, expiresAt, scope, beyond }: S
     'Content',
     content === 'any'
       ? 'any, also what nobody has seen yet'
-      : content.pins.slice(0, 20).map((pin) => pinHtml('digest' in pin ? pin.digest : pin.signature)),
+      : html`${content.pins.slice(0, PINS).map(pinHtml)}${content.pins.length > PINS && html`<div>and ${count(content.pins.length - PINS)} more</div>`}`,
   ]);
   facts.push(['Where', whereText(selector).replace(/^[^,]*, /, '')]);
   if (hosts?.ids !== undefined)
@@ -233,8 +235,17 @@ function coverSheet({ selector, ceiling, startsAt, expiresAt, scope, beyond }: S
   </section>`;
 }
 
-function pinHtml(text: string): Html {
-  return html`<div><code class="digest full">${text}</code> ${copyHtml(text, 'Copy')}</div>`;
+/** As a finding reads; the whole digest of what was seen is there to copy. */
+function pinHtml(pin: Pin): Html {
+  if ('digest' in pin)
+    return html`<div>any file with the content ${digestHtml(pin.digest)} ${copyHtml(pin.digest, 'Copy')}</div>`;
+  const { subject, signature } = pin;
+  const changed = /^(?:added|removed|modified|differs)(?:;|$)/.test(signature);
+  const digest = /(?:^|;)sha256=(?:sha256:)?([0-9a-f]{64})(?:;|$)/.exec(signature)?.[1];
+  return html`<div>
+    ${changed ? whatHtml({ kind: 'drift', subject, signature }) : html`${subject} <span class="soft">${signature}</span>`}
+    ${digest !== undefined && html`${digestHtml(digest)} ${copyHtml(digest, 'Copy')}`}
+  </div>`;
 }
 
 function coveredSheet(waiver: Waiver, items: readonly FindingInList[], total: number, now: Instant): Html {

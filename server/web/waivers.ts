@@ -169,7 +169,7 @@ function table(waivers: readonly Waiver[], use: Use, now: Instant): Html {
     </thead>
     <tbody>
       ${waivers.map((waiver) => {
-        const { id, kind, ceiling, selector, expiresAt, requestedBy, extension } = waiver;
+        const { id, kind, title, ceiling, selector, expiresAt, requestedBy, extension } = waiver;
         const state = stateOf(waiver, now);
         const covers = use.get(id) ?? { findings: 0, hosts: 0 };
         return html`<tr>
@@ -182,8 +182,8 @@ function table(waivers: readonly Waiver[], use: Use, now: Instant): Html {
                 ></span
               >
               <span
-                >${extension !== null && html`<span class="tag loud new">more time asked for</span> `}${KIND_WORDS[kind]}
-                · ${whereText(selector)}</span
+                >${extension !== null && html`<span class="tag loud new">more time asked for</span> `}${title} ·
+                ${KIND_WORDS[kind]} · ${whereText(selector)}</span
               >
             </div>
           </td>

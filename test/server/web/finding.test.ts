@@ -1,6 +1,8 @@
 /** How a finding reads on the pages. */
 import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { actionText } from '#server/web/activity.ts';
 import { sentenceOf, whatHtml } from '#server/web/parts/finding.ts';
 import { enrol, serverFor } from '#test/server/fleet.ts';
 import { hostAs, odd, OS, shows } from '../decisions/people.ts';
@@ -20,6 +22,21 @@ for (const [what, subject, signature, begin] of [
       assert.ok(text.startsWith(begin), text);
     }
   });
+
+test('every act that the server writes down has words', async () => {
+  const root = new URL('../../../server/', import.meta.url);
+  const acts = new Set<string>();
+  for (const name of await readdir(root, { recursive: true })) {
+    if (!name.endsWith('.ts')) continue;
+    const text = await readFile(new URL(name, root), 'utf8');
+    for (const [, act] of text.matchAll(/\baction: '([a-z-]+\.[a-z-]+)'/g)) acts.add(act!);
+  }
+  for (const verb of ['approve', 'reject', 'withdraw', 'revoke', 'extend']) acts.add(`waiver.${verb}`);
+  for (const verb of ['approve', 'reject', 'withdraw']) acts.add(`waiver.${verb}-extension`);
+  for (const what of ['finding', 'group']) for (const verb of ['', 'un']) acts.add(`${what}.${verb}acknowledge.undo`);
+  assert.ok(acts.size > 40);
+  for (const act of acts) assert.equal(typeof actionText(act), 'string', `${act} is shown as it is`);
+});
 
 test('a facet that is longer than what is shown of it is shown whole by a link, and short again', async (t) => {
   const server = await serverFor(t, { images: [OS] });
