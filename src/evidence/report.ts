@@ -90,7 +90,7 @@ export async function* reportDocument(assessment: Assessment, { fingerprint }: R
 }
 
 /** Sections that begin a new page on paper. */
-const PAGES = new Set(['population', 'failing', 'method', 'detail']);
+const PAGES = new Set(['population', 'failing', 'method']);
 /** Short ones that stay on one. */
 const KEPT = new Set(['timeline', 'images', 'check', 'limits']);
 const PAGE = html` class="page"`;

@@ -17,7 +17,8 @@ export function* method({ assessment, results, frameworks }: Page): Iterable<Mar
       <li>
         Hosts:
         ${head.selection.hosts === 'all' ? 'every host that was enrolled for some part of the period' : html`those that <code>${head.selection.filter}</code> selects`};
-        ${counted(all.inScope, 'line')} in scope, and the ids of ${number(all.outOfScope)} that were not.
+        ${counted(all.inScope, 'line')} in scope, and the ids of ${number(all.outOfScope)} that were not. Names, groups
+        and labels are those of the period’s end, as far as the trail of changes since is kept.
       </li>
       <li>
         A host counts as complete with at least ${percent(parameters.completenessMin)} of the reports that its interval
@@ -107,6 +108,13 @@ export function limits({ assessment }: Page): Markup {
       That everything that happened was logged; only that what was logged was not changed or removed, as far as the
       level on the first page goes.
     </li>
+    ${
+      head.log.level === 2 &&
+      html`<li>
+        That the certificate of a timestamp authority was not revoked; whether it was valid at the time that it states
+        is checked.
+      </li>`
+    }
     <li>That a natural person stood behind an account.</li>
   </ul> `;
 }

@@ -69,6 +69,10 @@ export async function checkStamps(
   if (foreign > 0)
     notChecked.push(`${counted(foreign, 'timestamp')} by authorities that the trusted root does not name`);
   if (outside > 0) notChecked.push(`${counted(outside, 'timestamp')} of sizes that lie outside what the bundle holds`);
+  if (held.length > 0)
+    notChecked.push(
+      'whether a certificate of a timestamp authority was revoked: nobody is asked (its CRL or OCSP responder says so; the serial stands in the token: openssl ts -reply -text -in FILE)',
+    );
   const newest = held.sort((a, b) => b.size - a.size).slice(0, 3);
   const more = held.length - newest.length;
   const good = `${newest.map(({ text }) => text).join(', ')}${more > 0 ? `, and ${more} of earlier sizes` : ''}`;

@@ -434,6 +434,7 @@ test('a timestamp over the checkpoint, or one of an earlier size, is level 2 for
   const bytes = await bundleOf(parts);
   const result = await verify(bytes, told);
   assert.deepEqual([failed(result), result.level], [[], 2]);
+  assert.match(result.notChecked.join(), /whether a certificate of a timestamp authority was revoked/);
   assert.match(detail(result, 'timestamps'), new RegExp(`TSA stamped ${size} entries at .* TSA stamped 9 entries`));
   const without = await verify(bytes);
   assert.deepEqual([failed(without), without.level], [[], 0]);
