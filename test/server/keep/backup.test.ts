@@ -53,14 +53,14 @@ test('a backup of a running server has what was acknowledged before it, and is r
   const { data, server, hosts, ledger, send } = await site(t);
   const file = join(folder(t), 'backups', 'one.db');
   // More comes in while it is written.
-  let isOver = false;
+  const over = new AbortController();
   const working = (async () => {
-    while (!isOver) await send(hosts[0]!, 'same');
+    while (!over.signal.aborted) await send(hosts[0]!, 'same');
   })();
   const record = join(folder(t), 'ledger');
   writeFileSync(record, `# acknowledged before the backup began\n${ledger.join('\n')}\n`);
   const made = await run(['backup', '--data', data, '-o', file, '--check', '--json']);
-  isOver = true;
+  over.abort();
   await working;
   assert.equal(made.exit, EXIT.ok, made.err);
   assert.equal(statSync(file).mode & 0o777, 0o600, 'it holds the keys');
