@@ -1,6 +1,6 @@
 /** Starting and stopping: ports, the admin token, settings that are told, and the command as a process. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
@@ -183,4 +183,39 @@ test('a source on disk that is not there yet is told, at start and where a perso
   assert.match((await allow(`oci:${absent}`)).body.warning, /oci-layout is not there/);
   assert.match((await allow(`oci-archive:${absent}.tar`)).body.warning, /layout\.tar is not there/);
   assert.equal((await allow('docker://registry.example/os')).body.warning, undefined);
+});
+
+test('told to stop, a server says so to balancers and serves on; a second signal ends it at once', async (t) => {
+  const data = join(folder(t), 'data');
+  const args = ['server', '--data', data, '--listen', '127.0.0.1:0', '--stop-delay', '10m'];
+  const child = spawn(join(import.meta.dirname, '../../bootproof'), args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  t.after(() => child.kill('SIGKILL'));
+  let said = '';
+  const told = (what: RegExp) =>
+    new Promise<RegExpExecArray>((resolve, reject) => {
+      const look = (): void => {
+        const found = what.exec(said);
+        if (found !== null) resolve(found);
+      };
+      child.stderr.on('data', look);
+      child.once('exit', () => reject(new Error(said)));
+      look();
+    });
+  child.stderr.setEncoding('utf8').on('data', (part: string) => (said += part));
+  const [, line] = await told(/^(\{.*"event":"listening".*\})$/m);
+  const { url, level } = JSON.parse(line!) as { url: string; level: string };
+  assert.equal(level, 'info');
+  const ask = async (path: string) => {
+    const response = await fetch(`${url}${path}`);
+    return [response.status, await response.text()];
+  };
+  assert.deepEqual(await ask('/readyz'), [200, 'ok']);
+  child.kill('SIGTERM');
+  await told(/^stopping$/m);
+  assert.deepEqual(await ask('/readyz'), [503, 'not ready\nthis server is stopping']);
+  assert.deepEqual(await ask('/livez'), [200, 'ok']);
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  child.kill('SIGTERM');
+  assert.equal(await ended, 130);
+  assert.match(said, /"event":"stopped at once"/);
 });
