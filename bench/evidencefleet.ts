@@ -6,7 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Digest } from '#src/digest.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import type { Make } from '#server/evidence/inworker.ts';
 import type { Host } from '#server/store/records.ts';
 import type { HostWrite } from '#server/store/store.ts';

@@ -1,5 +1,5 @@
 /** The server under load for bench/intake.ts, in a process of its own: SQLite or PostgreSQL, one synthetic image of 60,000 paths. */
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { startServer } from '#server/start.ts';
 import { builderOf, image, SOURCE } from '#test/server/fleet.ts';
 import { treeOfPaths } from './intaketree.ts';

@@ -15,8 +15,6 @@ import { loadSettings, storeUrlOf } from './settings.ts';
 import { absence } from './sources.ts';
 import { startServer, type RunningServer } from './start.ts';
 
-export { policySource, readPolicy } from './prepare.ts';
-
 /** Runs until SIGINT or SIGTERM. @throws {UsageError | StoreError | StartError | DocumentError} */
 export async function serve(args: readonly string[], io: Io): Promise<Exit> {
   if (args.includes('--help')) {

@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { main as policy } from '#cli/policy.ts';
 import { DocumentError } from '#src/document/yaml.ts';
 import { UsageError } from '#src/terminal.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { BASE, enrol, file, image, serverFor, type TestServer } from '#test/server/fleet.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { ran, type Ran } from '#test/ran.ts';

@@ -7,7 +7,7 @@ import { images } from '#cli/supply.ts';
 import { waivers } from '#cli/waivers.ts';
 import { formatInstant } from '#src/clock.ts';
 import { UsageError } from '#src/terminal.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { differencesOf, type Compared } from '#server/posturewords.ts';
 import { BASE, enrol, file, HOUR, image, serverFor, T0 } from '#test/server/fleet.ts';
 import { ran, type Main, type Ran } from '#test/ran.ts';

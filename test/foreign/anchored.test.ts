@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { readAnchors } from '../../server/log/authority.ts';
-import { policySource } from '../../server/serve.ts';
+import { policySource } from '../../server/prepare.ts';
 import { NEXT, OS } from '../server/decisions/people.ts';
 import { FROM, live, TO } from '../server/evidence/life.ts';
 import { serverFor } from '../server/fleet.ts';

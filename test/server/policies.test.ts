@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { BASE, enrol, file, folder, image, serverFor, type TestHost, type TestServer } from './fleet.ts';
 
 const os = image('41');

@@ -6,7 +6,7 @@ import { test, type TestContext } from 'node:test';
 import { formatInstant } from '#src/clock.ts';
 import type { FullReport } from '#src/report/report.ts';
 import { decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { openEngine } from '#server/store/open.ts';
 import { onPostgres } from '#test/postgres.ts';
 import { ALICE, BOB, deciding, NEXT, odd, ODD, OS, shows } from './decisions/people.ts';

@@ -13,7 +13,7 @@ import type { Report } from '#src/report/report.ts';
 import type { Problem } from '#src/wire/problem.ts';
 import { PATHS } from '#src/wire/paths.ts';
 import { PostError, type Request, type Response } from '#agent/post.ts';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
 import { viewOf } from '#server/standing.ts';
 import { openEngine } from '#server/store/open.ts';

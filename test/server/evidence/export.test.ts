@@ -18,7 +18,7 @@ import { makeInWorker, type Make } from '#server/evidence/inworker.ts';
 import { hostsThen } from '#server/evidence/naming.ts';
 import { selectionOf } from '#server/evidence/selection.ts';
 import { serverKeys } from '#server/keys.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { deep } from '#test/depth.ts';
 import { NEXT, OS } from '../decisions/people.ts';
 import { serverFor, T0, type TestHost, type TestServer } from '../fleet.ts';

@@ -6,7 +6,7 @@ import { JUDGE_AT_ONCE, JUDGE_WAITING_MAX } from '#src/limits.ts';
 import type { Lookups } from '#server/ingest/examiner.ts';
 import { JudgePool, type JudgePoolDeps } from '#server/ingest/judgepool.ts';
 import { ReportError } from '#server/ingest/reporterror.ts';
-import { policySource } from '#server/serve.ts';
+import { policySource } from '#server/prepare.ts';
 import { StoreError } from '#server/store/store.ts';
 import { nodeSigner, pkcs8OfSeed } from '#src/signing/node.ts';
 import { BASE, enrol, file, image, MINUTE, serverFor, type TestHost, type TestServer } from '#test/server/fleet.ts';

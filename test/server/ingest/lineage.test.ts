@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test';
 import type { Entry } from '#src/manifest/entry.ts';
 import { parsePolicy } from '#src/policy/document.ts';
 import type { Build } from '#server/jobs/builder.ts';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
 import {
   BASE,
   builderOf,

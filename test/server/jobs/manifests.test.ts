@@ -16,7 +16,7 @@ import { manifestsPath, manifestTextPath } from '#src/wire/paths.ts';
 import { serverKeys } from '#server/keys.ts';
 import type { Build } from '#server/jobs/builder.ts';
 import { parsePolicy } from '#src/policy/document.ts';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
 import {
   BASE,
   builderOf,

@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { parsePolicy } from '#src/policy/document.ts';
 import { SourceError } from '#src/source/source.ts';
 import { followedTag, type LookUp } from '#server/jobs/tags.ts';
-import { readPolicy } from '#server/serve.ts';
+import { readPolicy } from '#server/prepare.ts';
 import { enrol, image, serverFor, SOURCE, type TestHost, type TestServer } from '../fleet.ts';
 
 const OLD = image('old');
