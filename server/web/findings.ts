@@ -301,6 +301,12 @@ async function emptyFor(
         'There is nothing to do here.',
         html`<a class="btn" href="/findings">Open changes</a>`,
       );
+    if ((await store.read.countHosts({ now, scope: who.groups }, 1)).count === 0)
+      return emptyHtml(
+        'No host has reported',
+        'Nothing is known of any host yet, so nothing can be said of it.',
+        html`<a class="btn" href="/settings/enrol">Enrol a host</a>`,
+      );
     return emptyHtml(
       'Nothing is open',
       'Every host that reported is its image as far as policy allows, or somebody answers for what differs.',

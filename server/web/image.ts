@@ -279,14 +279,13 @@ function compareSheet(image: Image, others: readonly ImageInList[]): Html {
                       class="link"
                       href="/images/${mine}/diff?to=${theirs}"
                       title="What changes for hosts of this image"
-                      >to it</a
-                    >
-                    ·
+                      >to it</a
+                    > ·
                     <a
                       class="link"
                       href="/images/${theirs}/diff?to=${mine}"
                       title="What changes for hosts of the other image"
-                      >from it</a
+                      >from it</a
                     >
                   </td>
                 </tr>`;
@@ -308,11 +307,13 @@ function warningsSheet({ warnings: told }: Image): Html | undefined {
     </header>
     <div class="pad">
       <dl class="facts">
-        ${[...refused.map(({ code, text }) => ({ code, message: text })), ...warnings].slice(0, NOTES_MAX).map(
-          ({ code, message }) =>
-            html`<dt><code>${code}</code></dt>
-              <dd>${message}</dd>`,
-        )}
+        ${[...refused.map(({ code, text }) => ({ code, message: text, path: undefined })), ...warnings]
+          .slice(0, NOTES_MAX)
+          .map(
+            ({ code, message, path }) =>
+              html`<dt><code>${code}</code></dt>
+                <dd>${path !== undefined && html`<code>${path}</code> `}${message}</dd>`,
+          )}
       </dl>
     </div>
   </section>`;

@@ -220,7 +220,7 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
           </div>
         </section>
         <section class="sheet">
-          <header><h2>Work that waits</h2></header>
+          <header><h2>Jobs</h2></header>
           ${
             waiting.length === 0
               ? emptyHtml('None', 'What was asked for is done.')
@@ -231,7 +231,10 @@ async function overview(c: Context<Env>, services: WebServices): Promise<Respons
                         html`<li>
                           <span class="grow"><code>${job.kind}</code></span
                           ><span
-                            >${plural(job.waiting + job.running, 'job')}${job.oldest < now && html` <span class="quiet">since ${agoHtml(job.oldest, now)}</span>`}</span
+                            >${count(job.waiting + job.running)}
+                            <span class="quiet"
+                              >${job.oldest < now ? html`waiting since ${agoHtml(job.oldest, now)}` : html`due ${agoHtml(job.oldest, now)}`}</span
+                            ></span
                           >
                         </li>`,
                     )}

@@ -289,7 +289,7 @@ function claimsSheet(
       <span class="quiet">${configured > 0 && `${plural(configured, 'more')} by the server’s settings`}</span>
     </header>
     <div class="pad">
-      <ul class="rows">
+      <ul class="rows whole">
         ${bindings.map(
           (binding) =>
             html`<li>

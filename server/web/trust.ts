@@ -171,7 +171,7 @@ export async function trustSheet(
       <h2>Who signed it</h2>
       ${verdictHtml(facts.provenance.state)}
     </header>
-    <div class="pad">
+    <div class="pad form">
       <p>${sentence(facts)}</p>
       ${known !== undefined && detail(known, now)} ${events.length > 0 && eventsHtml(events)}
     </div>

@@ -60,7 +60,8 @@ export function spreadSheet(spread: Spread): Html {
     const at = from + column * step;
     return step >= 24 * HOUR ? dayOf(at).replace(/ [0-9]{4}$/, '') : new Date(at).toISOString().slice(11, 16);
   };
-  const ticks = values.flatMap((_, at) => (at % 4 === 0 ? [{ at, word: word(at) }] : []));
+  // From the newest backwards: what happened last has its time.
+  const ticks = values.flatMap((_, at) => ((values.length - 1 - at) % 4 === 0 ? [{ at, word: word(at) }] : []));
   const label = `From ${plural(Math.max(0, values[began - 1] ?? 0), 'host')} before ${word(Math.max(0, began))} to ${plural(values.at(-1)!, 'host')} now, ${plural(most, 'host')} at most`;
   return html`<section class="sheet">
     <header>
