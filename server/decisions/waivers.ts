@@ -17,6 +17,7 @@ import { acting, type Principal, type Role } from '#server/access/principal.ts';
 import type { NewJob } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
 import { actOf, DecisionError, mustBe, mustBeEverywhere } from './may.ts';
+import { isOnePerson } from './oneperson.ts';
 import { restandAll, type RestandDeps } from './restand.ts';
 import { readWaiver } from './waiverreads.ts';
 import { matching, termsOf, type WaiverDraft } from './waiverterms.ts';
@@ -88,7 +89,10 @@ async function theirWaiver(id: string, who: Principal, { store }: Pick<WaiverDep
   return waiverOf(id, store);
 }
 
-/** What may be changed without being decided again: words. What it covers, and for how long, only while nobody has decided. */
+/** What whoever decided read, and vouches for since. */
+const DECIDED_WORDS = ['kind', 'justification', 'compensating'] as const;
+
+/** Once somebody decided, its title and ticket alone: what it covers, for how long, and why is what was decided on. */
 export type WaiverChange = Partial<Pick<WaiverTerms, 'kind' | 'title' | 'justification' | 'compensating' | 'ticket'>> &
   Partial<Pick<WaiverDraft, 'selector' | 'ceiling' | 'startsAt' | 'expiresAt'>>;
 
@@ -107,11 +111,14 @@ export async function changeWaiver(
   const terms = { selector, ceiling, startsAt, expiresAt };
   const touched = Object.values(terms).some((value) => value !== undefined);
   const state = stateOf(before, deps.clock());
-  if (touched && state !== 'requested')
-    throw new WaiverError(
-      'WAIVER_STATE',
-      `${id} is ${state}: what it covers was decided on and stays as it is; extend it, revoke it, or ask for another`,
-    );
+  if (state !== 'requested') {
+    const reworded = DECIDED_WORDS.filter((name) => change[name] !== undefined && change[name] !== before[name]);
+    if (touched || reworded.length > 0)
+      throw new WaiverError(
+        'WAIVER_STATE',
+        `${id} is ${state}: ${touched ? 'what it covers' : reworded.join(' and ')} was decided on and stays as it is; extend it, revoke it, or ask for another`,
+      );
+  }
   if (before.requestedBy !== who.id) {
     const may = acting(who, 'reviewer', 'admin');
     if (may === undefined)
@@ -203,7 +210,13 @@ export async function decideWaiver(
   const isApproval = act.kind === 'approve' && before.extension === null;
   if (act.kind !== 'withdraw' && !isApproval) mustHoldAll(before, may);
   const now = deps.clock();
-  const actor = { id: who.id, decides: act.kind !== 'extend' && act.kind !== 'withdraw', groups: may.groups };
+  const asker = before.extension?.requestedBy ?? before.requestedBy;
+  const actor = {
+    id: who.id,
+    decides: act.kind !== 'extend' && act.kind !== 'withdraw',
+    groups: may.groups,
+    also: act.kind === 'approve' && (await isOnePerson(asker, who.id, deps.store)) ? [asker] : [],
+  };
   const whole: WaiverAct = act.kind === 'approve' ? { ...act, singlePerson } : act;
   const next = actOn(before, whole, actor, now);
   const begins = next.startsAt ?? now;

@@ -188,6 +188,8 @@ export type Actor = {
   readonly id: string;
   /** May decide about waivers. */
   readonly decides: boolean;
+  /** Other ids behind which the same person may be: of a program whoever made it, of a person the programs that they made. */
+  readonly also?: readonly string[];
   readonly groups: readonly string[] | null;
 };
 
@@ -263,11 +265,12 @@ function decide(
     return { ...next, decision: 'rejected', decidedBy: actor.id, decidedAt: now, decisionNote: act.note };
   }
   const asker = extension?.requestedBy ?? waiver.requestedBy;
-  const alone = asker === actor.id;
+  const throughProgram = actor.also?.includes(asker) === true;
+  const alone = asker === actor.id || throughProgram;
   if (alone && !act.singlePerson)
     throw new WaiverError(
       'WAIVER_OWN',
-      `${waiver.id} was asked for by ${asker}: another person must approve it (or set single-person mode, which is shown on the waiver)`,
+      `${waiver.id} was asked for by ${asker}${throughProgram ? `, and one of ${asker} and ${actor.id} made the other` : ''}: another person must approve it (or set single-person mode, which is shown on the waiver)`,
     );
   const expiresAt = extension?.expiresAt ?? waiver.expiresAt;
   checkLife({ ...waiver, expiresAt }, now);

@@ -290,8 +290,19 @@ test('the second person is another principal; an admin approves in single-person
   assert.deepEqual([done.body.waiver.scope, done.body.hosts], [['lab'], 3], 'never further than who asked');
   const own = await ask(both);
   assert.equal((await approve(both, own)).body.code, 'WAIVER_OWN');
+  // Whoever made a program is behind it: it is no second person for them, nor are they for it.
+  const adminAsks = await ask(caller(server, server.admin));
+  const refused = await approve(both, adminAsks);
+  assert.deepEqual([refused.body.code, /made the other/.test(refused.body.detail)], ['WAIVER_OWN', true]);
   await server.api('/api/v1/settings/waivers', { method: 'PUT', body: { singlePerson: true } });
   assert.equal((await approve(admin, own)).status, 200);
+  for (const [asked, by] of [
+    [adminAsks, both],
+    [await ask(operator), caller(server, server.admin)],
+  ] as const) {
+    const { status, body } = await approve(by, asked);
+    assert.deepEqual([status, body.waiver.alone], [200, true]);
+  }
 });
 
 test('while nobody else may review, the admin token may; and it is shown so', async (t) => {

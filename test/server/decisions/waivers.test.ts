@@ -368,8 +368,12 @@ onBoth('a change clears nothing that it leaves out, and what was decided on stay
   assert.deepEqual(after, { ...before, title: 'odd stays a while', revision: 2 });
   await decideWaiver('W-1', 2, { kind: 'approve', note: null }, BOB, deps);
   await rejectsCode(() => changeWaiver('W-1', 3, { expiresAt: T0 + DAY }, ALICE, deps), WaiverError, 'WAIVER_STATE');
+  for (const words of [{ kind: 'false_positive' }, { justification: 'harmless' }, { compensating: null }] as const)
+    await rejectsCode(() => changeWaiver('W-1', 3, words, ALICE, deps), WaiverError, 'WAIVER_STATE');
+  const named = { title: 'odd until May', ticket: 'OPS-2', justification: before.justification };
+  assert.equal((await changeWaiver('W-1', 3, named, ALICE, deps)).ticket, 'OPS-2');
   const told = await server.api('/api/v1/waivers/W-1');
-  assert.equal(told.headers.get('etag'), '"3"');
+  assert.equal(told.headers.get('etag'), '"4"');
 });
 
 onBoth('a preview says what would change, and warns', async (server) => {
