@@ -4,6 +4,7 @@ import type { Host } from '#server/store/records.ts';
 import { filterOf, FRESHNESS, imagesNamed, namedOf, type Asked, type Seen } from './hostfilter.ts';
 import { html, icon, type Html } from './html.ts';
 import { leftOutHtml } from './parts/page.ts';
+import { copiesHtml } from './parts/filter.ts';
 import { addressWith } from './parts/table.ts';
 import type { WebServices } from './services.ts';
 import { bounded } from './words.ts';
@@ -124,18 +125,10 @@ export async function toolbar(
         ))
       }
       <span class="push"></span>
-      <button
-        class="link"
-        type="button"
-        hidden
-        data-copy="${apiCall(query, services.baseUrl())}"
-        aria-label="Copy as API call"
-      >
-        Copy as API call
-      </button>
-      <button class="link" type="button" hidden data-copy="${command(query)}" aria-label="Copy as command">
-        as command
-      </button>
+      ${copiesHtml([
+        ['as API call', apiCall(query, services.baseUrl())],
+        ['as command', command(query)],
+      ])}
     </div>
     ${leftOutHtml(unknown)}
   </div>`;

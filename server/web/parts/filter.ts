@@ -109,9 +109,14 @@ export function queryHtml(query: Query): Html {
       )}
       ${line.length > 1 && html`<a class="link" href="${query.addressOf([])}">Clear</a>`}
       <span class="push"></span>
-      ${copies.map(([word, text]) => html`<span class="copies" hidden data-show>${word}${copyHtml(text, `Copy ${word}`)}</span>`)}
+      ${copiesHtml(copies)}
     </div>
   </div>`;
+}
+
+/** What asks for the same list elsewhere, to copy; seen where a script runs. */
+export function copiesHtml(copies: readonly (readonly [word: string, text: string])[]): Html {
+  return html`${copies.map(([word, text]) => html`<span class="copies" hidden data-show>${word}${copyHtml(text, `Copy ${word}`)}</span>`)}`;
 }
 
 export type Facet = {
