@@ -4,6 +4,7 @@ import { after, before, test, type TestContext } from 'node:test';
 import pg from 'pg';
 import { sql } from 'kysely';
 import { openEngine, openStore } from '#server/store/open.ts';
+import { standingOf } from '#server/store/standing.ts';
 import { StoreError } from '#server/store/store.ts';
 import { POSTGRES_RETRIES_MAX } from '#src/limits.ts';
 import { startPostgres, type Postgres } from '#test/postgres.ts';
@@ -159,4 +160,25 @@ suite('what PostgreSQL asks to repeat is repeated, a bounded number of times', a
   });
   await rejectsCode(() => never, StoreError, 'STORE_UNAVAILABLE');
   assert.equal(runs, POSTGRES_RETRIES_MAX);
+});
+
+test('postgres: a database is told as it stands before it is opened, and how large it is after', async (t) => {
+  if ('skip' in server) return t.skip(server.skip);
+  const url = await server.database();
+  const { version, known, steps } = await standingOf(url);
+  assert.deepEqual([version, steps.length], [0, known]);
+  await query(url, 'create table guests (name text)');
+  await rejectsCode(() => standingOf(url), StoreError, 'STORE_FOREIGN');
+  const ready = await server.migrated();
+  assert.deepEqual(
+    { ...(await standingOf(ready)), known: 0 },
+    { engine: 'postgres', version: known, known: 0, steps: [] },
+  );
+  const store = await openStore(ready);
+  t.after(() => store.close());
+  assert.equal(await store.schema(), known);
+  const { bytes, tables, freeBytes } = await store.sizes();
+  assert.ok(bytes! > 1_000_000 && tables.length > 5 && tables.every((one) => one.bytes > 0));
+  assert.equal(freeBytes, null);
+  await rejectsCode(() => standingOf('postgres://nobody@127.0.0.1:1/x'), StoreError, 'STORE_UNAVAILABLE');
 });
