@@ -21,7 +21,7 @@ export type BootOptions = {
 };
 
 /** What a machine does at most, seconds: beyond that qemu is ended from outside. */
-const LIFE = 2400;
+const LIFE = 3600;
 
 export class Machine {
   readonly #child: ChildProcess;
@@ -55,19 +55,20 @@ export class Machine {
     // A broken boot ends at once, instead of waiting for a key.
     const ends = 'systemd.show_status=0 quiet rd.shell=0 rd.emergency=reboot panic=1';
     const args = [
-      ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
-      ...['-smp', '2', '-m', '1536', '-nodefaults', '-nographic', '-no-reboot', '-kernel', kernel, '-initrd', initrd],
-      ...['-append', [kernelArguments, ends, options.kernelArguments ?? ''].join(' ')],
-      ...['-serial', `file:${join(folder, 'console.log')}`],
-      ...['-chardev', `socket,id=control,path=${socket},server=on,wait=off`, '-serial', 'chardev:control'],
-      ...['-drive', `if=none,id=disk,format=raw,cache=unsafe,file=${options.disk}`],
-      ...['-device', 'virtio-blk-pci,drive=disk', '-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'],
-      ...['-device', 'virtio-rng-pci'],
-      ...Object.entries(options.credentials ?? {}).flatMap(([name, text]) => [
+      // Without AVX: emulated, programs are faster without it.
+      ['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'qemu64'],
+      ['-smp', '2', '-m', '1536', '-nodefaults', '-nographic', '-no-reboot', '-kernel', kernel, '-initrd', initrd],
+      ['-append', [kernelArguments, ends, options.kernelArguments ?? ''].join(' ')],
+      ['-serial', `file:${join(folder, 'console.log')}`],
+      ['-chardev', `socket,id=control,path=${socket},server=on,wait=off`, '-serial', 'chardev:control'],
+      ['-drive', `if=none,id=disk,format=raw,cache=unsafe,file=${options.disk}`],
+      ['-device', 'virtio-blk-pci,drive=disk', '-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net'],
+      ['-device', 'virtio-rng-pci'],
+      Object.entries(options.credentials ?? {}).flatMap(([name, text]) => [
         '-smbios',
         `type=11,value=io.systemd.credential:${name}=${text}`,
       ]),
-    ];
+    ].flat();
     const log = openSync(join(folder, 'qemu.log'), 'w');
     const child = spawn('timeout', ['--foreground', String(LIFE), 'qemu-system-x86_64', ...args], {
       stdio: ['ignore', log, log],
@@ -82,7 +83,7 @@ export class Machine {
   }
 
   /** Runs a script as root in the machine. Its status is for the caller to judge. */
-  async run(script: string, seconds = 420): Promise<Done> {
+  async run(script: string, seconds = 1000): Promise<Done> {
     this.#port.write(`${Buffer.from(script).toString('base64')}\n`);
     return this.answer(seconds);
   }

@@ -51,20 +51,24 @@ try {
   const base = join(work, 'base');
   guest('base', packages, base);
   const system = await record.timedAsync('system layer', () => packed(base, blobs));
+  const made: { readonly mode: Mode; readonly digest: Digest; readonly disk: string }[] = [];
   for (const mode of modes) {
-    const made = await record.timedAsync(`image and disk, ${mode}`, async () => {
+    const image = await record.timedAsync(`image and disk, ${mode}`, async () => {
       const upper = join(work, `layer-${mode}`);
       guest('layer', base, upper, mode, deb, settings);
       const layers = [system, await packed(upper, blobs)];
       const digest = addImage(blobs, layers, mode);
-      return {
-        digest,
-        disk: deployed(packages, { digest, layers, tag: mode }, { folder: blobs, host: registry!.host }),
-      };
+      const from = { folder: blobs, host: registry!.host };
+      return { digest, disk: deployed(packages, { digest, layers, tag: mode }, from) };
     });
-    await playAll({ mode, ...made, service, record, folder: work });
+    made.push({ mode, ...image });
   }
   record.versions(packages);
+  const api = service;
+  const played = await Promise.allSettled(
+    made.map((image) => playAll({ ...image, service: api, record, folder: work })),
+  );
+  for (const one of played) if (one.status === 'rejected') record.broke(one.reason);
 } catch (error) {
   record.broke(error);
 } finally {
@@ -124,7 +128,7 @@ function imageSettings(to: Service): string {
   mkdirSync(timer, { recursive: true });
   writeFileSync(
     join(own, 'agent.json'),
-    JSON.stringify({ url: to.url, ca: '/usr/lib/bootproof/ca.pem', interval: '1h', reread: 'always' }),
+    JSON.stringify({ url: to.url, ca: '/usr/lib/bootproof/ca.pem', interval: '1h' }),
   );
   copyFileSync(to.authority, join(own, 'ca.pem'));
   writeFileSync(

@@ -11,7 +11,7 @@ export class Record {
   readonly #times: { readonly what: string; readonly seconds: number }[] = [];
   readonly #begun = Date.now();
   #versions = '';
-  #broke: unknown;
+  readonly #broke: string[] = [];
 
   timed<T>(what: string, act: () => T): T {
     const begun = this.#begin(what);
@@ -49,8 +49,8 @@ export class Record {
   }
 
   broke(error: unknown): void {
-    this.#broke = error;
     console.error(error);
+    this.#broke.push(error instanceof Error ? error.message : JSON.stringify(error));
   }
 
   /** Of the packages in the guest, and of what made and ran it. */
@@ -66,7 +66,7 @@ export class Record {
 
   results(): { readonly text: string; readonly failed: boolean } {
     const wrong = this.#lines.filter((line) => line.wrong !== null);
-    const failed = wrong.length > 0 || this.#broke !== undefined || this.#lines.length === 0;
+    const failed = wrong.length > 0 || this.#broke.length > 0 || this.#lines.length === 0;
     const cell = (text: string) => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
     const machines = [...new Set(this.#lines.map(({ machine }) => machine))];
     const text = [
@@ -75,7 +75,7 @@ export class Record {
       '`npm run test:vm` writes this file (README.md).',
       '',
       `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC: ${failed ? `**failed** (${wrong.length} of ${this.#lines.length} wrong)` : `passed, ${this.#lines.length} of ${this.#lines.length}`}, in ${this.#elapsed()} s.`,
-      ...(this.#broke === undefined ? [] : ['', `It broke off: ${cell(String(this.#broke).slice(0, 500))}`]),
+      ...this.#broke.flatMap((why) => ['', `It broke off: ${cell(why.slice(0, 500))}`]),
       '',
       this.#versions,
       ...machines.flatMap((machine) => [
