@@ -5,7 +5,13 @@ import { createServer } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { BootproofError } from '#src/error.ts';
-import { HEADER_BYTES_MAX, LISTEN_PORTS_TRIED, STOP_WITHIN_MS } from '#src/limits.ts';
+import {
+  CONNECTIONS_KEPT,
+  CONNECTIONS_MAX,
+  HEADER_BYTES_MAX,
+  LISTEN_PORTS_TRIED,
+  STOP_WITHIN_MS,
+} from '#src/limits.ts';
 import type { OwnCertificate, Pair } from './certificate.ts';
 import type { Log } from './deps.ts';
 
@@ -66,6 +72,7 @@ export async function listen(
         maxHeaderSize: HEADER_BYTES_MAX,
       },
     }) as Server;
+    boundConnections(server, log);
     try {
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
@@ -82,6 +89,33 @@ export async function listen(
     return { server, port: actual };
   }
 }
+
+/**
+ * A fleet that comes at one moment has a connection a host: memory must not grow with them. Where many are open an answer ends its own, so that
+ * others find room; beyond the bound new ones are closed unheard, which agents take for no answer, and wait.
+ */
+export function boundConnections(server: Server, log: Log, kept = CONNECTIONS_KEPT, most = CONNECTIONS_MAX): void {
+  let open = 0;
+  let dropped = 0;
+  let told = -Infinity;
+  server.maxConnections = most;
+  server.on('connection', (socket) => {
+    open++;
+    socket.once('close', () => open--);
+  });
+  server.prependListener('request', (_request, response) => {
+    if (open > kept) response.setHeader('Connection', 'close');
+  });
+  server.on('drop', () => {
+    dropped++;
+    if (performance.now() - told < TELL_DROPPED_MS) return;
+    told = performance.now();
+    log('warn', 'connections closed unheard', { open, dropped });
+  });
+}
+
+/** How often it is told that connections were closed. */
+const TELL_DROPPED_MS = 10_000;
 
 /** Connections that stand keep the certificate that they were made with; each new one gets this. */
 export function useCertificate({ server }: Listening, { cert, key }: Pair): void {

@@ -88,6 +88,7 @@ export async function openParts(
   const answers = new Answers(
     { ...deps, evidence: new LogForHosts(evidence, keys.signer, log, (known) => anchors.kept(known)) },
     (host) => freshnessOf(policies.current, hostFactsOf(host)).reportEvery,
+    () => load.strain,
   );
   const shares = new Shares({ burst: HOST_REPORTS_BURST, perSecond: HOST_REPORTS_PER_SECOND });
   const bytes = new Shares({ burst: HOST_BYTES_BURST, perSecond: HOST_BYTES_PER_SECOND });

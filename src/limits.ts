@@ -836,6 +836,8 @@ export const EXPORT_STORED_BYTES_MAX = 8 * 2 ** 30;
 export const EXPORT_PIECE_BYTES = 2 ** 20;
 /** Heap of the thread that makes a bundle, MB: it holds one host and one page at a time. */
 export const EXPORT_HEAP_MB = 512;
+/** Pages of SQLite that its connections keep, KiB: what is read once is not read again, and a cache that fills looks like memory that grows. */
+export const SQLITE_ALONE_KIB = 8192;
 /** Rows that an export reads at once, and hosts. */
 export const EXPORT_PAGE = 200;
 /** Log entries of a host that are looked through for the last full report before the period, and findings older than the log: a year of days. */

@@ -42,11 +42,10 @@ export function agentRoutes(app: Api, services: ApiServices): void {
 
 /** Takes one report, and gives back the answer once it is durable. */
 export async function takeReport(c: Context, { load, pipeline }: ApiServices, carried = false): Promise<Response> {
-  const small = isSmall(c.req.raw, SAME_BYTES_MAX);
-  const hold = load.open(!small);
+  const hold = load.open(!isSmall(c.req.raw, SAME_BYTES_MAX));
   if (hold === undefined) throw overloaded(TOO_MANY);
   try {
-    const bytes = await readEnvelope(c.req.raw, small ? undefined : hold);
+    const bytes = await readEnvelope(c.req.raw, hold);
     if (!hold.begin()) throw overloaded(TOO_MANY);
     return c.body(await pipeline.take(bytes, carried), 200, JSON_TYPE);
   } finally {
@@ -56,12 +55,12 @@ export async function takeReport(c: Context, { load, pipeline }: ApiServices, ca
 
 const TOO_MANY = 'too many reports are under way; send it again';
 
-async function readEnvelope(request: Request, hold: Hold | undefined): Promise<Uint8Array> {
+async function readEnvelope(request: Request, hold: Hold): Promise<Uint8Array> {
   const came = (bytes: number): void => {
-    if (!hold!.add(bytes)) throw overloaded(TOO_MANY);
+    if (!hold.add(bytes)) throw overloaded(TOO_MANY);
   };
   try {
-    return await readBody(request, envelopeBytesMax(REPORT_BYTES_MAX), hold && came);
+    return await readBody(request, envelopeBytesMax(REPORT_BYTES_MAX), came);
   } catch (error) {
     // report.md check 1, found before the bytes were decoded
     if (error instanceof BodyError && error.code === 'BODY_TOO_LARGE')

@@ -7,6 +7,7 @@ import { HTTPException } from 'hono/http-exception';
 import { BootproofError } from '#src/error.ts';
 import { isProblemCode, problem, PROBLEM_MEDIA_TYPE, PROBLEMS, type ProblemCode } from '#src/wire/problem.ts';
 import type { Log } from '#server/deps.ts';
+import { returns } from '#server/ingest/reporterror.ts';
 import { requestId } from '#server/logging.ts';
 
 const API_PROBLEMS = {
@@ -134,7 +135,9 @@ export function problemResponse(error: unknown, context: Context, log: Log): Res
     // The outcome of a write is not known: sent again, it is recognised.
     if (code === 'STORE_UNAVAILABLE' || code === 'STORE_CLOSED') {
       log('warn', 'store unavailable', { error: error.message });
-      return respond(context, problem('OVERLOADED', 'the store cannot take this now; send it again'), {});
+      // A fleet that is told one time comes back as one, the moment that the store is there again.
+      const retryAfter = returns.seconds();
+      return respond(context, problem('OVERLOADED', 'the store cannot take this now; send it again'), { retryAfter });
     }
   }
   log('error', 'fault', {

@@ -3,6 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { formatInstant, type Instant } from '#src/clock.ts';
+import { STRETCH_MOST } from '#src/limits.ts';
 import { REPORT_VERSIONS } from '#src/report/report.ts';
 import type { Answer } from '#src/wire/answer.ts';
 import { makeChallenge } from '#src/wire/challenge.ts';
@@ -24,14 +25,17 @@ export type AnsweredHost = Pick<Host, 'id' | 'group' | 'labels'>;
 export class Answers {
   readonly #deps: Pick<Deps, 'clock' | 'keys'> & { readonly evidence: EvidenceTold };
   readonly #interval: (host: AnsweredHost) => number;
+  readonly #strain: () => number;
 
-  /** `interval`: how often a host is asked to report, ms. */
+  /** `interval`: how often a host is asked to report, ms. `strain`: from 0 to 1, how much less of that there must be now. */
   constructor(
     deps: Pick<Deps, 'clock' | 'keys'> & { readonly evidence: EvidenceTold },
     interval: (host: AnsweredHost) => number,
+    strain: () => number = () => 0,
   ) {
     this.#deps = deps;
     this.#interval = interval;
+    this.#strain = strain;
   }
 
   /** What is told of the log to who echoed this. */
@@ -66,17 +70,22 @@ export class Answers {
 
   /**
    * When this host should come again: at its own place in the interval, which its id decides, so that a fleet that booted at one
-   * moment is spread evenly after one round. Where something is waited for, within the first half after the least wait.
+   * moment is spread evenly after one round. Where something is waited for, within the first half after the least wait. A server at its limit
+   * stretches both, in steps, so that those of one step have their places beside each other; never so far that a report which comes when it was
+   * asked for is no longer live (docs/report.md 5.3: two intervals).
    */
   next(host: AnsweredHost, now: Instant, soon: boolean): Instant {
     const interval = this.#interval(host);
-    const period = soon ? interval / 4 : interval;
+    const step = Math.ceil(this.#strain() * STRETCH_STEPS) / STRETCH_STEPS;
+    const period = (soon && step === 0 ? interval / 4 : interval) * (1 + step * STRETCH_MOST);
     const place = shareOf(host.id) * period;
     // Agents come no sooner than half their interval (docs/report.md 4.3).
     const least = now + interval / 2;
     return Math.ceil(least + ((((place - least) % period) + period) % period));
   }
 }
+
+const STRETCH_STEPS = 4;
 
 /** A number in [0, 1) that a host keeps for life. */
 function shareOf(hostId: string): number {

@@ -3,9 +3,9 @@
  * compressed size. Gzip and zstd are inflated in the thread pool, few at a time, so that bombs cost bounded memory.
  */
 import { promisify } from 'node:util';
-import { constants, gunzip, zstdDecompress } from 'node:zlib';
+import { constants, gunzip, gunzipSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { BootproofError } from '#src/error.ts';
-import { INFLATE_CONCURRENCY_MAX, ZSTD_WINDOW_LOG_MAX } from '#src/limits.ts';
+import { INFLATE_CONCURRENCY_MAX, SAME_BYTES_MAX, ZSTD_WINDOW_LOG_MAX } from '#src/limits.ts';
 
 export class BodyError extends BootproofError<
   'BODY_TOO_LARGE' | 'ENCODING_UNSUPPORTED' | 'BODY_SYNTAX' | 'BODY_MISSING'
@@ -17,14 +17,14 @@ const zstdAsync = promisify(zstdDecompress);
 const encodingOf = ({ headers }: Request): string =>
   (headers.get('content-encoding') ?? 'identity').trim().toLowerCase();
 
-/** Whether a body says of itself that it is no larger than `max`, so that nothing has to be counted while it comes. */
+/** Whether a body says of itself that it is no larger than `max` as it is sent, so that nothing has to be counted while it comes. */
 export function isSmall(request: Request, max: number): boolean {
   const declared = request.headers.get('content-length');
-  return declared !== null && Number(declared) <= max && encodingOf(request) === 'identity';
+  return declared !== null && Number(declared) <= max;
 }
 
 /**
- * The decoded body, at most `max` bytes. `came` is told of bytes as they are held; it may throw.
+ * The decoded body, at most `max` bytes. `came` is told of bytes as they are held, and of a small body only what it decodes to; it may throw.
  * @throws {BodyError} BODY_TOO_LARGE before more than `max` bytes were held, ENCODING_UNSUPPORTED, BODY_SYNTAX, BODY_MISSING.
  */
 export async function readBody(request: Request, max: number, came?: (bytes: number) => void): Promise<Uint8Array> {
@@ -34,10 +34,10 @@ export async function readBody(request: Request, max: number, came?: (bytes: num
       'ENCODING_UNSUPPORTED',
       'send the body plain, or with Content-Encoding: gzip or zstd, and only one of them',
     );
-  const sent = await readSent(request, max, came);
+  const sent = await readSent(request, max, isSmall(request, SAME_BYTES_MAX) ? undefined : came);
   if (sent.length === 0) throw new BodyError('BODY_MISSING', 'the request has no body');
   if (encoding === 'identity') return sent;
-  const bytes = await inflate(encoding, sent, max);
+  const bytes = atOnce(encoding, sent) ?? (await inflate(encoding, sent, max));
   came?.(bytes.length);
   return bytes;
 }
@@ -67,6 +67,26 @@ function tooLarge(max: number): BodyError {
   return new BodyError('BODY_TOO_LARGE', `the body is larger than ${max} bytes, decoded`);
 }
 
+const optionsOf = (max: number) => ({
+  gzip: { maxOutputLength: max },
+  zstd: { maxOutputLength: max, params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX } },
+});
+
+/**
+ * What is small, and small when it is decoded: some µs, here and now. A `same` that repeats a checkpoint is sent compressed, and must not wait behind
+ * what strangers send. Undefined for what is not.
+ */
+function atOnce(encoding: 'gzip' | 'zstd', sent: Uint8Array): Uint8Array | undefined {
+  if (sent.length > SAME_BYTES_MAX) return undefined;
+  const { gzip, zstd } = optionsOf(SAME_BYTES_MAX);
+  try {
+    return encoding === 'gzip' ? gunzipSync(sent, gzip) : zstdDecompressSync(sent, zstd);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') return undefined;
+    throw new BodyError('BODY_SYNTAX', `the body is not valid ${encoding}`, { cause });
+  }
+}
+
 let running = 0;
 const waiting: (() => void)[] = [];
 
@@ -75,12 +95,8 @@ async function inflate(encoding: 'gzip' | 'zstd', sent: Uint8Array, max: number)
   if (running < INFLATE_CONCURRENCY_MAX) running++;
   else await new Promise<void>((resolve) => waiting.push(resolve));
   try {
-    return encoding === 'gzip'
-      ? await gunzipAsync(sent, { maxOutputLength: max })
-      : await zstdAsync(sent, {
-          maxOutputLength: max,
-          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG_MAX },
-        });
+    const { gzip, zstd } = optionsOf(max);
+    return encoding === 'gzip' ? await gunzipAsync(sent, gzip) : await zstdAsync(sent, zstd);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(max);
     throw new BodyError('BODY_SYNTAX', `the body is not valid ${encoding}`, { cause });

@@ -1,5 +1,6 @@
 /** Enrolment (docs/report.md 6): a nonce, then proof of the new key and of the token, then a host. */
 import { formatInstant } from '#src/clock.ts';
+import { ENROL_PENDING_MAX, TOKEN_ENROLS_BURST, TOKEN_ENROLS_PER_SECOND } from '#src/limits.ts';
 import { freshnessOf, type Policy } from '#src/policy/document.ts';
 import { REPORT_VERSIONS } from '#src/report/report.ts';
 import { parsePublicKey } from '#src/signing/ed25519.ts';
@@ -21,14 +22,21 @@ import { makeBearer } from '#src/wire/manifests.ts';
 import type { Deps } from '#server/deps.ts';
 import { hostFactsOf } from '#server/hostfacts.ts';
 import type { Enrolment as NewHost, Host } from '#server/store/records.ts';
+import { Shares } from './quota.ts';
+import { overloaded, ReportError } from './reporterror.ts';
 
 export type EnrolDeps = Deps & { readonly policies: { readonly current: Policy } };
 
 export class Enrolments {
   readonly #deps: EnrolDeps;
+  /** By token. */
+  readonly #shares: Shares;
+  #pending = 0;
 
-  constructor(deps: EnrolDeps) {
+  /** `share`: hosts that one token enrols at once, and then a second. */
+  constructor(deps: EnrolDeps, share = { burst: TOKEN_ENROLS_BURST, perSecond: TOKEN_ENROLS_PER_SECOND }) {
     this.#deps = deps;
+    this.#shares = new Shares(share);
   }
 
   /** For any token id, also one that does not exist: a stranger learns nothing. */
@@ -38,9 +46,19 @@ export class Enrolments {
 
   /**
    * Takes a host in.
-   * @throws {EnrolError} for a request that proves too little.
+   * @throws {EnrolError} for a request that proves too little; {ReportError} OVERLOADED, RATE_LIMITED where too many enrol, or with one token.
    */
   async enrol(body: EnrolBody): Promise<EnrolAnswer> {
+    if (this.#pending >= ENROL_PENDING_MAX) throw overloaded('too many hosts enrol at this moment; send it again');
+    this.#pending++;
+    try {
+      return await this.#enrol(body);
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #enrol(body: EnrolBody): Promise<EnrolAnswer> {
     const { store, clock, keys, verify } = this.#deps;
     const now = clock();
     const opened = await openEnrolRequest(body, verify);
@@ -51,6 +69,12 @@ export class Enrolments {
     // What the store keeps of a token is its public key (docs/report.md 6.1).
     const about = { tokenKey: parsePublicKey(token.hash), now, keys: keys.tickets };
     await checkEnrolToken(opened, body.tokenSignature, about, verify);
+    // Only who has the token uses up its share.
+    const wait = this.#shares.take(token.id, now);
+    if (wait > 0)
+      throw new ReportError('RATE_LIMITED', `more hosts enrol with this token than one may; come back in ${wait} s`, {
+        retryAfter: wait,
+      });
     const outcome = await store.tokens.enrol(token.id, this.newHost(request), now);
     if (outcome.kind === 'refused') {
       if (outcome.reason === 'host-retired')

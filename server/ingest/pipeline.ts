@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { parseInstant, type Instant } from '#src/clock.ts';
-import { INTAKE_ATTEMPTS_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
+import { HOST_AT_ONCE_MAX, INTAKE_ATTEMPTS_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
 import { freshnessOf } from '#src/policy/document.ts';
 import { accept, checkReport, openReport, type Accepted, type Arrival, type HostState } from '#src/report/accept.ts';
 import { refuse, type Refused } from '#src/report/refusal.ts';
@@ -28,7 +28,7 @@ import type { NotedImages } from './noted.ts';
 import { lastExamination, rejudgeJob } from './rejudge.ts';
 import type { Shares } from './quota.ts';
 import type { Refusals } from './refusals.ts';
-import { ReportError } from './reporterror.ts';
+import { ReportError, returns } from './reporterror.ts';
 
 const sha256 = (data: string | Uint8Array): string => hash('sha256', data, 'hex');
 
@@ -49,6 +49,8 @@ export type PipelineDeps = Deps & {
 
 export class Pipeline {
   readonly #deps: PipelineDeps;
+  /** Reports under way, by host. */
+  readonly #atOnce = new Map<string, number>();
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
@@ -81,11 +83,28 @@ export class Pipeline {
       // Only now it is known whose reports these are: before the signature a stranger could use up another host's share.
       const wait = shares.take(id, arrival.receivedAt) || volume.take(id, arrival.receivedAt, bytes.length);
       if (wait > 0) throw limited(wait);
-      const outcome = await this.#place(taken, id);
-      if (outcome.kind === 'answered') return outcome.text;
+      const outcome = await this.#inTurn(id, () => this.#place(taken, id));
+      if (outcome.kind === 'answered') {
+        returns.took();
+        return outcome.text;
+      }
       throw this.#refused(id, outcome, arrival.receivedAt);
     } finally {
       taken.held?.close();
+    }
+  }
+
+  /** One host that sends all that it has beside each other must not take the places of others. */
+  async #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const atOnce = (this.#atOnce.get(id) ?? 0) + 1;
+    if (atOnce > HOST_AT_ONCE_MAX) throw limited(1);
+    this.#atOnce.set(id, atOnce);
+    try {
+      return await work();
+    } finally {
+      const left = this.#atOnce.get(id)! - 1;
+      if (left === 0) this.#atOnce.delete(id);
+      else this.#atOnce.set(id, left);
     }
   }
 

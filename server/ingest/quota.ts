@@ -2,7 +2,14 @@
  * How much a host may send, and how much a server process holds at once: a bucket a host, and a count of what is under way.
  */
 import type { Instant } from '#src/clock.ts';
-import { INTAKE_BYTES_MAX, INTAKE_PENDING_MAX, QUOTA_HOSTS_MAX } from '#src/limits.ts';
+import {
+  INTAKE_BYTES_MAX,
+  INTAKE_PENDING_MAX,
+  QUOTA_HOSTS_MAX,
+  SAME_BYTES_MAX,
+  STRAIN_FROM,
+  STRAIN_FULL,
+} from '#src/limits.ts';
 import { Lru } from '#server/lru.ts';
 
 /** A bucket for each host: so many at once, then so many a second. */
@@ -62,7 +69,15 @@ export class Load {
     return { reports: this.#pending, bytes: this.#bytes };
   }
 
-  /** A body that begins to come; undefined where there is no room for it. Every hold must end. */
+  /** How much it is at its limit: 0 where it is only busy, 1 where hosts should come as seldom as they may. */
+  get strain(): number {
+    return Math.min(1, Math.max(0, (this.#pending - STRAIN_FROM) / (STRAIN_FULL - STRAIN_FROM)));
+  }
+
+  /**
+   * A body that begins to come; undefined where there is no room for it. Every hold must end. One that said it is small and then is not, once it was
+   * decoded, counts as large from there on.
+   */
   open(large: boolean): Hold | undefined {
     if (large && this.#bytes >= INTAKE_BYTES_MAX) return undefined;
     let held = 0;
@@ -71,7 +86,7 @@ export class Load {
       add: (bytes) => {
         held += bytes;
         this.#bytes += bytes;
-        return !large || this.#bytes <= INTAKE_BYTES_MAX;
+        return (!large && held <= SAME_BYTES_MAX) || this.#bytes <= INTAKE_BYTES_MAX;
       },
       begin: () => {
         if (this.#pending >= INTAKE_PENDING_MAX) return false;
