@@ -3,13 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { makeBundle, type BundleOrder } from '#server/evidence/bundle.ts';
 import { serverKeys } from '#server/keys.ts';
-import { openStore } from '#server/store/open.ts';
+import { openStoreAlone } from '#server/store/open.ts';
 
 const { storeUrl, order } = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as {
   storeUrl: string;
   order: BundleOrder;
 };
-const store = await openStore(storeUrl);
+const store = await openStoreAlone(storeUrl);
 try {
   const { signer } = await serverKeys(store, randomBytes);
   await makeBundle(order, { store, signer, tell: () => {} });

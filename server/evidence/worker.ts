@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import { BootproofError } from '#src/error.ts';
 import { serverKeys } from '#server/keys.ts';
-import { openStore } from '#server/store/open.ts';
+import { openStoreAlone } from '#server/store/open.ts';
 import { makeBundle } from './bundle.ts';
 import type { MakeRequest, Said } from './inworker.ts';
 
@@ -13,7 +13,7 @@ const port = parentPort;
 // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
 const say = (said: Said): void => port.postMessage(said);
 const { storeUrl, order } = workerData as MakeRequest;
-const store = await openStore(storeUrl);
+const store = await openStoreAlone(storeUrl);
 // Closing the store waits for threads that keep nothing alive.
 const alive = setInterval(() => {}, 60_000);
 try {

@@ -1,4 +1,5 @@
 /** `openStore`: from a URL to a store that keeps the contract of store.ts. */
+import { SQLITE_ALONE_KIB } from '#src/limits.ts';
 import { accessOn } from './access.ts';
 import { anchorsOn } from './anchors.ts';
 import { auditOn } from './audit.ts';
@@ -109,3 +110,7 @@ export async function openEngine(url: string, listing: Listing = {}): Promise<En
 export async function openStore(url: string): Promise<Store> {
   return storeOn(await openEngine(url));
 }
+
+/** The same for a thread of its own, which reads a whole database once: lists run in it, and few pages are kept. */
+export const openStoreAlone = async (url: string): Promise<Store> =>
+  storeOn(await openEngine(url, { inlineBytes: Infinity, cacheKiB: SQLITE_ALONE_KIB }));

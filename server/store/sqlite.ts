@@ -93,11 +93,16 @@ function open(path: string): Database.Database {
 }
 
 /** How lists are read; otherwise as limits say. */
-export type Listing = { readonly inlineBytes?: number; readonly listMs?: number };
+export type Listing = {
+  readonly inlineBytes?: number;
+  readonly listMs?: number;
+  /** Pages that a connection keeps. */
+  readonly cacheKiB?: number;
+};
 
 /** @throws {StoreError} STORE_FOLDER, STORE_FOREIGN, STORE_NEWER, STORE_UNAVAILABLE. */
 export async function openSqlite(path: string, listing: Listing = {}): Promise<Engine> {
-  const { inlineBytes = LIST_INLINE_BYTES, listMs = LIST_MS } = listing;
+  const { inlineBytes = LIST_INLINE_BYTES, listMs = LIST_MS, cacheKiB } = listing;
   const writer = open(path);
   const prepare = statements(writer);
   const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: forKysely(writer, prepare) }) });
@@ -152,7 +157,7 @@ export async function openSqlite(path: string, listing: Listing = {}): Promise<E
     writer.pragma('synchronous = FULL');
     writer.pragma(`wal_autocheckpoint = ${SQLITE_WAL_PAGES}`);
     // Previews of acts on many choose what they cover inside their write.
-    prepareConnection(writer);
+    prepareConnection(writer, cacheKiB);
     await write(async ({ db }) => {
       const { rows } = await sql<{ name: string }>`
         select name from sqlite_master where type = 'table' and name not like 'sqlite_%'`.execute(db);
@@ -162,7 +167,7 @@ export async function openSqlite(path: string, listing: Listing = {}): Promise<E
         rows.map(({ name }) => name),
       );
     });
-    reader = openReader(path);
+    reader = openReader(path, cacheKiB);
   } catch (error) {
     writer.close();
     if (isSqlite(error) && FOREIGN.has(error.code))

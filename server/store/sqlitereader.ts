@@ -29,16 +29,16 @@ export function checked(parameters: readonly unknown[]): readonly unknown[] {
 }
 
 /** Sets what every connection has: memory for pages and sorting, and `bp_glob`. */
-export function prepareConnection(db: Database.Database): void {
-  db.pragma('cache_size = -65536');
+export function prepareConnection(db: Database.Database, cacheKiB = 65_536): void {
+  db.pragma(`cache_size = -${cacheKiB}`);
   db.pragma('temp_store = memory');
   db.function('bp_glob', { deterministic: true }, globFunction());
 }
 
 /** Opens a database that stands already. */
-export function openReader(path: string): Database.Database {
+export function openReader(path: string, cacheKiB?: number): Database.Database {
   const reader = new Database(path, { readonly: true, timeout: SQLITE_BUSY_WAIT_MS });
-  prepareConnection(reader);
+  prepareConnection(reader, cacheKiB);
   return reader;
 }
 
