@@ -7,6 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { image } from '#cli/verify.ts';
 import { keyPolicy } from '#demo/sign.ts';
 import { UsageError } from '#src/terminal.ts';
+import { isFull } from '#test/depth.ts';
 import { readCase, RecordedCaseError, recordCase } from '#server/trust/recorded.ts';
 import { rejectsCode, throwsCode } from '#test/throws.ts';
 import { caseOf, cases, pem, vectors, type Case } from '#test/src/trust/cases.ts';
@@ -217,7 +218,8 @@ test('explain tells which policies are about an image and why, what each asked f
 
 test('every recorded case is judged as the image that it was recorded from', async (t) => {
   const at = folder(t);
-  for (const each of cases) {
+  // Each is judged elsewhere (test/src/trust); of what is recorded, one in six unless in depth.
+  for (const each of cases.filter((_, i) => isFull || i % 6 === 0)) {
     const file = await record(at, each);
     const { check, reference, digest, layout } = each;
     const by =

@@ -5,22 +5,27 @@ import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { project, run, type Ran } from '#test/agent/console.ts';
-import { isFull } from '#test/depth.ts';
+import { bootproof } from '#cli/commands.ts';
+import { deep, isFull } from '#test/depth.ts';
 import { BootproofError } from '#src/error.ts';
 import { argument, EXIT, type Exit, type Io, processIo, runCommand, SeenRefusal, UsageError } from '#src/terminal.ts';
 import { VERSION } from '#src/version.ts';
 
-const bootproof = join(project, 'bootproof');
+const launcher = join(project, 'bootproof');
 const IMAGE = `oci:${join(project, 'test/vectors/merge/03-plain/image')}`;
 const WARNED = `oci:${join(project, 'test/vectors/merge/25-autoparents/image')}`;
 
 function launch(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
   return new Promise((resolve) => {
-    execFile(bootproof, [...args], { env: { ...process.env, ...env } }, (error, out, err) =>
+    execFile(launcher, [...args], { env: { ...process.env, ...env } }, (error, out, err) =>
       resolve({ exit: error === null ? 0 : Number(error.code), out, err }),
     );
   });
 }
+
+/** The same within this process, to its exit code; `launch` where the process itself is the matter. */
+const inside = (args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> =>
+  run((given, io) => runCommand(given, io, bootproof), args, { env });
 
 /** With standard output, or error, at a file. */
 function launchInto(
@@ -30,7 +35,7 @@ function launchInto(
 ): Promise<{ exit: number | null; text: string }> {
   const fd = openSync(file, 'w');
   const stdio = which === 1 ? (['ignore', fd, 'pipe'] as const) : (['ignore', 'pipe', fd] as const);
-  const child = spawn(bootproof, [...args], { stdio: [...stdio] });
+  const child = spawn(launcher, [...args], { stdio: [...stdio] });
   closeSync(fd);
   let text = '';
   (child.stdout ?? child.stderr)!.setEncoding('utf8').on('data', (piece: string) => (text += piece));
@@ -51,11 +56,11 @@ test('a misspelt word is told what is near; help takes a command', async () => {
     [['agent', 'scan', '--jsno'], /did you mean --json\?/],
     [['demo', '--jsno'], /did you mean --json\?/],
   ] as const) {
-    const { exit, out, err } = await launch(args);
+    const { exit, out, err } = await inside(args);
     assert.deepEqual([exit, out], [64, '']);
     assert.match(err, near);
   }
-  assert.deepEqual(await launch(['help', 'host']), await launch(['host', '--help']));
+  assert.deepEqual(await inside(['help', 'host']), await inside(['host', '--help']));
 });
 
 const TOKEN = { BOOTPROOF_TOKEN: 'x' };
@@ -74,23 +79,28 @@ const failures: readonly (readonly [string, readonly string[], NodeJS.ProcessEnv
 ];
 for (const [name, args, env, exit, code] of failures)
   test(`with --json a failure is one document on standard output: ${name}`, async () => {
-    const ran = await launch([...args, '--json'], env);
+    // As a process, one command stands for all unless in depth.
+    const isProcess = isFull || name === 'no image';
+    const ran = await (isProcess ? launch : inside)([...args, '--json'], env);
     const told = JSON.parse(ran.out) as { code: string; message: string };
     assert.deepEqual([ran.exit, told.code, Object.keys(told)], [exit, code, ['code', 'message']]);
     assert.match(ran.err, /^bootproof: .+\n$/);
-    // Nothing of it where nobody asked; unless in depth, one command stands for all.
-    if (isFull || name === 'no image') assert.equal((await launch(args, env)).out, '');
+    // Nothing of it where nobody asked.
+    assert.equal((await inside(args, env)).out, '');
   });
 
 test('a full disk is a refusal with its reason, not a fault of ours; and none of standard error', async (t) => {
   if (!existsSync('/dev/full')) return t.skip('no /dev/full here');
-  for (const args of [
-    ['manifest', 'build', IMAGE],
+  const more = [
     ['manifest', 'build', IMAGE, '--format', 'jsonl'],
     ['manifest', 'show', IMAGE],
     ['manifest', 'lint', IMAGE, '--json'],
-    ['agent', 'scan', '--root', join(project, 'test'), '--json'],
     ['help'],
+  ];
+  for (const args of [
+    ['manifest', 'build', IMAGE],
+    ['agent', 'scan', '--root', join(project, 'test/vectors/merge'), '--json'],
+    ...deep(more, []),
   ]) {
     const { exit, text } = await launchInto('/dev/full', 1, args);
     assert.equal(exit, 2, args.join(' '));
