@@ -41,6 +41,8 @@ export type FleetOptions = {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Ends whatever is under way; the agents that run are told to stop too. */
   readonly signal: AbortSignal;
+  /** Some of the demo's hosts; all unless said. */
+  readonly hosts?: readonly DemoHost[];
   /** One line of progress for a person. */
   readonly say: (line: string) => Promise<void>;
 };
@@ -109,7 +111,7 @@ export class Fleet {
       saved = {
         images: Saved.shape.images.parse(Object.fromEntries([...images].map(([name, image]) => [name, image.digest]))),
         registryPort: 0,
-        left: layOutHosts(folder, tree, who),
+        left: layOutHosts(options.hosts ?? DEMO_HOSTS, folder, tree, who),
         enrolled: [],
         pace: 1,
       };
@@ -152,12 +154,12 @@ export class Fleet {
     const { signal } = this.#options;
     await this.#enrolAll();
     await this.#options.say('agents report');
-    let fewest = DEMO_HOSTS.length + 1;
+    let fewest = this.#hosts.length + 1;
     let progress = 0;
     let said = '';
     for (;;) {
       const hosts = await this.hosts();
-      const open = DEMO_HOSTS.filter(
+      const open = this.#hosts.filter(
         ({ name, verdict }) => hosts.find((host) => host.name === name)?.verdict !== verdict,
       );
       if (open.length < fewest) [fewest, progress] = [open.length, Date.now()];
@@ -191,12 +193,16 @@ export class Fleet {
     await this.#registry.close();
   }
 
+  get #hosts(): readonly DemoHost[] {
+    return this.#options.hosts ?? DEMO_HOSTS;
+  }
+
   get #interval(): number {
     return AGENT_INTERVAL_MS * this.#saved.pace;
   }
 
   async #enrolAll(): Promise<void> {
-    const missing = DEMO_HOSTS.filter(({ name }) => !this.#saved.enrolled.includes(name));
+    const missing = this.#hosts.filter(({ name }) => !this.#saved.enrolled.includes(name));
     if (missing.length === 0) return;
     const folder = join(this.#options.folder, 'enrolment-tokens');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -234,7 +240,7 @@ export class Fleet {
   /** Every host's agent once; one that has stopped reports only if it never did, one that is as it must be only if it was quiet for so long. */
   async #round(known: readonly FleetHost[], quietMs: number): Promise<void> {
     // Who stops is to be silent at the end, so it begins.
-    const turns = DEMO_HOSTS.toSorted((a, b) => Number(b.stops ?? false) - Number(a.stops ?? false));
+    const turns = this.#hosts.toSorted((a, b) => Number(b.stops ?? false) - Number(a.stops ?? false));
     const took: number[] = [];
     await this.#each(turns, async (host) => {
       const before = known.find(({ name }) => name === host.name);
@@ -250,7 +256,7 @@ export class Fleet {
     });
     if (took.length === 0 || this.#options.signal.aborted) return;
     const mean = took.reduce((sum, ms) => sum + ms, 0) / took.length;
-    await this.#keepUpWith((mean * DEMO_HOSTS.length) / AGENTS_AT_ONCE);
+    await this.#keepUpWith((mean * this.#hosts.length) / AGENTS_AT_ONCE);
   }
 
   /** Where a round of all agents takes longer than there is room for, all times become longer: else hosts were silent that only wait for their turn. */
@@ -315,8 +321,13 @@ async function pause(ms: number, signal: AbortSignal): Promise<void> {
 /** A digest that no registry has. */
 const nowhere = (image: Digest): Digest => digestOf(`not ${image}`);
 
-function layOutHosts(folder: string, tree: ReturnType<typeof flatten>, who: Privileges): Saved['left'] {
-  return DEMO_HOSTS.flatMap((host) => {
+function layOutHosts(
+  hosts: readonly DemoHost[],
+  folder: string,
+  tree: ReturnType<typeof flatten>,
+  who: Privileges,
+): Saved['left'] {
+  return hosts.flatMap((host) => {
     const home = join(folder, 'hosts', host.name);
     mkdirSync(join(home, 'state'), { recursive: true, mode: 0o700 });
     return layOut(host, tree, join(home, 'root'), who).map((what): [string, string] => [host.name, what]);

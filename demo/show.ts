@@ -1,7 +1,7 @@
 /** The fleet as a table for people and as one document for programs. */
 import { printableText } from '#src/terminal.ts';
 import type { FleetHost } from './fleet.ts';
-import { DEMO_HOSTS } from './host.ts';
+import { DEMO_HOSTS, type DemoHost } from './host.ts';
 
 /** What `npm run -s demo -- --json` prints (README, "The demo fleet as a check"). */
 export function fleetJson(hosts: readonly FleetHost[]): object {
@@ -28,9 +28,9 @@ export type Unexpected = {
   readonly because: string;
 };
 
-/** None where all is as it must be. */
-export function unexpected(hosts: readonly FleetHost[]): Unexpected[] {
-  return DEMO_HOSTS.flatMap(({ name, verdict: expected }): Unexpected[] => {
+/** None where all is as it must be; `of`: the hosts that there are. */
+export function unexpected(hosts: readonly FleetHost[], of: readonly DemoHost[] = DEMO_HOSTS): Unexpected[] {
+  return of.flatMap(({ name, verdict: expected }): Unexpected[] => {
     const host = hosts.find((found) => found.name === name);
     if (host?.verdict === expected) return [];
     if (host === undefined) return [{ name, expected, verdict: null, because: 'it did not enrol' }];
