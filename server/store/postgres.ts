@@ -2,6 +2,7 @@
  * The store on PostgreSQL: a pool, short transactions at READ COMMITTED with explicit row locks in a fixed order, many rows
  * a statement by unnest. What the database asks to be repeated (40001, 40P01) is repeated, a bounded number of times.
  */
+import type { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { CompiledQuery, Kysely, PostgresDialect, sql } from 'kysely';
@@ -164,13 +165,35 @@ export function poolOf(url: string, max: number, statementMs: number): pg.Pool {
     connectionTimeoutMillis: 10_000,
     statement_timeout: statementMs,
     keepAlive: true,
+    verify: (client, done) => {
+      client.query(DURABLE).then(
+        () => done(),
+        (error: Error) => done(error),
+      );
+    },
   });
   // An idle connection that breaks belongs to no query: the pool drops it, and the next query tells if the server is gone.
   pool.on('error', () => undefined);
   // One that breaks in use fails its query, and besides that is an event, which unheard would end the process.
-  pool.on('connect', (client) => client.on('error', () => undefined));
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined);
+    client.on('notice', (notice) => failUnreplicated(client, notice));
+  });
   return pool;
 }
+
+/**
+ * Where somebody ends a commit that waits for its synchronous standby, PostgreSQL says that it committed, and warns that the standby may not have
+ * it. That is not what was promised: such a commit fails here, with its outcome not known (08007), and its connection with it.
+ */
+function failUnreplicated(client: pg.PoolClient, { routine }: { readonly routine?: string | undefined }): void {
+  if (routine !== 'SyncRepWaitForLSN') return;
+  const error = Object.assign(new Error('a commit was told before its synchronous standby had it'), { code: '08007' });
+  (client as unknown as { readonly connection: EventEmitter }).connection.emit('error', error);
+}
+
+/** Whoever set this database or role to acknowledge before anything lies on a disk did not mean reports. */
+const DURABLE = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'`;
 
 /** A list that outlasted its time was ended by the database. */
 function translateListed(error: unknown): unknown {

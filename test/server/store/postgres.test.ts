@@ -139,6 +139,23 @@ async function untilSleeping(t: TestContext, url: string): Promise<void> {
   await client.end();
 }
 
+suite('a database that acknowledges before anything lies on a disk is overruled, and no other', async (url, t) => {
+  const level = async (set: string) => {
+    await query(url, `alter database "${new URL(url).pathname.slice(1)}" set synchronous_commit = ${set}`);
+    const engine = await openEngine(url);
+    t.after(() => engine.close());
+    const { rows } = await engine.write(({ db }) =>
+      sql<{ level: string }>`
+      select current_setting('synchronous_commit') as level`.execute(db),
+    );
+    return rows[0]?.level;
+  };
+  assert.deepEqual(
+    [await level('off'), await level('remote_apply'), await level('local')],
+    ['on', 'remote_apply', 'local'],
+  );
+});
+
 suite('what PostgreSQL asks to repeat is repeated, a bounded number of times', async (url, t) => {
   const engine = await openEngine(url);
   t.after(() => engine.close());
