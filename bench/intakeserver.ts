@@ -4,13 +4,14 @@ import { startServer } from '#server/start.ts';
 import { builderOf, image, SOURCE } from '#test/server/fleet.ts';
 import { treeOfPaths } from './intaketree.ts';
 
-const os = image('bench', treeOfPaths());
+/** Made when it is asked for, so that a start does not wait for it. */
+let build: ReturnType<typeof builderOf> | undefined;
 const server = await startServer({
   storeUrl: process.argv[2]!,
   policy: await policySource(undefined),
   listen: { host: '127.0.0.1', port: 0 },
   sources: [{ reference: SOURCE }],
-  build: builderOf([os]),
+  build: (...asked) => (build ??= builderOf([image('bench', treeOfPaths())]))(...asked),
   log: (level, event, fields) => {
     if (level !== 'info') console.error(level, event, fields);
   },

@@ -9,6 +9,7 @@ const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   intake: async (folder) => intake(folder),
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
   lists: async (folder) => lists(folder),
+  load: async (folder) => load(folder),
   verify: async () => (await import('./verify.ts')).benchVerify(),
   evidence: async (folder) => (await import('./evidence.ts')).benchEvidence(folder),
 };
@@ -25,6 +26,26 @@ async function lists(folder: string): Promise<string> {
   } finally {
     if (!('skip' in postgres)) await postgres.stop();
   }
+}
+
+/** A fleet against one process on SQLite, one and three on PostgreSQL. HOSTS: fewer than 100,000 of them. */
+async function load(folder: string): Promise<string> {
+  const { benchLoad, loadSection } = await import('./load.ts');
+  const { startPostgres } = await import('#test/postgres.ts');
+  const hosts = Number(process.env['HOSTS'] ?? 100_000);
+  const all = [await benchLoad('SQLite', `sqlite:${join(folder, 'load.db')}`, { processes: 1, hosts, folder })];
+  const postgres = await startPostgres({ fsync: true });
+  if (!('skip' in postgres)) {
+    try {
+      for (const processes of [1, 3]) {
+        const name = `PostgreSQL, ${processes} process${processes === 1 ? '' : 'es'}`;
+        all.push(await benchLoad(name, await postgres.database(), { processes, hosts, folder }));
+      }
+    } finally {
+      await postgres.stop();
+    }
+  }
+  return loadSection(hosts, all);
 }
 
 /** Reports a second, each answered after its commit; the load comes from the same machine and takes its share of it. */

@@ -34,9 +34,9 @@ async function prepared(t: TestContext) {
   return { server, load, place, storeUrl, token };
 }
 
-async function hostsOf({ server }: TestServer): Promise<Map<string, number>> {
+async function hostsOf({ server }: TestServer): Promise<ReadonlyMap<string, number>> {
   const page = await server.store.read.verdicts(Date.now());
-  return new Map(page.map(({ verdict, count }) => [verdict as string, count]));
+  return new Map(page.map(({ verdict, count }) => [verdict, count]));
 }
 
 test('a small fleet: rolled out, drifting, posting twice; what is acknowledged is there, and it goes on where it stood', async (t) => {
@@ -85,10 +85,8 @@ test('a fleet that comes all at once with full spools is absorbed: sent away as 
     down-- > 0 ? Promise.reject(new StoreError('STORE_UNAVAILABLE', 'this test says so')) : intake(items);
   const ledger = join(place, 'ledger');
   const [hosts, spool] = [deep(800, 4), deep(12, 3)];
-  const figures = await load(
-    ...['--hosts', `${hosts}`, '--spool', `${spool}`, '--connections', `${hosts}`, '--for', '10m'],
-    ...['--duplicates', '0', '--drift', '0', '--ledger', ledger],
-  );
+  const size = ['--hosts', `${hosts}`, '--spool', `${spool}`, '--connections', `${hosts}`];
+  const figures = await load(...size, '--for', '10m', '--duplicates', '0', '--drift', '0', '--ledger', ledger);
   const { herd, reports, refusals, retries } = figures;
   assert.deepEqual([herd?.emptied, reports.accepted, reports.open], [hosts, hosts * spool, 0]);
   // Everything that was not taken was told when to come again, and was taken then.
