@@ -1,5 +1,7 @@
 /** Evidence exports of a real server (docs/evidence.md 7): one fleet and one bundle for all cases; each way of bending it is named. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -19,10 +21,11 @@ import { hostsThen } from '#server/evidence/naming.ts';
 import { selectionOf } from '#server/evidence/selection.ts';
 import { serverKeys } from '#server/keys.ts';
 import { policySource } from '#server/prepare.ts';
-import { deep } from '#test/depth.ts';
+import { deep, isFull } from '#test/depth.ts';
 import { NEXT, OS } from '../decisions/people.ts';
 import { serverFor, T0, type TestHost, type TestServer } from '../fleet.ts';
 import { visitor } from '../web/visitor.ts';
+import { countedStore } from './counted.ts';
 import { fileSource, FROM, live, makeHere, over, TO } from './life.ts';
 
 const iso = (at: number): string => new Date(at).toISOString();
@@ -337,25 +340,9 @@ test('an export that breaks off anywhere goes on from there, and comes to the sa
   let attempts = 0;
   const attempt = async (at: Break = {}) => {
     let reads = 0;
-    const counted = <T extends object>(of: T): T =>
-      new Proxy(of, {
-        get(target, name) {
-          const found = Reflect.get(target, name) as unknown;
-          if (typeof found !== 'function') return found;
-          return (...args: unknown[]) => {
-            if (++reads === at.read) throw new Error('broken off');
-            return Reflect.apply(found, target, args) as unknown;
-          };
-        },
-      });
-    const { evidence, blobs, postures, images, ...others } = store;
-    const counting = {
-      ...others,
-      evidence: counted(evidence),
-      blobs: counted(blobs),
-      postures: counted(postures),
-      images: counted(images),
-    };
+    const counting = countedStore(store, () => {
+      if (++reads === at.read) throw new Error('broken off');
+    });
     attempts++;
     const deps = {
       store: counting,
@@ -393,6 +380,24 @@ test('an export that breaks off anywhere goes on from there, and comes to the sa
   for (let read = 1; (await attempt({ read })).made === undefined; read += deep(3, 30));
   assert.deepEqual(readFileSync(join(own, `${one!.id}.${attempts}.zip`)), good);
   await removeFiles(own, one!.id);
+  // Killed by the operating system.
+  for (let read = 20; isFull; read += 20) {
+    attempts++;
+    const wanted = { ...order.wanted, attempts };
+    const file = join(own, 'order.json');
+    writeFileSync(file, JSON.stringify({ ...order, wanted }));
+    const url = `sqlite:${join(folder, 'store.db')}`;
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'maker.ts'), url, file, String(read)], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
+    const [status, signal] = (await once(child, 'close')) as [number | null, string | null];
+    if (status === 0) break;
+    assert.equal(signal, 'SIGKILL');
+  }
+  if (isFull) {
+    assert.deepEqual(readFileSync(join(own, `${one!.id}.${attempts}.zip`)), good);
+    await removeFiles(own, one!.id);
+  }
   // Power was lost: the end of the file, or some of it, is not what was noted.
   const last = () => join(own, `${one!.id}.${attempts}.part`);
   await attempt({ stage: 'results' });
