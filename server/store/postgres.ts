@@ -37,6 +37,9 @@ const AGAIN = new Set(['40001', '40P01', '23505']);
 const GONE =
   /^(08|53|57P0|58|25006|55P03|57014|ECONN|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|ENOENT|EACCES|EHOSTUNREACH|ENETUNREACH)/;
 
+/** What the driver says without a code. */
+const BROKEN = /^Connection terminated|^Client .*is not queryable$|timeout exceeded when trying to connect/;
+
 export function translate(error: unknown): unknown {
   if (error instanceof StoreError) return error;
   const code = codeOf(error);
@@ -46,7 +49,8 @@ export function translate(error: unknown): unknown {
   if (code === '3D000' || code.startsWith('28'))
     return new StoreError('STORE_URL', `PostgreSQL does not let us in: ${message} (${code})`, { cause: error });
   // The driver reports a connection that ended under a query without a code.
-  if (GONE.test(code) || /^Connection terminated|timeout exceeded when trying to connect/.test(message))
+  // Of one that broke before, it is the rollback that fails.
+  if (GONE.test(code) || BROKEN.test(message))
     return new StoreError('STORE_UNAVAILABLE', `PostgreSQL could not: ${message} (${code || 'connection'})`, {
       cause: error,
     });
@@ -166,10 +170,7 @@ export function poolOf(url: string, max: number, statementMs: number): pg.Pool {
     statement_timeout: statementMs,
     keepAlive: true,
     verify: (client, done) => {
-      client.query(DURABLE).then(
-        () => done(),
-        (error: Error) => done(error),
-      );
+      client.query(DURABLE, done);
     },
   });
   // An idle connection that breaks belongs to no query: the pool drops it, and the next query tells if the server is gone.

@@ -101,6 +101,26 @@ test('a synchronous standby that takes over has everything that was acknowledged
   await checkWhole(standby.url('bootproof'), ledger);
 });
 
+test('a commit that is told before its standby has it counts for nothing', { skip: noCluster }, async (t) => {
+  const cluster = Cluster.made(t, clusterFolder(t), ['wal_level=replica']);
+  const store = await openStore(cluster.url());
+  t.after(() => store.close());
+  // A standby that never comes.
+  await query(cluster.url(), `alter system set synchronous_standby_names = 'standby'`);
+  await query(cluster.url(), 'select pg_reload_conf()');
+  await sleep(300);
+  const told = assert.rejects(store.settings.create('key', new Uint8Array(1)), { code: 'STORE_UNAVAILABLE' });
+  const waiting = `from pg_stat_activity where wait_event = 'SyncRep'`;
+  while ((await query(cluster.url(), `select 1 as one ${waiting}`)).length === 0) await sleep(50);
+  await query(cluster.url(), `select pg_cancel_backend(pid) ${waiting}`);
+  await told;
+  assert.equal(
+    (await store.settings.get('key'))?.length,
+    1,
+    'its outcome was not known; the next call has a new connection',
+  );
+});
+
 test(
   'PostgreSQL is restored to a moment, and the log does not go on from it unasked',
   { skip: noCluster },
