@@ -24,6 +24,7 @@ import {
   type TestHost,
   type TestServer,
 } from '#test/server/fleet.ts';
+import { storeFaults } from './storefaults.ts';
 
 const OS = image('41');
 /** A frame of the write-ahead log: 24 bytes and a page; 32 bytes before the first. */
