@@ -12,6 +12,7 @@ import { NEW_CHAIN } from '#agent/chain.ts';
 import { nodeDisk, save } from '#agent/disk.ts';
 import { Outbox } from '#agent/outbox.ts';
 import { postReport, Server } from '#agent/post.ts';
+import { fsck } from '#server/keep/fsck.ts';
 import { openEngine, storeOn } from '#server/store/open.ts';
 import { HOST, ModelServer, seeded, signer } from '#test/agent/fixture.ts';
 import { json, serve } from '#test/agent/httpserver.ts';
@@ -153,6 +154,13 @@ test(
       }
     }
     await checkCounters(engine);
+    const url = `sqlite:${join(data, 'bootproof.db')}`;
+    const whole = await fsck({
+      url,
+      checkpointFile: join(data, 'log.checkpoint'),
+      ledger: acknowledged.map(({ kind, ...one }) => ({ ...one, kind: kind === 'full' ? 'full' : 'same' })),
+    });
+    assert.deepEqual([whole.faults, whole.ledger?.acknowledged], [[], acknowledged.length]);
   },
 );
 
