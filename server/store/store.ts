@@ -2,19 +2,28 @@
  * The store's contract: what is durable when, what may happen at once, what is retried. Two engines stand behind it,
  * SQLite and PostgreSQL; one suite holds both to this page (test/server/store/contract.ts).
  *
- * Durable. When the promise of a write resolves, the write survives kill -9 and loss of power (SQLite: WAL with
- * synchronous=FULL; PostgreSQL: synchronous_commit as the server has it, never lowered by us). Each method is one
- * transaction: all of it or nothing. When a promise rejects with STORE_UNAVAILABLE the outcome is not known: nothing, or
- * all of it, was persisted. Every write is therefore safe to repeat: it is a compare-and-set (intake, swap), keyed
- * (enqueue, put, allow), or sets what is already so. After a rejected intake read the host again: a moved revision and the
- * report found under its number mean that it was persisted.
+ * Durable. When the promise of a write resolves, the write survives kill -9 and loss of power. SQLite: WAL with synchronous=FULL, so each
+ * commit is an fsync. PostgreSQL: synchronous_commit as the server has it, and never less than `on`: `off` is overruled for our connections, and a
+ * commit whose wait for its synchronous standby somebody ended is reported as not known. Each method is one transaction: all of it or nothing,
+ * with its line in the trail, its entry for the evidence log, and the jobs that it asks for. (`jobs.take` and `images.note` are writes, too;
+ * `upkeep.recount` repairs each counter in a transaction of its own; `log.sequence` gives places to what was logged in transactions before.)
  *
- * At once. Any number of calls in a process, any number of processes on one PostgreSQL. On SQLite one server process
- * writes; a second one does no harm (BEGIN IMMEDIATE, busy timeout) but waits. Writes to one host are ordered by its
- * revision; locks are taken in the order host id, group id, so writers never wait in a circle.
+ * Not known. A promise that rejects with STORE_UNAVAILABLE says nothing of the outcome: nothing, or all of it, was persisted. A STORE_CLOSED, a
+ * STORE_TEXT, and whatever is no StoreError persisted nothing. What machines write is safe to repeat: it is a compare-and-set (intake, swap, put of what
+ * carries a revision), keyed (enqueue, put of a blob, allow, create), or sets what is already so; a repeated compare-and-set that had been persisted
+ * answers that something else stands. After a rejected intake read the host again: a moved revision and the report found under its
+ * number mean that it was persisted. What is not keyed is there twice when it is repeated: counts of refusals, a line of `audit.append`, and
+ * what gets its number or id here (a waiver, a hold, an export): there a person who got no answer looks at the list first.
  *
- * Retried. Inside, only what the database itself asks to be repeated (40001, 40P01, SQLITE_BUSY), a bounded number of
- * times; a lost connection is reported, not repeated.
+ * At once. Any number of calls in a process, any number of processes on one PostgreSQL. On SQLite one server process writes; a second one (a
+ * command beside it) does no harm (BEGIN IMMEDIATE, busy timeout) but waits. Writes to one host are ordered by its revision: of two that read
+ * the same, the second is a conflict and writes nothing. Rows are locked in the order host (its pulse), waivers' stamp (shared), group, job, each by
+ * key, so writers never wait in a circle; on PostgreSQL at READ COMMITTED, so what a write decides on is read under its locks.
+ *
+ * Retried. Inside, only what the database itself asks to be repeated (40001, 40P01, SQLITE_BUSY, and 23505 where two made the same thing at
+ * once), with growing pauses, a bounded number of times; then it is STORE_UNAVAILABLE. The work of a transaction may therefore run more than once,
+ * and does nothing outside it. A lost connection is reported, not repeated: whoever asked knows whether to ask again. Hosts do, with the
+ * same bytes, and are answered as the first time.
  *
  * Reads see everything that was acknowledged before they began. Lists are read apart from everything else (SQLite: in threads of their
  * own, PostgreSQL: over connections of their own), so that intake keeps its pace; one that takes longer than LIST_MS is refused with
