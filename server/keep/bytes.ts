@@ -1,5 +1,5 @@
 /** Bytes that lie under their own digest, and those who name them (docs/durability.md 3.3). */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
@@ -51,12 +51,15 @@ export async function checkBytes(
   faults: FaultList,
 ): Promise<{ readonly blobs: number; readonly texts: number }> {
   const seen = { blobs: 0, texts: 0 };
+  const bundles = new Bundles(await sound.exports(), faults);
   for await (const { key, encoding, bytes } of sound.blobs()) {
     seen.blobs++;
+    if (bundles.takes(key, bytes)) continue;
     const found = await digestOf(bytes, encoding);
     if (typeof found === 'string') faults.add(BLOB, key, found);
     else if (key !== `sha256:${found.hex}`) faults.add(BLOB, key, `its bytes are sha256:${found.hex}`);
   }
+  bundles.end();
   for await (const page of sound.named()) {
     const standing = await sound.standing([...new Set(page.map(({ key }) => key))]);
     for (const { by, table, key } of page)
@@ -69,6 +72,44 @@ export async function checkBytes(
     else if (sha256 !== found.hex) faults.add(TEXT, sha256, `its bytes are ${found.hex}`);
   }
   return seen;
+}
+
+/** Bundles that lie in the database: pieces under `evidence/ID/ATTEMPT/N`, in the order of their keys (server/store/evidence.ts). */
+class Bundles {
+  readonly #done: ReadonlyMap<string, string>;
+  readonly #faults: FaultList;
+  #at: { readonly of: string; readonly hash: Hash; next: number; isBroken: boolean } | undefined;
+
+  constructor(
+    exports: readonly { readonly id: string; readonly attempts: number; readonly sha256: string }[],
+    faults: FaultList,
+  ) {
+    this.#done = new Map(exports.map(({ id, attempts, sha256 }) => [`${id}/${attempts}`, sha256]));
+    this.#faults = faults;
+  }
+
+  /** Whether it is a piece of a bundle; of one that is being made nothing is known yet. */
+  takes(key: string, bytes: Uint8Array): boolean {
+    const [, of, n] = /^evidence\/(ev_[0-9a-z]+\/[0-9]+)\/([0-9]{8})$/.exec(key) ?? [];
+    if (of === undefined) return false;
+    if (this.#at?.of !== of) {
+      this.end();
+      this.#at = { of, hash: createHash('sha256'), next: Number(n) === 0 ? 0 : 1, isBroken: false };
+    }
+    const at = this.#at!;
+    if (Number(n) !== at.next++) at.isBroken = true;
+    at.hash.update(bytes);
+    return true;
+  }
+
+  end(): void {
+    const at = this.#at;
+    this.#at = undefined;
+    const expected = at && this.#done.get(at.of);
+    if (at === undefined || expected === undefined) return;
+    if (at.isBroken) this.#faults.add(EXPORT, at.of, 'pieces of it are missing');
+    else if (at.hash.digest('hex') !== expected) this.#faults.add(EXPORT, at.of, 'its pieces are not what was made');
+  }
 }
 
 /** Bundles whose files lie here. One that lies nowhere is no fault: another process made it, or somebody took it away. */
