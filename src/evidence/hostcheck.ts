@@ -4,7 +4,7 @@
  */
 import { parseInstant, type Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
-import { REPORT_BYTES_MAX } from '#src/limits.ts';
+import { EXPORT_PERIOD_MS, REPORT_BYTES_MAX } from '#src/limits.ts';
 import type { LogEntry } from '#src/log/entry.ts';
 import type { ManifestHeader } from '#src/manifest/header.ts';
 import { FullReport, Report, REPORT_PAYLOAD_TYPE, type SameReport } from '#src/report/report.ts';
@@ -22,16 +22,20 @@ const FULLS_KEPT = 4;
 /** Signatures that are being checked at once. */
 const AT_ONCE = 64;
 
+/** Digests of what it said, so that a fleet of these stays small. */
 type Full = { readonly digest: Digest; readonly trees: string; readonly state: string };
 type HostState = {
-  readonly fact: HostInScope;
+  readonly fact: Pick<
+    HostInScope,
+    'key' | 'enrolment' | 'enrolledAt' | 'retiredAt' | 'intervalSeconds' | 'checkIns' | 'gaps'
+  >;
   readonly images: ReadonlySet<string>;
   fulls: Full[];
   /** Highest number before the period, and in it. */
   before: number | null;
   highest: number;
-  /** Days of the period, from its first, on which something was logged. */
-  readonly days: Set<number>;
+  /** Days of the period, from its first, on which something was logged: a bit for each. */
+  readonly days: Uint8Array;
   reports: number;
   enrolled: boolean;
 };
@@ -90,13 +94,15 @@ export class HostCheck {
       return;
     }
     this.counts.inScope++;
+    const { from, to } = this.#period;
+    const { key, enrolment, enrolledAt, retiredAt, intervalSeconds, checkIns, gaps } = fact;
     this.#hosts.set(fact.host, {
-      fact,
+      fact: { key, enrolment, enrolledAt, retiredAt, intervalSeconds, checkIns, gaps },
       images: new Set(fact.deployments.map(({ image }) => image)),
       fulls: [],
       before: null,
       highest: 0,
-      days: new Set(),
+      days: new Uint8Array(Math.ceil(Math.min(Math.max(0, to - from), EXPORT_PERIOD_MS) / (8 * DAY_MS))),
       reports: 0,
       enrolled: fact.enrolment === null,
     });
@@ -136,7 +142,10 @@ export class HostCheck {
       this.#faults.population.add(
         `${entry.host} has entries in the period and does not stand in the population: it was dropped`,
       );
-    if (state && entry.kind === 'report') state.days.add(Math.floor((at - this.#period.from) / DAY_MS));
+    if (state && entry.kind === 'report') {
+      const day = Math.floor((at - this.#period.from) / DAY_MS);
+      state.days[day >> 3]! |= 1 << (day & 7);
+    }
   }
 
   /** The act of a host's enrolment. */
@@ -246,7 +255,7 @@ export class HostCheck {
       ...state.fulls,
       {
         digest,
-        trees: canonicalJson({ usr: digests(report.trees.usr), etc: digests(report.trees.etc) }),
+        trees: this.#sha(canonicalJson({ usr: digests(report.trees.usr), etc: digests(report.trees.etc) })),
         state: `sha256:${this.#sha(canonicalJson(report.deployment))}`,
       },
     ].slice(-FULLS_KEPT);
@@ -259,7 +268,7 @@ export class HostCheck {
       this.counts.unlinked++;
       return;
     }
-    if (full.trees !== canonicalJson(report.trees) || full.state !== report.state)
+    if (full.trees !== this.#sha(canonicalJson(report.trees)) || full.state !== report.state)
       this.#faults.reports.add(
         `${where}: it says that nothing changed, but its digests are not those of its full report`,
       );
@@ -329,7 +338,7 @@ export class HostCheck {
     const base = before ?? (enrolled >= this.#period.from ? 0 : null);
     if (base !== null && received > Math.max(0, highest - base))
       completeness.add(`${host}: ${received} check-ins are claimed; its reports are numbered ${base} to ${highest}`);
-    if (received > 0 && state.days.size === 0)
+    if (received > 0 && state.days.every((bits) => bits === 0))
       completeness.add(`${host}: ${received} check-ins are claimed, and none was logged`);
     const due = Math.floor(Math.max(0, to - from) / (1000 * fact.intervalSeconds));
     if (expected !== due)
@@ -350,7 +359,7 @@ export class HostCheck {
     const gaps = fact.gaps.map((gap) => ({ from: parseInstant(gap.from)!, to: parseInstant(gap.to)! }));
     for (let day = 0; this.#period.from + (day + 1) * DAY_MS <= to; day++) {
       const begin = this.#period.from + day * DAY_MS;
-      if (begin < from || days.has(day)) continue;
+      if (begin < from || (days[day >> 3]! & (1 << (day & 7))) !== 0) continue;
       if (!gaps.some((gap) => gap.from < begin + DAY_MS && gap.to > begin)) return day;
     }
     return undefined;
