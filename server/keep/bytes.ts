@@ -96,7 +96,7 @@ class Bundles {
       this.end();
       this.#at = { of, hash: createHash('sha256'), next: Number(n) === 0 ? 0 : 1, isBroken: false };
     }
-    const at = this.#at!;
+    const at = this.#at;
     if (Number(n) !== at.next++) at.isBroken = true;
     at.hash.update(bytes);
     return true;
