@@ -24,7 +24,7 @@ import {
   type TestHost,
   type TestServer,
 } from '#test/server/fleet.ts';
-import { storeFaults } from './storefaults.ts';
+import { storeFaults } from '#test/system/storefaults.ts';
 
 const OS = image('41');
 /** A frame of the write-ahead log: 24 bytes and a page; 32 bytes before the first. */
@@ -118,7 +118,7 @@ test('a commit that is cut anywhere is there whole, or not at all', { timeout: 4
   // In depth all of them, each cut everywhere; else each cut once, somewhere.
   const tried = deep(
     commits.flatMap((commit) => CUTS.map((cut) => [commit, cut] as const)),
-    CUTS.map((cut, n) => [commits[commits.length - 1 - n]!, cut] as const),
+    CUTS.filter((_, n) => n % 2 === 1).map((cut, n) => [commits[commits.length - 1 - n]!, cut] as const),
   );
   for (const [n, [commit, [where, log]]] of tried.entries()) {
     const at = join(folder(t), 'cut');
@@ -132,7 +132,8 @@ test('a commit that is cut anywhere is there whole, or not at all', { timeout: 4
     const done = await fsck({ url: `sqlite:${copy}`, ledger: acknowledged.slice(0, commit.acknowledged) });
     assert.deepEqual(done.faults, [], `commit ${commits.indexOf(commit)}, cut ${where}`);
     // Once all of them are enrolled.
-    if (n % deep(16, 8) === 7 && commit.acknowledged >= hosts.length) await repeated(t, copy, { server, hosts, last });
+    if (n % deep(16, 4) === deep(7, 3) && commit.acknowledged >= hosts.length)
+      await repeated(t, copy, { server, hosts, last });
     rmSync(at, { recursive: true });
   }
 });
