@@ -64,6 +64,8 @@ function lintFile(policy: Policy, rule: FileRule): Lint[] {
         // A rule for some hosts is no reason that another is not for the rest.
         if (decider === undefined || decider === rule || policy.files.indexOf(decider) > policy.files.indexOf(rule))
           return [];
+        // What it asks in CEL held for what was tried, and may not for the rest.
+        if (decider.when.cel !== undefined) return [];
         by.add(decider.id);
       }
     }
@@ -132,7 +134,8 @@ function lintAccount(policy: Policy, rule: AccountRule, index: number): Lint[] {
               const decider = policy.accounts.find(
                 (other) => whyNotAccount(other, account, change, NO_HOST) === undefined,
               );
-              if (decider === undefined || policy.accounts.indexOf(decider) >= index) return [];
+              if (decider === undefined || policy.accounts.indexOf(decider) >= index || decider.when.cel !== undefined)
+                return [];
               by.add(decider.id);
             }
   if (!fits) return when.cel === undefined ? never('accounts', rule, 'its conditions exclude each other') : [];

@@ -54,6 +54,11 @@ const cases: [name: string, text: string, expected: string[][]][] = [
   ['a digest that is named', `files:\n${rule('a', '[/etc/a]', `when: {sha256: ["${'9'.repeat(64)}"]}`)}`, []],
   ['a condition that nobody can foresee', `files:\n${rule('a', '[/etc/a]', 'when: {cel: "after.size == 77"}')}`, []],
   [
+    'what comes behind a condition that holds for what is tried',
+    `files:\n${rule('a', '[/etc/**]', `when: {cel: '!path.endsWith(".so")'}`)}${rule('b', '[/etc/**]', `when: {cel: 'path.endsWith(".so")'}`)}${rule('c', '["/etc/x/**"]')}`,
+    [],
+  ],
+  [
     'what comes behind a condition',
     `files:\n${rule('a', '[/etc/a]', 'when: {cel: "after.size == 77"}')}${rule('b', '[/etc/a]')}`,
     [],
