@@ -4,6 +4,7 @@
  * twice: the rows of the outbox and the delivery change in one transaction, and of two processes one writes it.
  */
 import type { Instant } from '#src/clock.ts';
+import { printFilter, type FilterLine, type FilterTerm } from '#src/finding/filter.ts';
 import {
   NOTICE_GROUPS_SHOWN,
   NOTICE_INTERVAL_MS,
@@ -99,7 +100,7 @@ async function stormOf(
   const isStorm = async (): Promise<boolean> => {
     if (groups.size > NOTICE_STORM_GROUPS) return true;
     if (hosts.size < NOTICE_STORM_HOSTS_MIN) return false;
-    of ??= await hostCount(now, store);
+    of ??= await hostCount(channel, now, store);
     return hosts.size > of * NOTICE_STORM_SHARE;
   };
   for (const row of waiting) add(row);
@@ -112,12 +113,17 @@ async function stormOf(
     before = { at: end.at, id: end.id };
   }
   if (!(await isStorm())) return undefined;
-  return { rows: waiting, groups: groups.size, hosts: hosts.size, of: of ?? (await hostCount(now, store)) };
+  return { rows: waiting, groups: groups.size, hosts: hosts.size, of: of ?? (await hostCount(channel, now, store)) };
 }
 
-async function hostCount(now: Instant, { read }: TellDeps['store']): Promise<number> {
-  return (await read.verdicts(now)).reduce((sum, { count: hosts }) => sum + hosts, 0);
+/** Hosts that the channel hears of; of several labels, those with the one that the fewest have. */
+async function hostCount({ routing }: Channel, now: Instant, { read }: TellDeps['store']): Promise<number> {
+  const { groups, labels } = routing.hosts;
+  if (labels.length === 0) return (await read.verdicts(now, groups)).reduce((sum, { count: hosts }) => sum + hosts, 0);
+  const having = labels.map((label) => read.countHosts({ now, scope: groups, label }, HOSTS_COUNTED));
+  return Math.min(...(await Promise.all(having)).map(({ count: hosts }) => hosts));
 }
+const HOSTS_COUNTED = 1_000_000;
 
 /** One message for everything that waits; answers when the next one may come. */
 async function tellStorm(
@@ -361,9 +367,17 @@ function aboutImage(
 /** What is open when a channel begins, in one message: whoever switches it on is told, and is not flooded. Undefined: nothing is. */
 export async function summary(channel: Channel, { store, clock, baseUrl }: TellDeps): Promise<NewDelivery | undefined> {
   const now = clock();
-  const open = await store.notices.openGroups();
+  const { groups: scope, labels } = channel.routing.hosts;
+  const heard = labels.map((label): FilterTerm => ({ field: 'label', negated: false, values: [label] }));
   const from = channel.routing.minSeverity;
-  const wanted = open.map((groups, severity) => (severity >= from ? groups : 0));
+  // As many as the list behind its link has.
+  const open = await Promise.all(
+    SEVERITIES.map((_, rank) =>
+      store.read.countGroups({ scope, now, tab: 'open', line: heard, severities: [rank as Severity] }, SUMMARY_COUNTED),
+    ),
+  );
+  const wanted = open.map(({ count: groups }, severity) => (severity >= from ? groups : 0));
+  const isExact = open.every(({ exact }) => exact);
   const total = wanted.reduce((sum, groups) => sum + groups, 0);
   if (total === 0) return undefined;
   const parts = wanted
@@ -373,12 +387,15 @@ export async function summary(channel: Channel, { store, clock, baseUrl }: TellD
     0,
     wanted.findLastIndex((groups) => groups > 0),
   ) as Severity;
+  const line: FilterLine = scope === null ? heard : [{ field: 'group', negated: false, values: [...scope] }, ...heard];
   return delivery(channel, 'summary', 'summary', { episode: 1, n: 1, severity, ended: true, now }, [], {
     type: 'fleet.summary',
-    text: `${count(total, 'group')} of findings ${total === 1 ? 'is' : 'are'} open as this channel begins: ${parts.join(', ')}`,
-    link: `${baseUrl()}/findings`,
+    text: `${isExact ? '' : 'at least '}${count(total, 'group')} of findings ${total === 1 ? 'is' : 'are'} open as this channel begins: ${parts.join(', ')}`,
+    link: `${baseUrl()}/findings${line.length === 0 ? '' : `?q=${encodeURIComponent(printFilter(line))}`}`,
   });
 }
+/** Of each severity; beyond, at least so many are told. */
+const SUMMARY_COUNTED = 100_000;
 
 /** A message that says that messages arrive. */
 export function testNotice(

@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { FLAPPING_MS, NOTICE_INTERVAL_MS, NOTICE_STORM_MS, NOTICE_WAIT_MS } from '#src/limits.ts';
 import type { Notice } from '#server/notices/notice.ts';
 import { quietUntil } from '#server/notices/quiet.ts';
-import { tell } from '#server/notices/tell.ts';
+import { summary, tell } from '#server/notices/tell.ts';
 import { openStore } from '#server/store/open.ts';
 import type { Routing } from '#server/store/noticerecords.ts';
 import type { FindingChange } from '#server/store/records.ts';
@@ -235,6 +235,21 @@ test('much at once is one message, and its updates stand ten minutes apart', asy
   assert.deepEqual(
     (await notices()).map(({ type }) => type),
     ['finding.new'],
+  );
+});
+
+test('a channel of some host groups is told of their share, and begins with what is open there', async (t) => {
+  const { store, time, notices, sees } = await bench(t, 24, { hosts: { groups: ['lab'], labels: [] } });
+  for (let n = 1; n <= 21; n++) await store.hosts.setGroup(hostId(n), n === 1 ? 'lab/a' : 'lab', ADMIN);
+  for (let n = 1; n <= 22; n++) await sees(n, present(n === 22 ? 2 : 1));
+  const deps = { store, clock: () => time.now, log: () => {}, baseUrl: () => 'https://bootproof.example' };
+  const { text, link } = (await summary((await store.notices.channel('c_1'))!, deps))!.notice as Notice;
+  assert.match(text, /^1 group of findings is open as this channel begins/);
+  assert.equal(link, 'https://bootproof.example/findings?q=group%3Alab');
+  time.now += NOTICE_WAIT_MS;
+  assert.deepEqual(
+    (await notices()).map((notice) => / on \d+ of \d+ hosts/.exec(notice.text)?.[0]),
+    [' on 21 of 21 hosts'],
   );
 });
 
