@@ -6,9 +6,11 @@ import type { Instant } from '#src/clock.ts';
 import { formatInstant } from '#src/clock.ts';
 import { digestOf } from '#src/digest.ts';
 import type { DecisionFact, PolicyFact } from '#src/evidence/facts.ts';
+import type { Scope } from '#src/finding/scope.ts';
 import { stateOf, type Waiver } from '#src/finding/waiver.ts';
 import { EXPORT_PAGE, EXPORT_REPORTS_BACK } from '#src/limits.ts';
 import { nodeSha256 } from '#src/source/verified.ts';
+import { pinsShown } from '#server/decisions/waiverterms.ts';
 import { effectOf, waiverAsKnown } from '#server/posturefacts.ts';
 import type { LogCut, Range } from '#server/store/evidencerecords.ts';
 import { auditRef } from '#server/store/logpayload.ts';
@@ -59,9 +61,9 @@ export type Shown = (waiver: Waiver) => 'whole' | 'apart' | undefined;
 
 /**
  * Waivers that were decided about, or in force, in the period, newest first. One that reaches beyond a part is told by its terms alone: its
- * acts hold the names of others, so they are not in the bundle.
+ * acts hold the names of others, so they are not in the bundle, nor is pinned content that no host of the part's groups shows.
  */
-export async function* waiverFacts(shown: Shown, about: DecisionsAbout): AsyncGenerator<DecisionFact> {
+export async function* waiverFacts(shown: Shown, scope: Scope, about: DecisionsAbout): AsyncGenerator<DecisionFact> {
   const { store, period, exportedAt } = about;
   let cursor: { readonly n: number } | null = null;
   do {
@@ -77,10 +79,20 @@ export async function* waiverFacts(shown: Shown, about: DecisionsAbout): AsyncGe
       const effect = effectOf(waiver);
       const inForce = effect !== undefined && effect.from < period.to && effect.until > period.from;
       if (!inForce && !acts.some(({ at }) => at >= period.from)) continue;
-      yield waiverFact(waiver, await historyOf(acts, about), how, period.to);
+      const told = how === 'apart' && scope !== null ? await apartOf(waiver, scope, store) : waiver;
+      yield waiverFact(told, await historyOf(acts, about), how, period.to);
     }
     cursor = page.next;
   } while (cursor !== null);
+}
+
+async function apartOf(waiver: Waiver, scope: Scope, store: Store): Promise<Waiver> {
+  const { content } = waiver.selector;
+  if (content === 'any') return waiver;
+  return {
+    ...waiver,
+    selector: { ...waiver.selector, content: { pins: await pinsShown(content.pins, scope, store) } },
+  };
 }
 
 function waiverFact(

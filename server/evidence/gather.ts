@@ -360,7 +360,7 @@ class Gathering {
       await this.#touch({ acts: fact.history.flatMap(({ index }) => (index === null ? [] : [index])) });
       await list.add(fact);
     };
-    for await (const fact of waiverFacts(this.#shown(), this.#about)) await decided(fact);
+    for await (const fact of waiverFacts(this.#shown(), this.#wanted.scope, this.#about)) await decided(fact);
     for (const fact of await acknowledgementFacts(acts, this.#about)) await decided(fact);
     await this.#touch({ acts: this.#policies.flatMap(({ fact: { index } }) => (index === null ? [] : [index])) });
     // What was purged, that somebody said so; and where the log before ended.

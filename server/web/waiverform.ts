@@ -5,6 +5,7 @@ import { maxLife, WAIVER_KINDS, WaiverError, type WaiverKind } from '#src/findin
 import { WAIVER_TITLE_MAX } from '#src/limits.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { hasRole, type Principal } from '#server/access/principal.ts';
+import { groupOf } from '#server/decisions/findings.ts';
 import { DecisionError } from '#server/decisions/may.ts';
 import { previewWaiver, type Preview } from '#server/decisions/waiverpreview.ts';
 import { isSinglePerson, requestWaiver } from '#server/decisions/waivers.ts';
@@ -39,8 +40,8 @@ export async function askForWaiver(
 ): Promise<Response> {
   const sent = await sentIn(c);
   const who = c.get('principal');
-  const group = await services.store.findings.group(c.req.param('id')!);
-  if (group === undefined) return page(c, services);
+  const group = await theirs(c.req.param('id')!, who, services);
+  if (group === undefined) return page(c, services); // which says that there is none
   const wrong = new Map<string, string>();
   const expiresAt = endOf(first(sent, 'expires'));
   if (expiresAt === undefined) wrong.set('expires', 'Expected a day, such as 2026-12-08.');
@@ -56,6 +57,15 @@ export async function askForWaiver(
     const { id } = await requestWaiver(draft, who, services);
     return c.redirect(`/waivers/${id}?done=requested`, 303);
   });
+}
+
+async function theirs(id: string, who: Principal, services: WebServices): Promise<FindingGroup | undefined> {
+  try {
+    return await groupOf(id, who, services);
+  } catch (error) {
+    if (error instanceof DecisionError && error.code === 'FINDING_UNKNOWN') return undefined;
+    throw error;
+  }
 }
 
 function draftOf(group: FindingGroup, sent: Sent, expiresAt: Instant): WaiverDraft {

@@ -221,6 +221,12 @@ test('what is covered is counted on hosts of theirs, and what is not theirs is n
     (await ask(`/api/v1/waivers/${server.ids.db}`, 'PATCH', { title: 'x' }, { 'if-match': '"1"' })).status,
     404,
   );
+  // A change that no host of theirs shows is not there for the form either.
+  const lab = await personAs(server, 'l', [{ role: 'operator', groups: ['lab'] }]);
+  const { id: hidden } = await groupAt(server);
+  const form = { csrf: lab.csrf, kind: 'mitigated', expires: '2026-12-01', reason: 'It is there for a reason.' };
+  for (const at of ['waiver', 'waiver/preview'])
+    assert.equal((await lab.visitor.ask(`${server.server.url}/findings/${hidden}/${at}`, form)).status, 404, at);
   // Approved as far as they reach, and told so without the other half.
   const { status, body } = await ask(`/api/v1/waivers/${server.ids.hosts}/approve`, 'POST', {}, { 'if-match': '"1"' });
   assert.deepEqual([status, body.waiver.selector.hosts.ids, body.waiver.scope], [200, [server.hosts.web], ['web']]);
