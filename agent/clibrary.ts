@@ -14,14 +14,21 @@ export type C = {
   hole(fd: number, from: number, end: number): number;
   /** The fs-verity digest that the kernel holds all reading of it to (SHA-256 in hex); undefined where there is none, or one with another hash. */
   verity(fd: number): string | undefined;
+  /** Whether a page of it may be in the page cache already: where that is not told, yes. */
+  isResident(fd: number, size: number): boolean;
+  /** Gives back the page cache that so many bytes of it take, as far as nobody else uses it. */
+  forget(fd: number, from: number, length: number): void;
   /** Whether the data of both lie in the same blocks of a disk; false where the kernel does not tell. The disk must be the same one. */
   isSamePlace(a: number, b: number): boolean;
 };
 
-// linux/fsverity.h and linux/fiemap.h; the numbers are the same on x86-64 and arm64.
+// linux/fsverity.h, linux/fiemap.h, unistd.h; the numbers are the same on x86-64 and arm64.
 const FS_IOC_MEASURE_VERITY = 0xc0046686n;
 const FS_IOC_FIEMAP = 0xc020660bn;
 const VERITY_SHA256 = 1;
+const SYS_CACHESTAT = 451n;
+const POSIX_FADV_DONTNEED = 4;
+const RWF_NOWAIT = 8;
 const FIEMAP_SYNC = 1;
 const [MAP_BYTES, EXTENT_BYTES, EXTENT_FLAGS] = [32, 56, 40];
 /** Files in more pieces are read. */
@@ -38,13 +45,16 @@ export class XattrError extends Error {
   }
 }
 
-/** @throws whatever the loader says where there is no node:ffi or no such C library. */
-export async function openC(): Promise<C> {
-  const { dlopen, getInt32 } = await import('node:ffi');
+/** `cachestat`: whether the kernel may be asked by that call. @throws whatever the loader says where there is no node:ffi or no such C library. */
+export async function openC({ cachestat = true } = {}): Promise<C> {
+  const { dlopen, getInt32, getRawPointer } = await import('node:ffi');
   const { functions: c } = dlopen('libc.so.6', {
     fgetxattr: { arguments: ['int32', 'buffer', 'buffer', 'uint64'], return: 'int64' },
     lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'uint64'], return: 'int64' },
     ioctl: { arguments: ['int32', 'uint64', 'buffer'], return: 'int32' },
+    posix_fadvise: { arguments: ['int32', 'int64', 'int64', 'int32'], return: 'int32' },
+    preadv2: { arguments: ['int32', 'buffer', 'int32', 'int64', 'int32'], return: 'int64' },
+    syscall: { arguments: ['int64', 'int32', 'buffer', 'buffer', 'uint32'], return: 'int64' },
     lseek: { arguments: ['int32', 'int64', 'int32'], return: 'int64' },
     __errno_location: { arguments: [], return: 'pointer' },
   });
@@ -88,7 +98,25 @@ export async function openC(): Promise<C> {
     }
     return (flags & EXTENT_LAST) === 0 ? undefined : map.subarray(MAP_BYTES, MAP_BYTES + count * EXTENT_BYTES);
   };
+  const range = Buffer.alloc(16); // from 0, to the end
+  const pages = Buffer.alloc(40);
+  // One iovec, and behind it the byte that it points to: in an ArrayBuffer, which V8 does not move as it does small arrays of their own.
+  const memory = new ArrayBuffer(64);
+  const vector = Buffer.from(memory);
+  vector.writeBigUInt64LE(getRawPointer(memory) + 32n, 0);
+  vector.writeBigUInt64LE(1n, 8);
+  let asks = cachestat;
+  /** Whether a byte can be read without asking the disk. */
+  const isAtHand = (fd: number, at: number): boolean => c.preadv2(fd, vector, 1, BigInt(at), RWF_NOWAIT) === 1n;
   return {
+    isResident: (fd, size) => {
+      if (asks && c.syscall(SYS_CACHESTAT, fd, range, pages, 0) === 0n) return pages.readBigUInt64LE(0) > 0n;
+      // Before Linux 6.5 there is no such call, and since 6.14 it answers owners and root alone: then the ends tell. The last byte first,
+      // as asking for one brings those behind it.
+      asks = false;
+      return isAtHand(fd, size - 1) || isAtHand(fd, 0);
+    },
+    forget: (fd, from, length) => void c.posix_fadvise(fd, BigInt(from), BigInt(length), POSIX_FADV_DONTNEED),
     verity: (fd) => {
       digest.writeUInt16LE(64, 2);
       if (c.ioctl(fd, FS_IOC_MEASURE_VERITY, digest) !== 0) return undefined;

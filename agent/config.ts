@@ -11,6 +11,7 @@ import { isEtcGlob, parseSecretPath, SECRET_PATHS_ID, SecretPathError } from '#s
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { VERSION } from '#src/version.ts';
 import type { Disk } from './disk.ts';
+import type { Gentle } from './pressure.ts';
 
 export class ConfigError extends BootproofError<'SETTINGS_SYNTAX' | 'SETTING_UNKNOWN' | 'SETTING_TIME'> {}
 
@@ -31,6 +32,7 @@ const Overridable = {
   interval: z.string().max(20).optional(),
 };
 const EtcSettings = z.strictObject(Overridable);
+const Percent = z.int().min(1).max(99).nullable();
 const ImageSettings = z.strictObject({
   ...Overridable,
   /** The site's own secrets below /etc, as globs: they can be added only here. */
@@ -39,6 +41,17 @@ const ImageSettings = z.strictObject({
   contents: z.array(z.string()).max(CONTENT_GLOBS_MAX).optional(),
   /** Time within which every file is read again, though nothing seems to have changed: `1d`; `always` reads every file every time. */
   reread: z.string().max(20).optional(),
+  /** How much others on the host may wait before a scan rests, in percent of the time; null: not looked at. `wait`: for how long at most. */
+  gentle: z
+    .strictObject({
+      cpu: Percent.optional(),
+      io: Percent.optional(),
+      memory: Percent.optional(),
+      wait: z.string().max(20).optional(),
+      /** On battery a scan waits for so long at most; without it it does not wait. */
+      battery: z.string().max(20).optional(),
+    })
+    .optional(),
 });
 type Settings = z.infer<typeof ImageSettings>;
 
@@ -61,6 +74,7 @@ export type AgentConfig = {
   readonly contents: readonly string[];
   /** Null: always read. */
   readonly rereadMs: number | null;
+  readonly gentle: Gentle;
   readonly root: string;
   readonly stateFolder: string;
   /** Digest of the effective settings: what this report was made with. */
@@ -101,12 +115,30 @@ export function readConfig(disk: Disk, env: Readonly<Record<string, string | und
     secretPathsId: SECRET_PATHS_ID,
     contents: (image.contents ?? []).map((text) => contentGlob(text, below(IMAGE_CONFIG))),
     rereadMs: effective.reread === 'always' ? null : parseDuration(effective.reread ?? REREAD),
+    gentle: gentleOf(image),
     root,
   };
   return {
     ...settings,
     stateFolder: given.state ?? STATE_FOLDER,
     digest: `sha256:${hash('sha256', canonicalJson(settings), 'hex')}` as Digest,
+  };
+}
+
+/**
+ * What `agent scan --gentle` does, and `agent run` where the image says nothing else. Cores are left to the scheduler: the unit is nice and weighs
+ * little, and a host that computes all day would be waited for in vain with each scan.
+ */
+export const GENTLE: Gentle = { limits: { cpu: null, io: 60, memory: 20 }, waitMs: 300_000, batteryMs: null };
+
+function gentleOf({ gentle = {} }: Settings): Gentle {
+  const { cpu, io, memory, wait, battery } = gentle;
+  const or = (value: number | null | undefined, otherwise: number | null) => (value === undefined ? otherwise : value);
+  const { limits, waitMs } = GENTLE;
+  return {
+    limits: { cpu: or(cpu, limits.cpu), io: or(io, limits.io), memory: or(memory, limits.memory) },
+    waitMs: wait === undefined ? waitMs : parseDuration(wait),
+    batteryMs: battery === undefined ? null : parseDuration(battery),
   };
 }
 

@@ -37,6 +37,8 @@ export type WorkerData = {
   readonly backing: BackingData | null;
   /** Files that the kernel measured. */
   readonly measured: SharedArrayBuffer;
+  /** Whether page cache that reading brought in is given back. */
+  readonly releases: boolean;
 };
 /** A batch: its slot, and a letter for each path: how to look at it. */
 export type Task = {
@@ -181,12 +183,19 @@ function digest(fd: number, size: number): Content {
     if (total <= size && total + length > size && fstatSync(fd).size !== size) return GROWS;
     total += length;
     if (total > size + BEHIND_MAX) return BEHIND;
+    if (releasing !== undefined && total % RELEASE_BYTES === 0)
+      releasing.forget(fd, total - RELEASE_BYTES, RELEASE_BYTES);
     sum.update(length === buffer.length ? buffer : buffer.subarray(0, length));
     length = readSync(fd, buffer);
     paced(length);
   }
   return { sha256: sum.digest('hex'), size: total };
 }
+
+/** Set while a file is read of which nothing was in the page cache before: what is there afterwards, we brought. */
+let releasing: C | undefined;
+/** A large file gives back what was read of it from time to time, so that it never fills the cache. */
+const RELEASE_BYTES = 4 * 2 ** 20;
 
 const zeros = Buffer.alloc(buffer.length);
 
@@ -246,6 +255,7 @@ type Tools = {
   readonly table: DigestTable | undefined;
   readonly backing: Backing | undefined;
   readonly measured: Int32Array;
+  readonly releases: boolean;
 };
 
 /** One attempt at a regular file; false where it changed under our hands. `under`: where the file lies beneath. */
@@ -274,7 +284,9 @@ function tryFile(path: string | Buffer, dev: number | null, tools: Tools, under:
         return true;
       }
     }
+    releasing = tools.releases && size > 0 && c?.isResident(fd, size) === false ? c : undefined;
     const content = contentDigest(fd, size, size - Number(before.blocks) * 512, sparse, c);
+    releasing?.forget(fd, 0, 0);
     if (content === GROWS) return false;
     if (typeof content === 'string') {
       result(UNREADABLE, undefined, content);
@@ -400,7 +412,14 @@ async function serve({ slots, sparseMax, sparseLeft, cache, backing, measured, .
     noXattr = error instanceof Error ? error.message : String(error);
   }
   const table = cache === null ? undefined : new DigestTable(cache);
-  const plain: Tools = { sparse, c, table: undefined, backing: undefined, measured: new Int32Array(measured) };
+  const plain: Tools = {
+    sparse,
+    c,
+    table: undefined,
+    backing: undefined,
+    measured: new Int32Array(measured),
+    releases: held.releases,
+  };
   // Without the C library nothing shows that a file is the one beneath.
   const known = backing === null || c === undefined ? undefined : new Backing(backing, c);
   const toolsOf = ({ cached, backed }: Task): Tools =>

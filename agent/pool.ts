@@ -67,6 +67,8 @@ export type PoolOptions = {
   readonly cache?: TableData | undefined;
   /** Where the data lie that are served through composefs. */
   readonly backing?: BackingData | undefined;
+  /** Whether page cache that reading brought in is given back. */
+  readonly releases?: boolean;
 };
 
 /** How the files of a batch are looked at. */
@@ -99,7 +101,7 @@ export class HashPool {
   /** Why capabilities cannot be read; null if they can. Known once `ready` resolved. */
   noXattr: string | null = null;
 
-  constructor({ workers, root, bytesPerSecond, cache, backing }: PoolOptions) {
+  constructor({ workers, root, bytesPerSecond, cache, backing, releases = false }: PoolOptions) {
     this.#root = root;
     const url = workerUrl();
     const sparseLeft = new SharedArrayBuffer(4);
@@ -113,6 +115,7 @@ export class HashPool {
       cache: cache ?? null,
       backing: backing ?? null,
       measured: this.#measured,
+      releases,
     };
     this.#starting = workers;
     this.#members = Array.from({ length: workers }, () => {

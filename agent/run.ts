@@ -18,6 +18,7 @@ import type { Observed, ObserveOptions } from './observe.ts';
 import { LogKeeper } from './keptlog.ts';
 import type { DigestCache } from './digestcache.ts';
 import { cannotWrite, Outbox, placeOf, type FlushResult, type OutboxDeps } from './outbox.ts';
+import type { Neighbour } from './pressure.ts';
 import { postReport, type Server } from './post.ts';
 import { programDigest } from './program.ts';
 import { fullReport } from './report.ts';
@@ -45,6 +46,8 @@ export type RunAbout = {
   readonly bytesPerSecond?: number | undefined;
   /** What runs before this one read; without it every file is read. */
   readonly cache?: DigestCache | undefined;
+  /** Rests while others suffer. */
+  readonly neighbour?: Neighbour | undefined;
   /** How much waits at most; `SPOOL_LIMITS` unless a test has less patience. */
   readonly spool?: SpoolLimits;
   /** Which program says so; read anew from its files unless a test runs thousands of cycles. */
@@ -166,7 +169,7 @@ type Compared = { readonly scan: Scan; readonly with: Cycle['comparedWith'] };
 /** Scans against the manifest of the booted image, under the rule that fits this host. */
 async function compare(
   deps: RunDeps,
-  { config, identity, bytesPerSecond, cache }: RunAbout,
+  { config, identity, bytesPerSecond, cache, neighbour }: RunAbout,
   outbox: Outbox,
   observed: Observed,
 ): Promise<Compared> {
@@ -178,6 +181,7 @@ async function compare(
       contents: config.contents,
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       ...(cache === undefined ? {} : { cache }),
+      ...(neighbour === undefined ? {} : { neighbour }),
       ...(expected === undefined ? {} : { expected }),
       ...(deps.signal === undefined ? {} : { signal: deps.signal }),
       ...(deps.onProgress === undefined ? {} : { onProgress: deps.onProgress }),

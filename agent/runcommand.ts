@@ -10,6 +10,7 @@ import { lockFolder } from './lock.ts';
 import { observe } from './observe.ts';
 import { cycle, type Cycle, type RunDeps } from './run.ts';
 import { waysText } from './present.ts';
+import { Neighbour } from './pressure.ts';
 import { scan } from './scan.ts';
 import { parseThrottle, THROTTLE_HELP } from './scancommand.ts';
 import {
@@ -105,13 +106,17 @@ async function look(values: Values, io: Io): Promise<Exit> {
   const server = url === null || values.out !== undefined ? null : serverFor(config, url, io, stop.signal);
   const deps: RunDeps = { ...outboxDeps(io, stop.signal), observe, scan, server, signal: stop.signal };
   const about = { config, identity, signer, out: values.out, backend, image, bytesPerSecond };
-  const cached = () => (config.rereadMs === null ? {} : { cache: cacheIn(config.stateFolder, config.rereadMs) });
+  const begin = async () => {
+    const neighbour = new Neighbour(config.gentle);
+    await neighbour.begin(stop.signal);
+    return { neighbour, ...(config.rereadMs === null ? {} : { cache: cacheIn(config.stateFolder, config.rereadMs) }) };
+  };
   const once = async (): Promise<Cycle> => {
-    const first = await cycle(deps, { ...about, ...cached() });
+    const first = await cycle(deps, { ...about, ...(await begin()) });
     await tell(io, first, values.json === true);
     if (!first.again) return first;
     await say(io, 'the server has not heard this host for a while: reporting once more, with a challenge of today');
-    const second = await cycle(deps, { ...about, ...cached() });
+    const second = await cycle(deps, { ...about, ...(await begin()) });
     await tell(io, second, values.json === true);
     return second;
   };

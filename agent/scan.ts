@@ -22,6 +22,7 @@ import { findBacking, type VerityLines } from './backing.ts';
 import { contentsOf, type Content } from './contents.ts';
 import type { DigestCache } from './digestcache.ts';
 import { BATCH, HashPool, type Batch, type Manner } from './pool.ts';
+import type { Neighbour } from './pressure.ts';
 import { release, walkTree, type Found, type Step } from './walk.ts';
 
 export class ScanError extends BootproofError<'ROOT_UNREADABLE'> {}
@@ -47,6 +48,8 @@ export type ScanOptions = {
   readonly verity?: VerityLines;
   /** Where the data lie that are served through composefs; found out by itself for `/`. */
   readonly backing?: BackingData;
+  /** Rests while others suffer, and gives back the page cache that reading brought in; without it the scan takes what it gets. */
+  readonly neighbour?: Neighbour;
   readonly signal?: AbortSignal;
   /** Called often; the receiver decides how often to show it. */
   readonly onProgress?: (progress: Progress) => void;
@@ -100,10 +103,17 @@ export async function scan(options: ScanOptions): Promise<Scan> {
   const root = rootOf(options.root);
   options.signal?.throwIfAborted();
   const workers = options.workers ?? Math.min(availableParallelism(), 2);
-  const { bytesPerSecond, cache, verity } = options;
+  const { bytesPerSecond, cache, neighbour, verity } = options;
   const backing =
     options.backing ?? (cache === undefined && verity === undefined ? undefined : findBacking(root, verity));
-  const pool = new HashPool({ workers, root, bytesPerSecond, cache: cache?.data, backing });
+  const pool = new HashPool({
+    workers,
+    root,
+    bytesPerSecond,
+    cache: cache?.data,
+    backing,
+    releases: neighbour !== undefined,
+  });
   const abort = () => pool.abort(options.signal!.reason);
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
@@ -176,8 +186,15 @@ class Run {
     };
     const steps = walk.steps[Symbol.iterator]();
     const between: Between[] = []; // of the batches that were given to the pool and not yet taken
+    const { neighbour, signal } = this.#options;
     let more = true;
     while (more || this.#pool.pending) {
+      const pressed = neighbour?.isPressed === true;
+      // Where it is our own work that is waited for, that shows when there is none.
+      if (pressed) {
+        while (this.#pool.pending) await this.#takeAll(between, sink);
+        await neighbour.rest(signal);
+      }
       while (more && this.#pool.hasRoom) {
         const batch = nextBatch(steps);
         more = batch.found.length + batch.between.length > 0;
@@ -185,15 +202,20 @@ class Run {
         between.push(batch.between);
         this.#pool.give(batch.found, manner);
       }
-      for (let done = this.#pool.take(); done !== undefined; done = this.#pool.take())
-        this.#took(between.shift()!, done, sink);
-      if (this.#pool.pending) await this.#pool.change();
+      await this.#takeAll(between, sink);
     }
     // A sum over all files but one known apart would tell that one's size.
     this.#bytes -= comparison.secretBytes;
     for (const sha256 of comparison.secretContents) this.#secretContents.add(sha256);
     this.#trees.set(tree, sink.end(this.#pool.noXattr === null));
     if (sink.entries === 0 && sink.holes.length === 0) this.#absent(tree);
+  }
+
+  /** Takes the batches that are done; then waits for another, if there are more. */
+  async #takeAll(between: Between[], sink: TreeSink): Promise<void> {
+    for (let done = this.#pool.take(); done !== undefined; done = this.#pool.take())
+      this.#took(between.shift()!, done, sink);
+    if (this.#pool.pending) await this.#pool.change();
   }
 
   #took(between: Between, done: Batch, sink: TreeSink): void {
@@ -234,7 +256,7 @@ class Run {
   }
 
   end(started: number): Scan {
-    const { cache, contents = [], secretPathsAdded = [] } = this.#options;
+    const { cache, neighbour, contents = [], secretPathsAdded = [] } = this.#options;
     const cached = cache === undefined ? null : cache.cached - this.#cachedBefore;
     const drift = this.#drift.list();
     const about = {
@@ -250,7 +272,7 @@ class Run {
       secrets: capped(this.#secrets),
       accounts: readAccounts(this.#root),
       contents: contents.length === 0 ? [] : contentsOf(drift, about),
-      notes: [...this.#notes, ...(cache?.notes ?? [])],
+      notes: [...this.#notes, ...(cache?.notes ?? []), ...(neighbour?.notes ?? [])],
       stats: {
         files: this.#files,
         bytes: this.#bytes,

@@ -7,12 +7,13 @@ import { wrongOption } from '#src/document/spelling.ts';
 import { argument, EXIT, jsonText, printable, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { openVerity, type VerityLines } from './backing.ts';
 import { DigestCache } from './digestcache.ts';
-import { parseDuration } from './config.ts';
+import { GENTLE, parseDuration } from './config.ts';
 import { Look } from './look.ts';
 import { openManifest, type Expected } from './manifestfile.ts';
 import { lookAtMounts } from './mounts.ts';
 import { ProgressLine, writeParts } from './output.ts';
 import { isComplete, isDifferent, painter, scanJson, scanText, sizeText } from './present.ts';
+import { Neighbour } from './pressure.ts';
 import { scan, ScanError, type Scan } from './scan.ts';
 
 /** What the whole command adds: a manifest made from an image. The agent alone cannot read images. */
@@ -35,6 +36,7 @@ const OPTIONS = {
   throttle: { type: 'string' },
   cache: { type: 'string' },
   reread: { type: 'string' },
+  gentle: { type: 'boolean' },
   all: { type: 'boolean' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
@@ -58,6 +60,7 @@ ${image}  --all                  list every path that came or went with its fold
   --throttle MB/S        read at most so many megabytes a second, where a disk is busy with better things
   --cache FILE           do not read again what was read with this FILE since the last boot and has not changed since, by its
                          times; each file is read again within --reread TIME (1d). Who can write FILE says what is believed
+  --gentle               rest while others on this machine wait (5 minutes at most), and give back the page cache that reading took
 
 Without a manifest only the digests of both trees are told. Secrets (docs/manifest.md, rule 3) are compared here; of
 them neither size nor digest is shown.
@@ -99,7 +102,15 @@ async function run(values: Values, io: Io, image: ImageOption | undefined): Prom
   return scanRoot(
     root,
     expected,
-    { workers, bytesPerSecond, cache, verity, json: values['json'] === true, all: values['all'] === true },
+    {
+      workers,
+      bytesPerSecond,
+      cache,
+      verity,
+      gentle: values['gentle'] === true,
+      json: values['json'] === true,
+      all: values['all'] === true,
+    },
     io,
   );
 }
@@ -110,6 +121,7 @@ export type ScanOptions = {
   readonly bytesPerSecond?: number | undefined;
   readonly cache?: DigestCache | undefined;
   readonly verity?: VerityLines | undefined;
+  readonly gentle?: boolean | undefined;
   readonly json?: boolean | undefined;
   /** Whether every path is listed that came or went with its folder. */
   readonly all?: boolean | undefined;
@@ -122,7 +134,7 @@ export type ScanOptions = {
 export async function scanRoot(
   root: Buffer,
   expected: Expected | undefined,
-  { workers, bytesPerSecond, cache, verity, json = false, all = false }: ScanOptions,
+  { workers, bytesPerSecond, cache, verity, gentle = false, json = false, all = false }: ScanOptions,
   io: Io,
 ): Promise<Exit> {
   const look = new Look('/');
@@ -138,6 +150,7 @@ export async function scanRoot(
       ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
       ...(cache === undefined ? {} : { cache }),
       ...(verity === undefined ? {} : { verity }),
+      ...(gentle ? { neighbour: new Neighbour(GENTLE) } : {}),
       mounts: masks,
       onProgress: ({ path, files, bytes }) => line.show(() => `${files} files, ${sizeText(bytes)}  ${printable(path)}`),
     });

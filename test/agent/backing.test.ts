@@ -123,6 +123,8 @@ function kernel(measures: ReadonlyMap<number, string>): C {
     hole: () => 0,
     verity: (fd) => measures.get(fd),
     isSamePlace: () => true,
+    isResident: () => true,
+    forget: none,
   };
 }
 

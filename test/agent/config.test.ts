@@ -27,6 +27,7 @@ test('without any settings there is an interval, and no server', () => {
     secretPathsId: 'secret-paths/1',
     contents: [],
     rereadMs: 86_400_000,
+    gentle: { limits: { cpu: null, io: 60, memory: 20 }, waitMs: 300_000, batteryMs: null },
     root: '/',
     stateFolder: '/var/lib/bootproof',
   });
@@ -151,3 +152,26 @@ for (const [text, ms] of durations)
     if (ms === null) throwsCode(() => parseDuration(text), ConfigError, 'SETTING_TIME');
     else assert.equal(parseDuration(text), ms);
   });
+
+test('how gentle a scan is, and how long a digest is kept, is said in the image alone', () => {
+  const of = (gentle: object, more: object = {}) =>
+    readConfig(diskWith({ [IMAGE_CONFIG]: JSON.stringify({ gentle, ...more }) }), {}, {});
+  assert.deepEqual(of({ cpu: 80, io: null, wait: '1m', battery: '30m' }, { reread: '6h' }).gentle, {
+    limits: { cpu: 80, io: null, memory: 20 },
+    waitMs: 60_000,
+    batteryMs: 1_800_000,
+  });
+  assert.equal(of({}, { reread: '6h' }).rereadMs, 21_600_000);
+  assert.equal(of({}, { reread: 'always' }).rereadMs, null);
+  for (const [gentle, more, code] of [
+    [{ io: 0 }, {}, 'SETTINGS_SYNTAX'],
+    [{ io: 100 }, {}, 'SETTINGS_SYNTAX'],
+    [{ disk: 5 }, {}, 'SETTING_UNKNOWN'],
+    [{ wait: '8d' }, {}, 'SETTING_TIME'],
+    [{}, { reread: '8d' }, 'SETTING_TIME'],
+    [{}, { reread: 'never' }, 'SETTING_TIME'],
+  ] as const)
+    throwsCode(() => of(gentle, more), ConfigError, code);
+  for (const setting of ['gentle', 'reread'])
+    throwsCode(() => readConfig(disk({ [setting]: '1d' }), {}, {}), ConfigError, 'SETTING_UNKNOWN');
+});

@@ -17,7 +17,7 @@ import { readBearer } from '#src/wire/manifests.ts';
 import { ruleInPath } from '#src/wire/paths.ts';
 import { problem } from '#src/wire/problem.ts';
 import { AgentChain, NEW_CHAIN } from '#agent/chain.ts';
-import type { AgentConfig } from '#agent/config.ts';
+import { GENTLE, type AgentConfig } from '#agent/config.ts';
 import type { Identity } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
 import { Server } from '#agent/post.ts';
@@ -154,6 +154,7 @@ class World {
       secretPaths: [],
       contents: [],
       rereadMs: null,
+      gentle: GENTLE,
       root: '/',
       stateFolder: FOLDER,
       digest: someDigest(9),

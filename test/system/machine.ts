@@ -17,7 +17,7 @@ import { sealReport } from '#src/report/seal.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { nodeSha256 } from '#src/source/verified.ts';
 import { AgentChain } from '#agent/chain.ts';
-import type { AgentConfig } from '#agent/config.ts';
+import { GENTLE, type AgentConfig } from '#agent/config.ts';
 import { enrol } from '#agent/enrol.ts';
 import { readIdentity, readKey } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
@@ -178,6 +178,7 @@ export class Machine {
       secretPaths: [],
       contents: [],
       rereadMs: null,
+      gentle: GENTLE,
       root: '/',
       stateFolder: FOLDER,
       digest: digestOf('config', nodeSha256),
