@@ -1,5 +1,5 @@
 /** Making a folder with those above it. */
-import { mkdirSync, statSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 
 /**
@@ -8,7 +8,7 @@ import { dirname } from 'node:path';
  */
 export function makeFolders(path: string): void {
   try {
-    mkdirSync(path, { mode: 0o700 });
+    make(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST' || code === 'EISDIR') {
@@ -18,6 +18,24 @@ export function makeFolders(path: string): void {
     const above = dirname(path);
     if (code !== 'ENOENT' || above === path) throw error;
     makeFolders(above);
-    mkdirSync(path, { mode: 0o700 });
+    make(path);
+  }
+}
+
+/** With its name on the disk: what is fsynced inside it later is worth nothing if the folder itself is gone after a loss of power. */
+function make(path: string): void {
+  mkdirSync(path, { mode: 0o700 });
+  let above: number;
+  try {
+    above = openSync(dirname(path), 'r');
+  } catch (error) {
+    // One that may be written and not read cannot be synced; the folder is there all the same.
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') return;
+    throw error;
+  }
+  try {
+    fsyncSync(above);
+  } finally {
+    closeSync(above);
   }
 }
