@@ -71,7 +71,7 @@ export async function gather(order: GatherOrder, store: Store, stages: Stages): 
   const own = workOf(folder, wanted);
   for (const attempt of await earlier(folder, wanted, 'work')) {
     const from = workOf(folder, attempt);
-    const state = await readState(from);
+    const state = await readState(from, order.server.version);
     if (state?.stage === 'done') {
       if ((await Snapshot.in(from, state)) === undefined) continue;
       // A process that was only taken for dead finds nothing there any more, and ends.
@@ -212,6 +212,7 @@ class Gathering {
     };
     const state = {
       stage: 'done' as const,
+      version: this.#order.server.version,
       inScope: this.#stages.hosts,
       head: await this.#head(),
       policies: this.#policies.map(({ fact }) => fact),
@@ -253,7 +254,8 @@ class Gathering {
       after = page.at(-1)?.id ?? after;
       const { hosts, findings, touched } = this.#lists;
       const marks = { hosts: await hosts.mark(), findings: await findings.mark(), touched: await touched.mark() };
-      await writeState(this.#folder, { stage: 'hosts', after, seen, inScope: this.#stages.hosts, marks });
+      const { version } = this.#order.server;
+      await writeState(this.#folder, { stage: 'hosts', version, after, seen, inScope: this.#stages.hosts, marks });
       if (page.length < EXPORT_PAGE) return;
     }
   }

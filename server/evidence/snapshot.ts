@@ -49,6 +49,8 @@ export type ListOf = keyof Lists;
 
 const Progress = z.strictObject({
   stage: z.literal('hosts'),
+  /** Of the build that read them: another may read otherwise. */
+  version: z.string(),
   /** The last host that was read, and how many were, in scope or not. */
   after: z.string(),
   seen: z.int().min(0),
@@ -57,6 +59,7 @@ const Progress = z.strictObject({
 });
 const Done = z.strictObject({
   stage: z.literal('done'),
+  version: z.string(),
   inScope: z.int().min(0),
   head: BundleHead,
   policies: z.array(PolicyFact),
@@ -84,10 +87,11 @@ export async function writeState(folder: string, state: GatherProgress | GatherD
   await rename(`${path}.new`, path);
 }
 
-/** Undefined where there is none that can be read: power may have been lost. */
-export async function readState(folder: string): Promise<GatherProgress | GatherDone | undefined> {
+/** Undefined where there is none that can be read (power may have been lost), and where another build wrote it. */
+export async function readState(folder: string, version: string): Promise<GatherProgress | GatherDone | undefined> {
   try {
-    return State.safeParse(JSON.parse(await readFile(join(folder, STATE), 'utf8'))).data;
+    const state = State.safeParse(JSON.parse(await readFile(join(folder, STATE), 'utf8'))).data;
+    return state?.version === version ? state : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;

@@ -411,6 +411,10 @@ test('an export that breaks off anywhere goes on from there, and comes to the sa
   await attempt({ stage: 'results' });
   writeFileSync(join(own, `${one!.id}.${attempts}.work`, 'hosts.ndjson'), '');
   await again('what was read is gone', /null/);
+  // Another build may read and write otherwise.
+  await attempt({ stage: 'results' });
+  order.server.version = '1';
+  assert.equal((await attempt()).made!.takenOver, null);
 });
 
 test('a download goes on where it broke off, and another file under its name is refused', async () => {
