@@ -60,11 +60,24 @@ export function isFleetWide(who: Pick<Principal, 'roles' | 'groups' | 'grants'>,
   return grantsOf(who).some(({ role, groups }) => groups === null && wanted.includes(role));
 }
 
+/** Whoever holds a role may do all that these may, as the table of routes has it: a token may be of less than its owner (docs/access.md 3.2). */
+const LESS: Readonly<Record<Role, readonly Role[]>> = {
+  viewer: [],
+  auditor: ['viewer'],
+  operator: ['viewer'],
+  reviewer: ['viewer'],
+  policy_editor: ['viewer'],
+  admin: ['viewer', 'auditor', 'operator'],
+};
+
+/** Whether whoever holds `held` may do all that `role` may. */
+export const includes = (held: Role, role: Role): boolean => held === role || LESS[held].includes(role);
+
 /** What is granted by both: a token of a person never reaches further than the person does now. */
 export function both(token: readonly Grant[], owner: readonly Grant[]): Grant[] {
   return token.flatMap(({ role, groups }) =>
     owner
-      .filter((grant) => grant.role === role)
+      .filter((grant) => includes(grant.role, role))
       .map((grant) => ({ role, groups: intersection(groups, grant.groups) }))
       .filter((grant) => grant.groups === null || grant.groups.length > 0),
   );

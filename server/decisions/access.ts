@@ -9,6 +9,7 @@ import {
   both,
   FIRST_ADMIN,
   grantsOf,
+  includes,
   isFleetWide,
   type Grant,
   type Principal,
@@ -115,10 +116,10 @@ export async function createApiToken(
     throw new AccessError('FORBIDDEN', 'tokens are one’s own; admins make those of services besides');
   const theirs = held === undefined ? grantsOf(who) : deps.access.grants(held);
   // Of one's own: never further than what is asked with, which may be a token of less.
-  const most = of === who.id ? both(theirs, grantsOf(who)) : theirs;
+  const most = of === who.id ? both(grantsOf(who), theirs) : theirs;
   const wanted = roles.map((role): Grant => ({ role, groups }));
   for (const { role, groups: where } of wanted) {
-    const reach = most.filter((grant) => grant.role === role);
+    const reach = most.filter((grant) => includes(grant.role, role));
     const fits =
       where === null ? reach.length > 0 : where.every((group) => reach.some((grant) => covers(grant.groups, group)));
     if (!fits)
@@ -185,5 +186,7 @@ export function sessionsOf(accountId: string, { store, clock }: AccessDeps): Pro
 
 /** Whether a token of somebody reaches all that it says. For lists: what it says may be more than what its owner has by now. */
 export function isWhole(token: readonly Grant[], owner: readonly Grant[]): boolean {
-  return token.every(({ role, groups }) => owner.some((grant) => grant.role === role && lies(groups, grant.groups)));
+  return token.every(({ role, groups }) =>
+    owner.some((grant) => includes(grant.role, role) && lies(groups, grant.groups)),
+  );
 }

@@ -1,7 +1,7 @@
 /** Who may do what over the API: every route by role, hosts of one's own groups, tokens, services, bindings. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { ROLES, type Role } from '#server/access/principal.ts';
+import { includes, ROLES, type Role } from '#server/access/principal.ts';
 import { ROUTE_NEEDS } from '#server/api/roles.ts';
 import { startPostgres } from '#test/postgres.ts';
 import { BASE, enrol, file, HOUR, image, serverFor, type TestServer } from '#test/server/fleet.ts';
@@ -311,6 +311,34 @@ test('while nobody else may review, the admin token may; and it is shown so', as
   assert.deepEqual([(await me()).id, (await me()).oneAdmin, (await me()).roles], ['admin', true, [...ROLES]]);
   await serviceOf(server, 'r', [['reviewer', 'lab']]);
   assert.deepEqual([(await me()).oneAdmin, (await me()).roles.includes('reviewer')], [false, false]);
+});
+
+test('a token may be of less than its owner: whoever holds a role may all that those below it may', async (t) => {
+  // That auditors make no tokens and end no sessions is theirs alone.
+  for (const [route, { roles }] of Object.entries(ROUTE_NEEDS))
+    for (const role of /access\/(?:tokens|sessions)/.test(route) ? [] : roles)
+      assert.deepEqual(
+        ROLES.filter((held) => includes(held, role) && !roles.includes(held)),
+        [],
+        `${role} of ${roles.join(', ')}`,
+      );
+  const server = await serverFor(t);
+  for (const [role, less, status] of [
+    ['operator', 'viewer', 201],
+    ['reviewer', 'viewer', 201],
+    ['admin', 'operator', 201],
+    ['reviewer', 'operator', 422],
+    ['operator', 'reviewer', 422],
+    ['policy_editor', 'auditor', 422],
+  ] as const) {
+    const name = `${role}-${less}`.replace('_', '-');
+    const who = await serviceOf(server, name, [[role, 'lab']]);
+    const made = await who('/api/v1/access/tokens', { method: 'POST', body: { name: 'less', roles: [less] } });
+    assert.equal(made.status, status, name);
+    if (status !== 201) continue;
+    const me = (await caller(server, made.body.token)('/api/v1/access/me')).body;
+    assert.deepEqual([me.roles, me.groups], [[less], ['lab']], name);
+  }
 });
 
 test('an API token is told once, names its owner, ends, and reaches no further than its owner does now', async (t) => {
