@@ -25,6 +25,7 @@ export function waivers(args: readonly string[], io: Io): Promise<Exit> {
     limitOption(add<ListOptions>(command, list))
       .option('--state <words>', `of ${WAIVER_STATES.join(', ')} (default: requested, approved, active)`)
       .option('--expiring', 'only active ones that end within 14 days')
+      .option('--decide', 'only what waits for a decision: requests, and extensions')
       .option('--active-from <when>', 'those in effect at some time from then on: 2026-07-01, RFC 3339, 90d (ago)')
       .option('--active-to <when>', '… and before then: 2026-10-01; default: now')
       .option('--known <when>', 'of a period: as it was known then, not as it is known now');
@@ -63,6 +64,7 @@ type ListOptions = {
   readonly limit?: string;
   readonly state?: string;
   readonly expiring?: boolean;
+  readonly decide?: boolean;
   readonly activeFrom?: string;
   readonly activeTo?: string;
   readonly known?: string;
@@ -75,12 +77,21 @@ const list: Action<ListOptions> = async (connection, options, _operands, io) => 
   return EXIT.ok;
 };
 
-function listQuery({ state, expiring, activeFrom, activeTo, known }: ListOptions): Record<string, string | undefined> {
-  if (activeFrom === undefined && activeTo === undefined && known === undefined)
+function listQuery({
+  state,
+  expiring,
+  decide: waiting,
+  activeFrom,
+  activeTo,
+  known,
+}: ListOptions): Record<string, string | undefined> {
+  if (activeFrom === undefined && activeTo === undefined && known === undefined) {
+    if (waiting === true) return { decide: 'true', state };
     return expiring === true ? { expiring: 'true' } : { state: state ?? 'requested,approved,active' };
-  if (state !== undefined || expiring === true)
+  }
+  if (state !== undefined || expiring === true || waiting === true)
     throw new UsageError(
-      '--state and --expiring ask for what is so now; --active-from, --active-to and --known for a period',
+      '--state, --expiring and --decide ask for what is so now; --active-from, --active-to and --known for a period',
     );
   const now = Date.now();
   const moment = (option: string, text: string | undefined) =>

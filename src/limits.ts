@@ -568,6 +568,8 @@ export const WAIVER_START_AHEAD_MS = 90 * 86_400_000;
 /** A waiver's justification, in characters: a page; shorter limits make people cut what an auditor needs. */
 export const WAIVER_TEXT_MAX = 4096;
 export const WAIVER_TITLE_MAX = 200;
+/** A ticket's address, in characters: as long as addresses of trackers get. */
+export const WAIVER_TICKET_MAX = 2000;
 
 /** Whoever looks after a finding, in characters: an account's id, or the name of a team. */
 export const ASSIGNEE_CHARS_MAX = 200;
@@ -915,3 +917,12 @@ export const MIGRATION_WAIT_MS = 15 * 60_000;
 /** Simulated hosts of one run of `bootproof load`, at some 250 bytes each, and its connections: an address has 28,000 ports to one server. */
 export const LOAD_HOSTS_MAX = 1_000_000;
 export const LOAD_CONNECTIONS_MAX = 20_000;
+
+/** Saved views of one person, and shared by one: each stands in the bar above the list of findings. */
+export const VIEWS_MAX = 100;
+
+/** Memory of the thread in which a policy is tried, MB: a report's evidence twice, and the policy. */
+export const TRIAL_HEAP_MB = 512;
+
+/** Regular expressions of one condition that are kept compiled: those that are written out; what is made of facts comes and goes. */
+export const CONDITION_PATTERNS_KEPT = 16;

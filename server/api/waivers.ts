@@ -2,6 +2,7 @@
 import { z } from '@hono/zod-openapi';
 import { formatInstant, type Instant } from '#src/clock.ts';
 import { Selector, stateOf, WAIVER_KINDS, WAIVER_STATES, WAIVER_TEXT } from '#src/finding/waiver.ts';
+import { WAIVER_TICKET_MAX } from '#src/limits.ts';
 import { SEVERITIES } from '#src/policy/judgement.ts';
 import { EXPIRING_MS, hygieneOf } from '#server/decisions/waiverhygiene.ts';
 import { previewWaiver } from '#server/decisions/waiverpreview.ts';
@@ -16,6 +17,7 @@ import {
 import { termsOf, type WaiverDraft } from '#server/decisions/waiverterms.ts';
 import {
   countWaivers,
+  effectiveWaivers,
   listWaivers,
   readWaiver,
   shownTo,
@@ -31,7 +33,7 @@ import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor, queryList } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
 import { AuditEntry, auditJson } from './trail.ts';
-import { Severity, Time } from './schemas.ts';
+import { oneLine, Severity, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const TimeOrNull = z.string().nullable().openapi({ format: 'date-time' });
@@ -100,7 +102,7 @@ const Terms = {
   title: WAIVER_TEXT.title,
   justification: Note,
   compensating: Note.nullable(),
-  ticket: z.string().min(1).max(2000).nullable(),
+  ticket: oneLine(WAIVER_TICKET_MAX).nullable(),
   selector: SelectorBody,
   ceiling: z.enum(SEVERITIES).nullable().openapi({ description: 'Null: the highest of what matches now.' }),
   startsAt: Moment.nullable(),
@@ -140,6 +142,12 @@ const list = adminRoute({
     query: z.strictObject({
       state: queryList(WAIVER_STATES),
       expiring: z.enum(['true']).optional().openapi({ description: 'Only those that end within 14 days.' }),
+      decide: z
+        .enum(['true'])
+        .optional()
+        .openapi({
+          description: 'Only those that wait for a decision: requests, and those of which more time is asked.',
+        }),
       'active-from': queryMoment(
         'Only those that had an effect at some time from then on; a bare day is its beginning in UTC.',
       ),
@@ -162,8 +170,8 @@ const counts = adminRoute({
   request: { query: z.strictObject({}) },
   responses: {
     200: json(
-      z.object({ states: z.record(z.enum(WAIVER_STATES), z.int()), expiring: z.int() }),
-      'Waivers by state; `expiring`: active ones that end within 14 days.',
+      z.object({ states: z.record(z.enum(WAIVER_STATES), z.int()), expiring: z.int(), toDecide: z.int() }),
+      'Waivers by state; `expiring`: active ones that end within 14 days; `toDecide`: requests, and extensions that wait.',
     ),
   },
 });
@@ -320,6 +328,7 @@ function periodPage(
   query: { readonly [name in 'active-from' | 'active-to']?: string | undefined } & {
     readonly state?: unknown;
     readonly expiring?: unknown;
+    readonly decide?: unknown;
     readonly limit: number;
   },
   {
@@ -330,7 +339,7 @@ function periodPage(
   who: Principal,
   deps: ApiServices,
 ) {
-  for (const parameter of ['state', 'expiring'] as const)
+  for (const parameter of ['state', 'expiring', 'decide'] as const)
     if (query[parameter] !== undefined) {
       const detail = 'asks for what is so now; leave it out with active-from, active-to or known';
       throw new ApiError('QUERY_INVALID', `${parameter} ${detail}`, [{ parameter, detail }]);
@@ -358,6 +367,7 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
     const filter = {
       now,
       ...(query.state === undefined ? {} : { states: query.state }),
+      ...(query.decide === undefined ? {} : { decide: true }),
       ...(query.expiring === undefined ? {} : { states: ['active' as const], expiringBefore: now + EXPIRING_MS }),
     };
     const page = await listWaivers(filter, { limit: query.limit, cursor }, whoOf(c), services);
@@ -367,7 +377,8 @@ export function waiverRoutes(api: Api, services: ApiServices): void {
   api.openapi(counts, async (c) => {
     const now = clock();
     const { expiring, ...states } = await countWaivers(now, now + EXPIRING_MS, whoOf(c), services);
-    return c.json({ states, expiring }, 200);
+    const extended = (await effectiveWaivers(now, whoOf(c), services)).filter(({ extension }) => extension !== null);
+    return c.json({ states, expiring, toDecide: states.requested + extended.length }, 200);
   });
 
   api.openapi(hygiene, async (c) => {

@@ -6,7 +6,7 @@ import type { FindingFilter, GroupFilter, PageRequest } from './store.ts';
 
 /** Waivers. Everything that has an effect moves `stamp` in its own transaction, and enqueues the work that it asks for. */
 export interface Waivers {
-  /** Gives the next number. */
+  /** Gives the next number. The very same request of the same person, where it stands and nobody has decided, is answered instead of a second one. */
   create(waiver: Omit<Waiver, 'id' | 'revision'>, by: r.Act): Promise<Waiver>;
   get(id: string): Promise<Waiver | undefined>;
   /** Compare-and-set on the revision before `next`'s; false where it moved. Audited as `action`. */
@@ -15,7 +15,13 @@ export interface Waivers {
   effective(now: Instant): Promise<{ readonly stamp: string; readonly waivers: readonly Waiver[] }>;
   stamp(): Promise<string>;
   list(
-    filter: { readonly now: Instant; readonly states?: readonly WaiverState[]; readonly expiringBefore?: Instant },
+    filter: {
+      readonly now: Instant;
+      readonly states?: readonly WaiverState[];
+      readonly expiringBefore?: Instant;
+      /** Those that wait for a decision: requests, and extensions of what is in force or will be. */
+      readonly decide?: boolean;
+    },
     page: PageRequest<{ readonly n: number }>,
   ): Promise<r.Page<Waiver, { readonly n: number }>>;
   /** Numbers by state at `now`, and of those active, how many end before `expiringBefore`. */

@@ -95,6 +95,23 @@ function isIn(state: WaiverState, now: Instant) {
   }
 }
 
+async function sameRequest({ db }: Tx, waiver: Waiver): Promise<Waiver | undefined> {
+  if (waiver.decision !== 'requested') return undefined;
+  const { n: _, requested_at: __, revision: ___, ...wanted } = rowOf(waiver);
+  const rows = await db
+    .selectFrom('waiver')
+    .selectAll()
+    .where('state', '=', 'requested')
+    .where('requested_by', '=', waiver.requestedBy)
+    .where('expires_at', '=', waiver.expiresAt)
+    .where('expires_at', '>', waiver.requestedAt)
+    .execute();
+  const row = rows.find((one) =>
+    Object.entries(wanted).every(([name, value]) => one[name as keyof WaiverRow] === value),
+  );
+  return row === undefined ? undefined : waiverOf(row);
+}
+
 export function waiversOn(engine: Engine): Waivers {
   const one = async (db: Kysely<Tables>, id: string, lock: boolean): Promise<WaiverRow | undefined> => {
     const query = db.selectFrom('waiver').selectAll().where('n', '=', numberOf(id));
@@ -111,6 +128,16 @@ export function waiversOn(engine: Engine): Waivers {
           .returning('next')
           .executeTakeFirstOrThrow();
         const waiver: Waiver = { ...draft, id: `W-${counter.next - 1}`, revision: 1 };
+        // Behind the lock of the counter: a form that was sent twice at once is one request, too.
+        const standing = await sameRequest(tx, waiver);
+        if (standing !== undefined) {
+          await tx.db
+            .updateTable('waiver_counter')
+            .set((eb) => ({ next: eb('next', '-', 1) }))
+            .where('id', '=', 1)
+            .execute();
+          return standing;
+        }
         await tx.db
           .insertInto('waiver')
           .values({ ...rowOf(waiver), expiry_noted: 0 })
@@ -167,7 +194,7 @@ export function waiversOn(engine: Engine): Waivers {
         const row = await db.selectFrom('waiver_counter').select('stamp').where('id', '=', 1).executeTakeFirstOrThrow();
         return String(row.stamp);
       }),
-    list: ({ now, states, expiringBefore }, page) =>
+    list: ({ now, states, expiringBefore, decide = false }, page) =>
       engine.listing(async (db) => {
         let query = (db as unknown as Kysely<Tables>)
           .selectFrom('waiver')
@@ -175,6 +202,10 @@ export function waiversOn(engine: Engine): Waivers {
           .orderBy('n', 'desc')
           .limit(page.limit + 1);
         if (states !== undefined) query = query.where((eb) => eb.or(states.map((state) => isIn(state, now))));
+        if (decide)
+          query = query.where(
+            sql<boolean>`(state = 'requested' or (state = 'approved' and extension is not null)) and expires_at > ${now}`,
+          );
         if (expiringBefore !== undefined) query = query.where('expires_at', '<=', expiringBefore);
         if (page.cursor !== null) query = query.where('n', '<', page.cursor.n);
         return pageOf(await query.execute(), page.limit, waiverOf, ({ n }) => ({ n }));

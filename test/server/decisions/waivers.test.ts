@@ -6,6 +6,7 @@ import { readWaiver } from '#server/decisions/waiverreads.ts';
 import { changeWaiver, decideWaiver, requestWaiver } from '#server/decisions/waivers.ts';
 import { termsOf, type WaiverDraft } from '#server/decisions/waiverterms.ts';
 import { DecisionError } from '#server/decisions/may.ts';
+import { waiverFacts } from '#server/evidence/decisions.ts';
 import { viewOf } from '#server/standing.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { visitor } from '#test/server/web/visitor.ts';
@@ -60,8 +61,13 @@ onBoth(
     const [a] = await fleet(server);
     const deps = deciding(server);
     assert.equal((await a.told()).verdict, 'drifted');
-    const waiver = await requestWaiver(draft(), ALICE, deps);
+    // A form that is sent twice, at once too, is one request; another word makes another.
+    const [waiver, again] = await Promise.all([
+      requestWaiver(draft(), ALICE, deps),
+      requestWaiver(draft(), ALICE, deps),
+    ]);
     assert.deepEqual([waiver.id, waiver.ceiling, waiver.decision], ['W-1', 'high', 'requested']);
+    assert.deepEqual(again, waiver);
     assert.equal((await a.told()).verdict, 'drifted', 'a request has no effect');
     await rejectsCode(
       () => decideWaiver('W-1', 1, { kind: 'approve', note: null }, ALICE, deps),
@@ -267,6 +273,16 @@ onBoth('content is pinned, and a ceiling found, by what hosts of theirs show tha
   assert.deepEqual(told.selector.content, {
     pins: [{ subject: ODD, signature: String((await groupAt(server)).signature) }],
   });
+  // Nor does the evidence of their part name it.
+  const { store } = server.server;
+  const about = {
+    store,
+    cut: { log: 0, size: 0 },
+    period: { from: T0 - DAY, to: T0 + DAY },
+    exportedAt: T0 + DAY,
+  };
+  for await (const { covers } of waiverFacts(() => 'apart', ['lab'], about))
+    assert.deepEqual([covers.includes(ODD), /theirs|nobodys/.test(covers)], [true, false]);
 });
 
 onBoth(
@@ -333,6 +349,10 @@ onBoth('an extension keeps the date that was asked for, and is decided like the 
     deps,
   );
   assert.deepEqual([asked.waiver.expiresAt, asked.waiver.extension?.expiresAt], [waiver.expiresAt, later]);
+  // It waits like a request, and is counted and listed with them.
+  await requestWaiver(draft({ title: 'another' }), ALICE, deps);
+  const waiting = (await server.api('/api/v1/waivers?decide=true')).body.items.map(({ id }: { id: string }) => id);
+  assert.deepEqual([waiting, (await server.api('/api/v1/waivers/counts')).body.toDecide], [['W-2', 'W-1'], 2]);
   await rejectsCode(
     () => decideWaiver('W-1', asked.waiver.revision, { kind: 'approve', note: null }, ALICE, deps),
     WaiverError,
