@@ -2,6 +2,8 @@
 import type { Instant } from '#src/clock.ts';
 import { originText } from '#src/image/origins.ts';
 import { pathOfSubject } from '#src/finding/describe.ts';
+import type { Scope } from '#src/finding/scope.ts';
+import { PAGE_ITEMS_MAX } from '#src/limits.ts';
 import { shellQuoted } from '#src/terminal.ts';
 import type { FindingDetail } from '#server/ingest/judge.ts';
 import type { Chain, FindingGroup, FindingWithHost, Host } from '#server/store/records.ts';
@@ -41,11 +43,32 @@ export async function originOf(
   const lineage = host === undefined ? undefined : await store.lineages.get(host.id);
   const [told, elsewhere, since, alike] = await Promise.all([
     path === undefined || host === undefined ? undefined : origins.of(host.images.booted, host.rule, [path]),
-    origins.elsewhere(change, path, host, lineage?.images.map(({ image }) => image) ?? []),
+    origins.elsewhere(
+      change,
+      path,
+      host,
+      lineage?.images.map(({ image }) => image) ?? [],
+      seen.groups === null ? undefined : () => imagesWithin(seen.groups, store),
+    ),
     host === undefined ? null : sinceOf(finding, host, store),
     alikeOf(change?.actual?.sha256, group.id, store, seen),
   ]);
   return { told: told?.get(path!) ?? null, elsewhere: elsewhere ?? null, since, alike };
+}
+
+/** Images that hosts of these groups name now or ran once (docs/access.md 2.1). */
+async function imagesWithin(scope: Scope, { read }: Pick<Store, 'read'>): Promise<ReadonlySet<string>> {
+  const out = new Set<string>();
+  let cursor: { readonly at: Instant; readonly digest: string } | null = null;
+  do {
+    const page: Awaited<ReturnType<typeof read.images>> = await read.images(
+      { scope },
+      { cursor, limit: PAGE_ITEMS_MAX },
+    );
+    for (const { digest } of page.items) out.add(digest);
+    cursor = page.next;
+  } while (cursor !== null);
+  return out;
 }
 
 /** Who brings the path in an image that others of its hosts run. */

@@ -96,21 +96,22 @@ export class KnownOrigins {
 
   /**
    * Images that have the content which a change shows; undefined where the change is about no file's content. `host`: whose deployments come first.
+   * `theirs`: the images that the asker sees, where not all: others are not looked through.
    */
   async elsewhere(
     change: DriftJson | undefined,
     path: ByteString | undefined,
     host: Pick<Host, 'images'> | undefined,
     before: readonly string[] = [],
+    theirs?: () => Promise<ReadonlySet<string>>,
   ): Promise<Elsewhere | undefined> {
     const sha256 = change?.actual?.sha256;
     if (change === undefined || sha256 === undefined || sha256 === change.expected?.sha256) return undefined;
     const { store, images } = this.#deps;
     const rows = await store.imageOrigins.shard(shardOf(sha256), ORIGINS_IMAGES_MAX + 1);
-    const having = rows
-      .slice(0, ORIGINS_IMAGES_MAX)
-      .filter(({ marks }) => hasMark(marks, sha256))
-      .map(({ image }) => image);
+    const seen = await theirs?.();
+    const through = rows.slice(0, ORIGINS_IMAGES_MAX).filter(({ image }) => seen?.has(image) !== false);
+    const having = through.filter(({ marks }) => hasMark(marks, sha256)).map(({ image }) => image);
     const slots = await this.#slots(host, before);
     const rank = (digest: string): number => [...slots.keys()].indexOf(digest) + 1 || Infinity;
     const ordered = [...having].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
@@ -126,7 +127,7 @@ export class KnownOrigins {
     return {
       places,
       images: having.length - untrue,
-      looked: Math.min(rows.length, ORIGINS_IMAGES_MAX),
+      looked: through.length,
       more: rows.length > ORIGINS_IMAGES_MAX,
     };
   }

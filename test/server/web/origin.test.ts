@@ -26,6 +26,7 @@ import {
   type TestImage,
   type TestServer,
 } from '../fleet.ts';
+import { personAs } from '../access/signedin.ts';
 import { visitor } from './visitor.ts';
 
 const RPMDB = readFileSync(join(import.meta.dirname, '../../vectors/packages/rpm/rpmdb.sqlite'));
@@ -209,6 +210,19 @@ test('who brought a file, whose file a host shows and since when is told by page
     const { status: answered, body } = await asked(query);
     assert.deepEqual([answered, body.state ?? body.code], [status, of], query);
   }
+
+  // Images that no host of theirs runs or ran are not looked through for them, and not named.
+  await server.api(`/api/v1/hosts/${beside.id}`, { method: 'PATCH', body: { group: 'web' } });
+  await report(server, beside, newer, [entryOf('/usr/bin/copy', 'old\n', 0o755)]);
+  const copy = await groupOf(server, '/usr/bin/copy');
+  const { token } = await personAs(server, 'wanda', [{ role: 'viewer', groups: ['web'] }]);
+  const theirs = await fetch(`${server.server.url}/api/v1/groups/${copy}/origin`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+  const { elsewhere } = (await theirs.json()) as any;
+  assert.deepEqual([elsewhere.looked, elsewhere.places], [1, []]);
+  assert.deepEqual((await told('/usr/bin/copy')).elsewhere.places[0].image, old.digest);
+  await report(server, beside, newer, []);
 
   // The update: another time, with what it changed one click away.
   host.state = {};
