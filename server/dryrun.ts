@@ -9,7 +9,7 @@ import { groupOf } from '#src/finding/group.ts';
 import type { Scope } from '#src/finding/scope.ts';
 import { DRY_RUN_EXAMPLES_MAX, DRY_RUN_HOSTS_MAX } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
-import { evaluate, type Evaluation, type Evidence } from '#src/policy/evaluate.ts';
+import type { Evidence } from '#src/policy/evaluate.ts';
 import type { Judgement, Severity } from '#src/policy/judgement.ts';
 import type { Deps } from '#server/deps.ts';
 import { decideOn, type Reaching } from '#server/exempt.ts';
@@ -19,6 +19,7 @@ import type { KnownDefaults } from '#server/ingest/lineage.ts';
 import { lastFull, occasionOf } from '#server/ingest/rejudge.ts';
 import { knownTag } from '#server/jobs/tags.ts';
 import { standingFrom } from '#server/standing.ts';
+import { judgeOf, type Judge, type Judged } from '#server/trial.ts';
 import type { FindingWithGroup, Host } from '#server/store/records.ts';
 import type { HostCursor, Store } from '#server/store/store.ts';
 
@@ -67,17 +68,26 @@ const PAGE = 200;
 
 /** Holds the last report of hosts from `cursor` on against two policies; `until`: when to stop and say what is left. */
 export async function diffPolicies(
-  policies: { readonly before: Policy; readonly after: Policy },
+  policies: { readonly before: Judged; readonly after: Judged; readonly shipped: Policy | undefined },
   range: { readonly cursor: HostCursor | null; readonly until: Instant },
   deps: DryRunDeps,
 ): Promise<PolicyDiff> {
-  const sum = new Sum();
-  const next = await eachHost(range, deps, async (host) => {
-    const judged = await judgeTwice(host, policies, deps);
-    if (judged === undefined) sum.unjudged++;
-    else sum.add(host, judged.before, judged.after);
-  });
-  return { ...sum.result(), next };
+  const { before, after, shipped } = policies;
+  const sides = {
+    before: { policy: before.policy, ...judgeOf(before, shipped) },
+    after: { policy: after.policy, ...judgeOf(after, shipped) },
+  };
+  try {
+    const sum = new Sum();
+    const next = await eachHost(range, deps, async (host) => {
+      const judged = await judgeTwice(host, sides, deps);
+      if (judged === undefined) sum.unjudged++;
+      else sum.add(host, judged.before, judged.after);
+    });
+    return { ...sum.result(), next };
+  } finally {
+    await Promise.all([sides.before.close(), sides.after.close()]);
+  }
 }
 
 /** Acts on active hosts by name, some beside each other, until time or number is used up; answers where to go on. */
@@ -112,11 +122,12 @@ export async function eachHost(
   return cursor;
 }
 
+type Judging = { readonly policy: Policy } & Pick<Judge, 'evaluate'>;
 type Side = { readonly judgements: ReadonlyMap<string, Judgement>; readonly verdict: string };
 
 async function judgeTwice(
   host: Host,
-  policies: { readonly before: Policy; readonly after: Policy },
+  policies: { readonly before: Judging; readonly after: Judging },
   deps: DryRunDeps,
 ): Promise<{ readonly before: Side; readonly after: Side } | undefined> {
   const examined = await lastFull(host, deps);
@@ -132,14 +143,14 @@ async function judgeTwice(
   );
   const present = await deps.store.findings.present(host.id);
   const reaching = await deps.waivers.reaching(host, examined.report.deployment.booted?.image?.digest ?? null);
-  const side = (policy: Policy) => sideOf(host, evidence, policy, { present, reaching, signed, at });
+  const side = (judging: Judging) => sideOf(host, evidence, judging, { present, reaching, signed, at });
   return { before: await side(policies.before), after: await side(policies.after) };
 }
 
 async function sideOf(
   host: Host,
   evidence: Evidence,
-  policy: Policy,
+  { policy, evaluate }: Judging,
   about: {
     readonly present: readonly FindingWithGroup[];
     readonly reaching: Reaching;
@@ -147,7 +158,7 @@ async function sideOf(
     readonly at: Instant;
   },
 ): Promise<Side> {
-  const evaluation: Evaluation = evaluate(evidence, policy);
+  const evaluation = await evaluate(evidence);
   const judgements = new Map(evaluation.judgements.map((judgement) => [groupOf(judgement), judgement]));
   // What stands is what is judged: as if every finding could be told.
   const gone = new Set(about.present.filter(({ groupId }) => !judgements.has(groupId)).map(({ groupId }) => groupId));

@@ -5,6 +5,7 @@ import { DocumentError } from '#src/document/yaml.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments, type PolicyDocumentText } from '#src/policy/documents.ts';
 import { diffPolicies } from '#server/dryrun.ts';
+import type { Judged } from '#server/trial.ts';
 import { isRejudging, PolicyError } from '#server/policies.ts';
 import type { PolicyVersion as VersionRecord } from '#server/store/policyrecords.ts';
 import { ApiError, type Fault } from './problem.ts';
@@ -167,19 +168,19 @@ export function policyRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(diffPolicy, async (c) => {
     const { documents, version, against, cursor } = c.req.valid('json');
-    const before = against === undefined ? policies.current : await told(() => wanted(against, services));
+    const before = against === undefined ? { policy: policies.current } : await told(() => wanted(against, services));
     const after = await told(() => wanted({ documents, version }, services));
-    const bound = boundTo('policy diff', { before: before.digest, after: after.digest });
+    const bound = boundTo('policy diff', { before: before.policy.digest, after: after.policy.digest });
     const from = parseCursor(cursor, bound, HostKeys);
     const diff = await diffPolicies(
-      { before: before, after: after },
+      { before, after, shipped: policies.shipped },
       { cursor: from, until: clock() + DIFF_MS },
       services,
     );
     return c.json(
       {
-        before: before.digest,
-        after: after.digest,
+        before: before.policy.digest,
+        after: after.policy.digest,
         hosts: diff.hosts,
         findings: diff.findings,
         rules: diff.rules.map(({ examples, ...rule }) => ({
@@ -197,9 +198,10 @@ export function policyRoutes(api: Api, services: ApiServices): void {
 /** One of both. */
 type Wanted = { readonly documents?: PolicyDocumentText[] | undefined; readonly version?: number | undefined };
 
-async function wanted({ documents, version }: Wanted, { policies }: ApiServices): Promise<Policy> {
-  if (documents !== undefined) return policyOfDocuments(documents, policies.shipped).policy;
-  return (await policies.get(version!)).policy;
+async function wanted({ documents, version }: Wanted, { policies }: ApiServices): Promise<Judged> {
+  if (documents !== undefined) return policyOfDocuments(documents, policies.shipped);
+  const { version: found, policy } = await policies.get(version!);
+  return { policy, documents: found.documents };
 }
 
 /** Refusals of the policy room, as problems: each mistake of a document with its place. */

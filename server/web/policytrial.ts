@@ -143,7 +143,7 @@ async function trial(
   const { policies, clock } = services;
   const now = clock();
   const diff = await diffPolicies(
-    { before: policies.current, after: policy },
+    { before: { policy: policies.current }, after: { policy, documents }, shipped: policies.shipped },
     { cursor: null, until: now + TRIAL_MS },
     services,
   );

@@ -20,7 +20,7 @@ import {
 } from '@bufbuild/cel';
 import { RE2JS } from '@bufbuild/re2';
 import { BootproofError } from '#src/error.ts';
-import { CONDITION_CHARS_MAX, CONDITION_LOOPS_MAX } from '#src/limits.ts';
+import { CONDITION_CHARS_MAX, CONDITION_LOOPS_MAX, CONDITION_PATTERNS_KEPT } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
 import { nearest } from './spelling.ts';
 
@@ -218,6 +218,18 @@ function countedFunctions(counter: { left: number }): CelFunc[] {
   const chars = (text: string) => spend(text.length / CHARS_A_STEP);
   const size = (value: CelValue): number =>
     isCelList(value) || isCelMap(value) ? value.size : typeof value === 'string' ? value.length / CHARS_A_STEP : 0;
+  const patterns = new Map<string, RE2JS>();
+  // Compiling costs more than most matches: each pattern once, and what it costs is counted.
+  const compiled = (pattern: string): RE2JS => {
+    let regex = patterns.get(pattern);
+    if (regex === undefined) {
+      spend(pattern.length);
+      regex = RE2JS.compile(pattern);
+      if (patterns.size >= CONDITION_PATTERNS_KEPT) patterns.clear();
+      patterns.set(pattern, regex);
+    }
+    return regex;
+  };
   const standard = celEnv().funcs;
   const same = (a: CelValue, b: CelValue, name: string): boolean => {
     spend(Math.min(size(a), size(b)));
@@ -240,11 +252,11 @@ function countedFunctions(counter: { left: number }): CelFunc[] {
     }),
     celMethod('matches', STRING, [STRING], BOOL, function (pattern) {
       spend(this.length);
-      return RE2JS.compile(pattern).test(this);
+      return compiled(pattern).test(this);
     }),
     celFunc('matches', [STRING, STRING], BOOL, (text, pattern) => {
       spend(text.length);
-      return RE2JS.compile(pattern).test(text);
+      return compiled(pattern).test(text);
     }),
   ];
 }

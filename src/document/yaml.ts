@@ -72,6 +72,12 @@ function read(text: string, file: string, parse: (lines: LineCounter) => readonl
     throw new DocumentError('DOCUMENT_LIMIT', file, [
       { ...START, message: `${text.length} characters; the limit is ${YAML_BYTES_MAX}` },
     ]);
+  // What is opened and opened costs the parser the square of it.
+  const opened = TOO_DEEP.exec(text);
+  if (opened !== null)
+    throw new DocumentError('DOCUMENT_SYNTAX', file, [
+      { line: text.slice(0, opened.index).split('\n').length, column: 1, message: 'nested too deeply' },
+    ]);
   const lines = new LineCounter();
   const place = (offset: number): Place => {
     const { line, col } = lines.linePos(offset);
@@ -115,6 +121,7 @@ function placed(document: Document, place: (offset: number) => Place): YamlDocum
   };
 }
 
+const TOO_DEEP = new RegExp(`(?:[[{]\\s*){${10 * YAML_DEPTH_MAX}}`);
 // The parser turns an overflow of its stack into an error of the document.
 const DEEP = /call stack/;
 
