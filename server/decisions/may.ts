@@ -12,6 +12,8 @@ export class DecisionError extends BootproofError<
   | 'FINDING_UNKNOWN'
   | 'WAIVER_UNKNOWN'
   | 'VIEW_UNKNOWN'
+  /** A name that is taken, or more than are held. */
+  | 'VIEW_CONFLICT'
   | 'BULK_UNKNOWN'
   /** Somebody else changed it since it was read. */
   | 'STALE_DECISION'

@@ -47,6 +47,8 @@ async function save(c: Context<Env>, id: string | null, services: WebServices): 
     return c.redirect(`/findings?${new URLSearchParams({ q: typed.q, saved: '1' }).toString()}`, 303);
   } catch (error) {
     if (error instanceof FilterError) wrong.set('q', `${capital(error.message)}.`);
+    else if (error instanceof DecisionError && error.code === 'VIEW_CONFLICT')
+      wrong.set('name', `${capital(error.message)}.`);
     else if (error instanceof DecisionError && error.code === 'FORBIDDEN') wrong.set('', `${capital(error.message)}.`);
     else throw error;
     return formPage(c, id, typed, wrong, services, refusedStatus(error));
@@ -69,7 +71,7 @@ function formPage(
       ${inputHtml({ name: 'q', label: LABELS.q, wrong, help: html`<a class="link" href="/keys">The words, and what they mean</a>` }, { value: typed.q, max: 2000, mono: true })}
       <label class="opt"
         ><input type="checkbox" name="shared" value="yes" ${typed.shared && html` checked`} /><span
-          >Everybody sees it<small>Only reviewers share views</small></span
+          >Everybody sees it<small>Whoever sees all your host groups; only reviewers share views</small></span
         ></label
       >
       <div class="acts">
