@@ -1,5 +1,6 @@
 /** From what is bound to an account, in the store and in the server's settings, to what it may do. */
 import { BootproofError } from '#src/error.ts';
+import { GROUP_NAME } from '#src/finding/scope.ts';
 import type { Account, Binding } from '#server/store/accessrecords.ts';
 import { ROLES, type Grant, type Role } from './principal.ts';
 
@@ -8,14 +9,12 @@ export class BindingError extends BootproofError<'ROLE_SYNTAX'> {}
 /** A role for everybody whom the provider counts to a group, from the server's settings: not changed over the API. */
 export type Configured = { readonly claim: string; readonly role: Role; readonly group: string | null };
 
-const GROUP = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;
-
 /** `CLAIM=ROLE` or `CLAIM=ROLE@GROUP`, as the setting `--oidc-role` has it. @throws {BindingError} */
 export function parseConfigured(text: string): Configured {
   const at = text.lastIndexOf('=');
   const [role = '', group, ...more] = text.slice(at + 1).split('@');
   const known = ROLES.find((one) => one === role);
-  if (at < 1 || more.length > 0 || (group !== undefined && !GROUP.test(group)))
+  if (at < 1 || more.length > 0 || (group !== undefined && !GROUP_NAME.test(group)))
     throw new BindingError(
       'ROLE_SYNTAX',
       `${text}: expected CLAIM=ROLE or CLAIM=ROLE@HOST-GROUP, such as sre=operator@prod`,

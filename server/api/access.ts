@@ -23,7 +23,7 @@ import { whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
-import { Time, Word } from './schemas.ts';
+import { GroupName, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const TimeOrNull = z.string().nullable().openapi({ format: 'date-time' });
@@ -199,7 +199,7 @@ export const ApiTokenBody = z.strictObject({
   owner: Id.nullable().default(null).openapi({ description: 'Null: oneself. A service, for admins.' }),
   roles: z.array(RoleName).min(1).max(ROLES.length),
   groups: z
-    .array(Word)
+    .array(GroupName)
     .min(1)
     .max(100)
     .nullable()
@@ -214,7 +214,7 @@ export const ApiTokenBody = z.strictObject({
 /** What a holder has in one place. */
 export const RoleHeld = z.strictObject({
   role: RoleName,
-  group: Word.nullable().default(null).openapi({ description: 'Null: every host.' }),
+  group: GroupName.nullable().default(null).openapi({ description: 'Null: every host.' }),
 });
 
 const route = <

@@ -8,7 +8,7 @@ import { instantOf, lineOf, Moment, Note, whoOf } from './deciding.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
-import { Time } from './schemas.ts';
+import { oneLine, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const Id = z.string().max(80);
@@ -37,7 +37,7 @@ const PreviewBody = z.discriminatedUnion('action', [
   z.strictObject({ action: z.literal('unacknowledge'), note: Note.nullable().default(null), ...Cover }),
   z.strictObject({
     action: z.literal('assign'),
-    assignee: z.string().min(1).max(ASSIGNEE_CHARS_MAX).nullable(),
+    assignee: oneLine(ASSIGNEE_CHARS_MAX).nullable(),
     note: Note.nullable().default(null),
     ...Cover,
   }),

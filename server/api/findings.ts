@@ -20,7 +20,7 @@ import { ApiError } from './problem.ts';
 import { etagOf, IF_MATCH, instantOf, lineOf, Moment, Note, Q, readRevision, whoOf } from './deciding.ts';
 import { boundTo, COUNT_MAX, CURSOR, LIMIT, parseCursor, printCursor, queryList, Total, totalJson } from './query.ts';
 import { adminRoute, body, json, type Api } from './route.ts';
-import { Finding, Group, Time } from './schemas.ts';
+import { Finding, Group, oneLine, Time } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 type Located = FindingWithGroup & { readonly hostName: string; readonly silentAfter: Instant };
@@ -299,7 +299,7 @@ const assignGroup = adminRoute({
     headers: IF_MATCH,
     body: body(
       z.strictObject({
-        assignee: z.string().min(1).max(ASSIGNEE_CHARS_MAX).nullable(),
+        assignee: oneLine(ASSIGNEE_CHARS_MAX).nullable(),
         note: Note.nullable().default(null),
       }),
     ),

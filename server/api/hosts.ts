@@ -6,7 +6,7 @@ import { VERDICTS } from '#src/finding/verdict.ts';
 import { HOST_LABELS_MAX } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
 import { EnrolBody } from '#src/wire/enrol.ts';
-import { acceptFork, admitHost, changeHost } from '#server/decisions/hosts.ts';
+import { acceptFork, admitHost, approveHost, changeHost } from '#server/decisions/hosts.ts';
 import { mayTake } from '#server/contents.ts';
 import { lastFull } from '#server/ingest/rejudge.ts';
 import { toldOf, viewOf } from '#server/standing.ts';
@@ -30,7 +30,7 @@ import {
   totalJson,
 } from './query.ts';
 import { actOf, adminRoute, body, json, type Api, type Env } from './route.ts';
-import { Finding, Host, HostDetail, LabelValue, ReportHead, Word } from './schemas.ts';
+import { Finding, GroupName, Host, HostDetail, LabelKey, LabelValue, ReportHead } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 const time = (instant: Instant): string => formatInstant(instant);
@@ -249,9 +249,9 @@ const HostPatch = z
       .max(255)
       .refine((text) => text.trim() === text && printableText(text) === text, 'expected a name of printable characters')
       .optional(),
-    group: Word.nullable().optional().openapi({ description: 'null: of no group' }),
+    group: GroupName.nullable().optional().openapi({ description: 'null: of no group' }),
     labels: z
-      .record(Word, LabelValue.nullable())
+      .record(LabelKey, LabelValue.nullable())
       .refine((labels) => Object.keys(labels).length <= HOST_LABELS_MAX, `at most ${HOST_LABELS_MAX} labels`)
       .optional()
       .openapi({ description: 'Labels to set; null takes one away, others stay.' }),
@@ -447,7 +447,7 @@ export function hostRoutes(api: Api, services: ApiServices): void {
 
   api.openapi(decide('approve', 'Approved: the host may report, others of its machine are retired.'), async (c) => {
     const host = await known(c.req.valid('param').id, c);
-    if (!(await store.hosts.approve(host.id, actOf(c, clock()))))
+    if (!(await approveHost(host.id, whoOf(c), services)))
       throw new ApiError('HOST_NOT_PENDING', 'this host waits for no approval');
     return c.json({ done: true }, 200);
   });

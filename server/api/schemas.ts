@@ -1,6 +1,8 @@
 /** The shapes of the API's answers: one source for types, checks and the OpenAPI document. Times are RFC 3339 in UTC. */
 import { z } from '@hono/zod-openapi';
 import { VERDICTS } from '#src/finding/verdict.ts';
+import { GROUP_NAME, LABEL_KEY } from '#src/finding/scope.ts';
+import { printableText } from '#src/terminal.ts';
 import { JUDGEMENT_KINDS, SEVERITIES, WEIGHTS } from '#src/policy/judgement.ts';
 
 export const Time = z.string().openapi({ format: 'date-time' });
@@ -8,8 +10,20 @@ const TimeOrNull = z.string().nullable().openapi({ format: 'date-time' });
 const Count = z.int().min(0);
 export const Severity = z.enum(SEVERITIES);
 export const Labels = z.record(z.string(), z.string());
-/** The name of a group, and the key of a label. */
-export const Word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/, 'expected letters, digits and . _ / -');
+/** The name of a host group. */
+export const GroupName = z
+  .string()
+  .regex(GROUP_NAME, 'expected letters, digits and . _ -, in parts with one / between, such as prod/web; at most 63');
+/** The key of a label. */
+export const LabelKey = z.string().regex(LABEL_KEY, 'expected letters, digits and . _ / -');
+/** One line that a person wrote, without what cannot be seen. */
+export const oneLine = (max: number) =>
+  z
+    .string()
+    .min(1)
+    .max(max)
+    .refine((text) => isPrintable(text), 'expected one line of printable characters');
+const isPrintable = (text: string): boolean => printableText(text) === text.replaceAll('\\', '\\\\');
 export const LabelValue = z
   .string()
   .max(200)

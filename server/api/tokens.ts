@@ -7,7 +7,7 @@ import type { Token as TokenRecord } from '#server/store/records.ts';
 import { ApiError } from './problem.ts';
 import { boundTo, CURSOR, LIMIT, parseCursor, printCursor } from './query.ts';
 import { actOf, adminRoute, body, json, type Api } from './route.ts';
-import { LabelValue, Token, Word } from './schemas.ts';
+import { GroupName, LabelKey, LabelValue, Token } from './schemas.ts';
 import type { ApiServices } from './services.ts';
 
 export function tokenJson(token: TokenRecord, now: Instant): z.infer<typeof Token> {
@@ -30,8 +30,8 @@ export function tokenJson(token: TokenRecord, now: Instant): z.infer<typeof Toke
 const LIFE_SECONDS = { standard: 86_400, max: 366 * 86_400 } as const;
 
 export const TokenBody = z.strictObject({
-  labels: z.record(Word, LabelValue).default({}),
-  group: Word.nullable().default(null),
+  labels: z.record(LabelKey, LabelValue).default({}),
+  group: GroupName.nullable().default(null),
   maxUses: z
     .int()
     .min(1)

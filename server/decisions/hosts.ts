@@ -1,11 +1,10 @@
 /** What people decide about hosts. */
-import { isDeepStrictEqual } from 'node:util';
 import { EnrolError, openEnrolRequest, type EnrolAnswer, type EnrolBody } from '#src/wire/enrol.ts';
 import type { Deps } from '#server/deps.ts';
 import type { Enrolments } from '#server/ingest/enrol.ts';
 import { rejudge, type RejudgeDeps, type Rejudged } from '#server/ingest/rejudge.ts';
 import type { Principal, Role } from '#server/access/principal.ts';
-import type { Act, Host } from '#server/store/records.ts';
+import type { Act, Host, HostChange } from '#server/store/records.ts';
 import { actOf, DecisionError, isTheirs, mustBe } from './may.ts';
 
 /** Both reports under one number are known and explained: the finding `identity-forked`, or `cloned`, may go. */
@@ -49,17 +48,11 @@ export async function admitHost(
     const holder = outcome.kind === 'pending' ? await deps.store.hosts.get(outcome.heldBy) : undefined;
     return { host: outcome.host, replaces: holder ?? null };
   }
-  if (waits) await deps.store.hosts.approve(outcome.host.id, by);
+  // For an admin of every host alone.
+  if (waits) await deps.store.hosts.approve(outcome.host.id, by, null);
   const host = (await deps.store.hosts.get(outcome.host.id)) ?? outcome.host;
   return { host, answer: await deps.enrolments.answer(request, host) };
 }
-
-/** What people call a host, and how they sort it. Of `labels` null takes one away, and what is not named stays. */
-export type HostChange = {
-  readonly name?: string | undefined;
-  readonly group?: string | null | undefined;
-  readonly labels?: Readonly<Record<string, string | null>> | undefined;
-};
 
 /**
  * Changes a host, and judges it anew where rules and waivers may be about its group or labels. Answers it as it is then; undefined
@@ -72,26 +65,10 @@ export async function changeHost(
   deps: RejudgeDeps & { readonly store: Deps['store'] },
 ): Promise<Host | undefined> {
   const { hosts } = deps.store;
-  const before = await hosts.get(id);
-  if (before === undefined) return undefined;
-  const { name, group } = change;
-  const labels = labelsAfter(before.labels, change.labels ?? {});
-  const isMoved = group !== undefined && group !== before.group;
-  const isLabelled = !isDeepStrictEqual(labels, { ...before.labels });
-  if (name !== undefined && name !== before.name) await hosts.rename(id, name, by);
-  if (isMoved) await hosts.setGroup(id, group, by);
-  if (isLabelled) await hosts.setLabels(id, labels, by);
-  if (isMoved || isLabelled) await rejudge(id, { cause: { kind: 'policy' } }, deps);
+  const done = await hosts.change(id, change, by);
+  if (done === undefined) return undefined;
+  if (done.isSorted) await rejudge(id, { cause: { kind: 'policy' } }, deps);
   return hosts.get(id);
-}
-
-function labelsAfter(before: Host['labels'], change: Readonly<Record<string, string | null>>): Record<string, string> {
-  const after = new Map(Object.entries(before));
-  for (const [key, value] of Object.entries(change)) {
-    if (value === null) after.delete(key);
-    else after.set(key, value);
-  }
-  return Object.fromEntries(after);
 }
 
 /** What is done to many hosts at once. */
@@ -139,6 +116,24 @@ export async function hostFor(
     throw new DecisionError('FINDING_UNKNOWN', 'there is no such host, or it is not yours to change');
   return host;
 }
+
+/**
+ * Lets a host in that waited, and retires whoever held its machine's identity: also that one must be the asker's to retire. False where it
+ * waits for nothing. @throws {DecisionError}
+ */
+export async function approveHost(id: string, who: Principal, deps: Pick<Deps, 'store' | 'clock'>): Promise<boolean> {
+  const host = await hostFor('approve', id, who, deps);
+  const { groups } = mustBe(who, ...MAY.retire);
+  const done = await deps.store.hosts.approve(host.id, actOf(who, deps.clock()), groups);
+  if (done === 'beyond') throw beyond();
+  return done;
+}
+
+const beyond = (): DecisionError =>
+  new DecisionError(
+    'FORBIDDEN',
+    'its machine id belongs to a host that is not of your groups, and approving would retire that one: it is for an admin of both',
+  );
 
 /**
  * Does one thing to many hosts, each in a transaction of its own, and answers to how many it made a difference. A host that is moved must

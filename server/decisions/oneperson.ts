@@ -1,4 +1,4 @@
-/** Whether two ids may be one person: somebody, and a program whose account or tokens are their making (docs/access.md 2.6). */
+/** Whether two ids may be one person: somebody, and a program whose account or tokens are their making (docs/access.md 2.7). */
 import { PAGE_ITEMS_MAX } from '#src/limits.ts';
 import type { Store } from '#server/store/store.ts';
 

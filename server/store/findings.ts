@@ -245,6 +245,18 @@ export function findingsOn(engine: Engine): Findings {
           (id) => ({ id }),
         );
       }),
+    beginning: (start, limit) =>
+      engine.reading(async (db) => {
+        const rows = await db
+          .selectFrom('finding_group')
+          .select('id')
+          .where('id', '>=', start)
+          .where('id', '<', `${start}~`)
+          .orderBy('id')
+          .limit(limit)
+          .execute();
+        return rows.map(({ id }) => id);
+      }),
     presentGroups: ({ cursor, limit }) =>
       engine.listing(async (db) => {
         let query = db

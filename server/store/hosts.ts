@@ -1,4 +1,6 @@
 /** Hosts: the records, and what people decide about them. What reports change goes through intake. */
+import { isDeepStrictEqual } from 'node:util';
+import { covers, type Scope } from '#src/finding/scope.ts';
 import { REFUSAL_DETAIL_MAX } from '#src/limits.ts';
 import { writeAudit } from './audit.ts';
 import type { Engine, Tx } from './engine.ts';
@@ -41,18 +43,19 @@ async function setState(tx: Tx, id: string, state: r.HostState, by: r.Act, actio
   await writeAudit(tx, by, { action, object: `host:${id}`, before, after: { state } });
 }
 
-async function approveIn(tx: Tx, id: string, by: r.Act): Promise<boolean> {
+async function approveIn(tx: Tx, id: string, by: r.Act, scope: Scope): Promise<boolean | 'beyond'> {
   const host = await tx.db.selectFrom('host').select('machine_id').where('id', '=', id).executeTakeFirst();
   if (host === undefined) return false;
   const kin = await tx.db
     .selectFrom('host')
-    .select('id')
+    .select(['id', 'host_group'])
     .where('machine_id', '=', host.machine_id)
     .where('state', '!=', 'retired')
     .execute();
   const ids = kin.map((row) => row.id);
   const pulses = await lockPulses(tx, [...new Set([...ids, id])]);
   if (pulses.get(id)?.state !== 'pending') return false;
+  if (kin.some((other) => other.id !== id && !covers(scope, other.host_group))) return 'beyond';
   for (const other of ids) {
     const pulse = pulses.get(other);
     if (other === id || pulse === undefined || pulse.state === 'retired') continue;
@@ -62,27 +65,68 @@ async function approveIn(tx: Tx, id: string, by: r.Act): Promise<boolean> {
   return true;
 }
 
+type Sorted = Pick<HostRow, 'name' | 'host_group' | 'labels'>;
+
 /** Columns of the host's row alone, which intake never writes: the row's own lock is enough. */
-async function change(
-  engine: Engine,
+async function locked(tx: Tx, id: string): Promise<Sorted | undefined> {
+  let query = tx.db.selectFrom('host').select(['name', 'host_group', 'labels']).where('id', '=', id);
+  if (tx.locks) query = query.forUpdate();
+  return query.executeTakeFirst();
+}
+
+async function changeIn(
+  tx: Tx,
   id: string,
+  before: Sorted,
   by: r.Act,
   action: string,
   values: Partial<HostRow>,
-  more?: (tx: Tx) => Promise<void>,
-): Promise<boolean> {
+): Promise<Sorted> {
+  await tx.db.updateTable('host').set(values).where('id', '=', id).execute();
+  const after = { ...before, ...values };
+  if (values.labels !== undefined) await writeLabels(tx, id, JSON.parse(values.labels) as r.Labels);
+  await writeAudit(tx, by, { action, object: `host:${id}`, before: facts(before), after: facts(after) });
+  return after;
+}
+
+function change(engine: Engine, id: string, by: r.Act, action: string, values: Partial<HostRow>): Promise<boolean> {
   return engine.write(async (tx) => {
-    let query = tx.db.selectFrom('host').select(['name', 'host_group', 'labels']).where('id', '=', id);
-    if (tx.locks) query = query.forUpdate();
-    const before = await query.executeTakeFirst();
+    const before = await locked(tx, id);
     if (before === undefined) return false;
-    await tx.db.updateTable('host').set(values).where('id', '=', id).execute();
-    await more?.(tx);
-    const after = { ...before, ...values };
-    await writeAudit(tx, by, { action, object: `host:${id}`, before: facts(before), after: facts(after) });
+    await changeIn(tx, id, before, by, action, values);
     return true;
   });
 }
+
+async function changeAllIn(
+  tx: Tx,
+  id: string,
+  { name, group, labels = {} }: r.HostChange,
+  by: r.Act,
+): Promise<{ readonly isSorted: boolean } | undefined> {
+  let now = await locked(tx, id);
+  if (now === undefined) return undefined;
+  const held = JSON.parse(now.labels) as r.Labels;
+  const wanted = labelsAfter(held, labels);
+  const isMoved = group !== undefined && group !== now.host_group;
+  const isLabelled = !isDeepStrictEqual(wanted, { ...held });
+  if (name !== undefined && name !== now.name) now = await changeIn(tx, id, now, by, 'host.rename', named(name));
+  if (isMoved) now = await changeIn(tx, id, now, by, 'host.group', { host_group: group });
+  if (isLabelled) await changeIn(tx, id, now, by, 'host.labels', { labels: JSON.stringify(wanted) });
+  return { isSorted: isMoved || isLabelled };
+}
+
+const named = (name: string) => ({ name, name_fold: name.toLowerCase() });
+
+function labelsAfter(before: r.Labels, change: Readonly<Record<string, string | null>>): Record<string, string> {
+  const after = new Map(Object.entries(before));
+  for (const [key, value] of Object.entries(change)) {
+    if (value === null) after.delete(key);
+    else after.set(key, value);
+  }
+  return Object.fromEntries(after);
+}
+
 const facts = (row: Pick<HostRow, 'name' | 'host_group' | 'labels'>) => ({
   name: row.name,
   group: row.host_group,
@@ -130,7 +174,7 @@ export function hostsOn(engine: Engine): Hosts {
           (await knownKey(tx, enrolment.publicKey)) ??
           (await createHost(tx, enrolment, { group, labels, tokenId: null }, by)),
       ),
-    approve: (id, by) => engine.write((tx) => approveIn(tx, id, by)),
+    approve: (id, by, scope) => engine.write((tx) => approveIn(tx, id, by, scope)),
     retire: (id, by) =>
       engine.write(async (tx) => {
         const pulse = (await lockPulses(tx, [id])).get(id);
@@ -139,9 +183,9 @@ export function hostsOn(engine: Engine): Hosts {
         return true;
       }),
     setGroup: (id, group, by) => change(engine, id, by, 'host.group', { host_group: group }),
-    setLabels: (id, labels, by) =>
-      change(engine, id, by, 'host.labels', { labels: JSON.stringify(labels) }, (tx) => writeLabels(tx, id, labels)),
-    rename: (id, name, by) => change(engine, id, by, 'host.rename', { name, name_fold: name.toLowerCase() }),
+    setLabels: (id, labels, by) => change(engine, id, by, 'host.labels', { labels: JSON.stringify(labels) }),
+    rename: (id, name, by) => change(engine, id, by, 'host.rename', named(name)),
+    change: (id, wanted, by) => engine.write((tx) => changeAllIn(tx, id, wanted, by)),
     refuse: (refusals) =>
       engine.write(async ({ db }) => {
         for (const row of tally(refusals))

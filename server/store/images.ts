@@ -161,6 +161,31 @@ async function readyIn(tx: Tx, built: ImageBuilt): Promise<void> {
 
 export function imagesOn(engine: Engine): Images {
   return {
+    beginning: (hex, limit) =>
+      engine.reading(async (db) => {
+        const found = new Set<string>();
+        for (const start of [`sha256:${hex}`, hex]) {
+          const end = `${start}~`;
+          const own = await db
+            .selectFrom('image')
+            .select('digest')
+            .where('digest', '>=', start)
+            .where('digest', '<', end)
+            .orderBy('digest')
+            .limit(limit)
+            .execute();
+          const named = await db
+            .selectFrom('image_alias')
+            .select('digest')
+            .where('alias', '>=', start)
+            .where('alias', '<', end)
+            .orderBy('alias')
+            .limit(limit)
+            .execute();
+          for (const { digest } of [...own, ...named]) found.add(digest);
+        }
+        return [...found].slice(0, limit);
+      }),
     find: (reported) =>
       engine.reading(async (db) => {
         const exact = await db.selectFrom('image').selectAll().where('digest', '=', reported).executeTakeFirst();

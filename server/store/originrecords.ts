@@ -27,7 +27,7 @@ export interface ImageOrigins {
   failed(image: string, failure: string, at: Instant): Promise<void>;
   /** Images with the marks of one shard, at most `limit`, by digest. */
   shard(shard: number, limit: number): Promise<readonly { readonly image: string; readonly marks: Uint8Array }[]>;
-  /** Groups with a present finding of a content (SHA-256, hex), at most `limit`, by id. */
+  /** Groups with a present finding of a content (SHA-256 in hex, whole or its beginning), at most `limit`. */
   groups(sha256: string, limit: number): Promise<readonly string[]>;
   /** Ready images whose contents are not looked through, at most `limit`. */
   unseen(limit: number): Promise<readonly string[]>;

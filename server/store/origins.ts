@@ -49,13 +49,14 @@ export function imageOriginsOn(engine: Engine): ImageOrigins {
     groups: (sha256, limit) =>
       engine.reading(async (db) => {
         const at = sql.raw(engine.kind === 'postgres' ? 'strpos' : 'instr');
+        // Letter for letter as the index has it (schema 9).
+        const content = sql<string>`substr(signature, ${at}(signature, 'sha256=') + 7, 64)`;
         const rows = await db
           .selectFrom('finding_group')
           .select('id')
-          // Letter for letter as the index has it (schema 9).
-          .where(sql<string>`substr(signature, ${at}(signature, 'sha256=') + 7, 64)`, '=', sha256)
+          .where(content, '>=', sha256)
+          .where(content, '<', `${sha256}~`)
           .where('is_open', '=', 1)
-          .orderBy('id')
           .limit(limit)
           .execute();
         return rows.map(({ id }) => id);

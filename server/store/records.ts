@@ -26,6 +26,12 @@ export type AuditEntry = {
 };
 
 export type Labels = Readonly<Record<string, string>>;
+/** What people call a host, and how they sort it. Of `labels` null takes one away, and what is not named stays. */
+export type HostChange = {
+  readonly name?: string | undefined;
+  readonly group?: string | null | undefined;
+  readonly labels?: Readonly<Record<string, string | null>> | undefined;
+};
 
 // ── enrolment ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

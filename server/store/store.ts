@@ -35,6 +35,7 @@ import { BootproofError } from '#src/error.ts';
 import type { Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type { FilterLine } from '#src/finding/filter.ts';
+import type { Scope } from '#src/finding/scope.ts';
 import type { AccessStore } from './accessrecords.ts';
 import type { LogAnchors } from './anchorrecords.ts';
 import type { Bulks, Views, Waivers } from './decided.ts';
@@ -200,13 +201,21 @@ export interface Hosts {
   byKey(publicKey: string): Promise<r.Host | undefined>;
   /** Enrolment without a token (offline, approved by a person): as `Tokens.enrol`, but never refused for a token. */
   admit(enrolment: r.Enrolment & Pick<r.Host, 'group' | 'labels'>, by: r.Act): Promise<r.EnrolOutcome>;
-  /** pending → active; every other host of that machine-id is retired. False where it is not pending. */
-  approve(id: string, by: r.Act): Promise<boolean>;
+  /**
+   * pending → active; every other host of that machine-id is retired. False where it is not pending; `beyond`, and nothing is changed,
+   * where one that would be retired lies outside of the host groups of `scope`.
+   */
+  approve(id: string, by: r.Act, scope: Scope): Promise<boolean | 'beyond'>;
   /** → retired: its open findings are resolved (`host_retired`), it no longer counts. False where it was already, or is not there. */
   retire(id: string, by: r.Act): Promise<boolean>;
   setGroup(id: string, group: string | null, by: r.Act): Promise<boolean>;
   setLabels(id: string, labels: r.Labels, by: r.Act): Promise<boolean>;
   rename(id: string, name: string, by: r.Act): Promise<boolean>;
+  /**
+   * All of it in one transaction, each kind with its own line of the trail; of `labels` null takes one away, and what is not named stays.
+   * Answers whether the host is one for other rules now; undefined where there is none.
+   */
+  change(id: string, change: r.HostChange, by: r.Act): Promise<{ readonly isSorted: boolean } | undefined>;
   /** Counts refused reports by host and code, many at once; keeps the last detail of each. */
   refuse(refusals: readonly r.Refusal[]): Promise<void>;
 }
@@ -263,6 +272,8 @@ export interface Findings {
     groupIds: readonly string[],
     page: PageRequest<{ readonly id: string }>,
   ): Promise<r.Page<string, { readonly id: string }>>;
+  /** Ids of groups that begin so, at most `limit`. */
+  beginning(start: string, limit: number): Promise<readonly string[]>;
   /** Every group with a present finding, by id. */
   presentGroups(page: PageRequest<{ readonly id: string }>): Promise<r.Page<r.FindingGroup, { readonly id: string }>>;
   /** When hosts of a group opened, came back and ended, newest minute first, at most `limit`. */
@@ -275,6 +286,8 @@ export type Disposed = {
 };
 
 export interface Images {
+  /** Digests of images that have a name which begins so (hex digits of a digest, without `sha256:`), at most `limit`. */
+  beginning(hex: string, limit: number): Promise<readonly string[]>;
   /** By manifest digest or alias, and how it was found. */
   find(reported: string): Promise<{ readonly image: r.Image; readonly via: 'digest' | r.AliasKind } | undefined>;
   /**

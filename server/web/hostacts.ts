@@ -1,8 +1,17 @@
 /** What people do to hosts: each act first says what it will do to whom, on a page; then does it, and leads back with what was done. */
 import type { Context, Hono } from 'hono';
+import { GROUP_NAME } from '#src/finding/scope.ts';
 import { HOST_LABELS_MAX } from '#src/limits.ts';
 import { printableText } from '#src/terminal.ts';
-import { acceptFork, actOnHosts, changeHost, hostFor, hostsFor, type HostAct } from '#server/decisions/hosts.ts';
+import {
+  acceptFork,
+  actOnHosts,
+  approveHost,
+  changeHost,
+  hostFor,
+  hostsFor,
+  type HostAct,
+} from '#server/decisions/hosts.ts';
 import { actOf, DecisionError } from '#server/decisions/may.ts';
 import type { Host } from '#server/store/records.ts';
 import { html, icon, type Html, type Part } from './html.ts';
@@ -34,9 +43,9 @@ export function hostActs(web: Hono<Env>, services: WebServices): void {
   web.get('/hosts/:id{h_[a-z2-7]{26}}/approve', (c) => told(c, services, () => askApprove(c, services)));
   web.post('/hosts/:id{h_[a-z2-7]{26}}/approve', (c) =>
     told(c, services, async () => {
-      const host = await hostFor('approve', c.req.param('id'), c.get('principal'), services);
-      await services.store.hosts.approve(host.id, actOf(c.get('principal'), services.clock()));
-      return c.redirect(`/hosts/${host.id}?did=approved`, 303);
+      const id = c.req.param('id');
+      await approveHost(id, c.get('principal'), services);
+      return c.redirect(`/hosts/${id}?did=approved`, 303);
     }),
   );
   web.post('/hosts/:id{h_[a-z2-7]{26}}/accept-fork', (c) =>
@@ -141,8 +150,6 @@ function nobody(c: Context<Env>, services: WebServices): Promise<Response> {
   return show(c, services, { title: 'Hosts', section: '/hosts', now: services.clock(), body }, 422);
 }
 
-const WORD = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$/;
-
 /** What the form asks for, or what is wrong with it. */
 function actIn(
   kind: Kind,
@@ -153,10 +160,10 @@ function actIn(
   const wrong = (name: string, text: string) => ({ act: undefined, wrong: new Map([[name, text]]) });
   if (kind === 'group') {
     const group = first(sent, 'group').trim();
-    if (group !== '' && !WORD.test(group))
+    if (group !== '' && !GROUP_NAME.test(group))
       return wrong(
         'group',
-        'A group is letters, digits, dots, dashes and slashes, like prod/web. Empty: into no group.',
+        'A group is letters, digits, dots and dashes, in parts with one slash between, like prod/web; 63 at most. Empty: into no group.',
       );
     return { act: { kind, group: group === '' ? null : group }, wrong: undefined };
   }
@@ -164,7 +171,7 @@ function actIn(
   for (const part of first(sent, 'labels')
     .split(/[\s,]+/)
     .filter((text) => text !== '')) {
-    const match = /^(-?)([A-Za-z0-9][A-Za-z0-9._/-]{0,99})(?:=([^\s,]{0,200}))?$/.exec(part);
+    const match = /^(-?)([A-Za-z0-9][A-Za-z0-9._/-]{0,62})(?:=([^\s,]{0,200}))?$/.exec(part);
     if (match === null || (match[1] === '') === (match[3] === undefined) || printableText(part) !== part)
       return wrong('labels', `“${part}” is no label: write key=value to set one, -key to take one away.`);
     labels.set(match[2]!, match[1] === '-' ? null : match[3]!);

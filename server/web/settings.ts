@@ -2,6 +2,7 @@
 import type { Context, Hono } from 'hono';
 import { z } from 'zod';
 import type { Instant } from '#src/clock.ts';
+import { GROUP_NAME } from '#src/finding/scope.ts';
 import { VERSION } from '#src/version.ts';
 import { isFleetWide } from '#server/access/principal.ts';
 import { actOf, DecisionError, mustBe } from '#server/decisions/may.ts';
@@ -273,14 +274,14 @@ const Wanted = z.object({
   life: z.enum(LIVES.map(([value]) => value)).transform(Number),
   group: z
     .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$/, 'Letters, digits, dots, dashes and slashes, like prod/web.')
+    .regex(GROUP_NAME, 'Letters, digits, dots and dashes, in parts with one slash between, like prod/web; at most 63.')
     .optional(),
   labels: z.string().max(1000).optional(),
 });
 
 function labelsIn(text: string): Record<string, string> | undefined {
   const parts = text.split(/[\s,]+/).filter((part) => part !== '');
-  const pairs = parts.map((part) => /^([A-Za-z0-9][A-Za-z0-9._/-]{0,99})=([^\s,]{0,200})$/.exec(part));
+  const pairs = parts.map((part) => /^([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([^\s,]{0,200})$/.exec(part));
   if (pairs.length > 20 || pairs.includes(null)) return undefined;
   return Object.fromEntries(pairs.map((pair) => [pair![1]!, pair![2]!]));
 }

@@ -29,3 +29,11 @@ export function intersection(a: Scope, b: Scope): Scope {
   if (b === null) return a;
   return union([a.filter((group) => covers(b, group)), b.filter((group) => covers(a, group))]);
 }
+
+/**
+ * How host groups are called, wherever one is named anew: segments of letters, digits and `. _ -` with one `/` between, 63 characters at
+ * most. Without empty segments and `..`, what lies below a group is told by its name alone.
+ */
+export const GROUP_NAME = /^(?=.{1,63}$)[A-Za-z0-9][A-Za-z0-9._-]*(?:\/[A-Za-z0-9][A-Za-z0-9._-]*)*$/;
+/** Keys of labels. */
+export const LABEL_KEY = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$/;

@@ -1,6 +1,7 @@
 /** Whoever sees some host groups sees everything as if the fleet were those groups (docs/access.md 2.1): no host of another one shows. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { VIEWS_MAX } from '#src/limits.ts';
 import {
   BASE,
   enrol,
@@ -12,6 +13,7 @@ import {
   type TestImage,
   type TestServer,
 } from '#test/server/fleet.ts';
+import type { Role } from '#server/access/principal.ts';
 import { personAs } from './signedin.ts';
 
 const OLD = image('41');
@@ -38,6 +40,7 @@ async function operatorOf(server: TestServer, name: string, ...groups: string[])
   const { visitor, token } = await personAs(server, name, [{ role: 'operator', groups }]);
   const { url } = server.server;
   return {
+    visitor,
     api: async (path: string, init: RequestInit = {}) => {
       const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
       const answer = await fetch(`${url}${path}`, { ...init, headers });
@@ -60,6 +63,7 @@ test('images are those that hosts of theirs have, and what an update meets is to
   await own.sendFull();
   await server.settle();
   const lab = await operatorOf(server, 'lab', 'lab');
+  const web = await operatorOf(server, 'web', 'prod/web');
 
   const change = `/images/${OLD.digest}/diff?to=${NEW.digest}`;
   const shown = await lab.page(change);
@@ -86,6 +90,38 @@ test('images are those that hosts of theirs have, and what an update meets is to
   }
   assert.match((await lab.page(`/search?q=${hidden}`)).html, /Nothing is called/);
   assert.match((await lab.page(`/search?q=${OLD.digest}`)).html, /What is called/);
+  // What pages show of a digest finds it, on each face; of another group's image it finds nothing.
+  const short = (digest: string) => digest.slice('sha256:'.length, 'sha256:'.length + 12);
+  assert.match(
+    (await lab.page(`/search?q=${short(OLD.digest)}`)).html,
+    new RegExp(`/images/${encodeURIComponent(OLD.digest)}`),
+  );
+  assert.match((await lab.page(`/search?q=${short(hidden)}`)).html, /Nothing is called/);
+  assert.equal((await lab.api(`/api/v1/images/${short(OLD.digest)}`)).status, 200);
+  assert.equal((await lab.api(`/api/v1/images/${short(hidden)}`)).status, 404);
+  const counted = async (q: string) => (await server.api(`/api/v1/findings?q=image:${q}`)).body.total.count;
+  assert.ok((await counted(OLD.digest)) > 0);
+  assert.deepEqual(await counted(short(OLD.digest)), await counted(OLD.digest));
+  const [motd] = (await server.api('/api/v1/groups?subject=/etc/motd')).body.items;
+  const content = /sha256=([0-9a-f]{12})/.exec(motd.signature)![1]!;
+  assert.match((await web.page(`/search?q=${content}`)).html, new RegExp(`/findings/${motd.id}`));
+  assert.match((await lab.page(`/search?q=${content}`)).html, /Nothing is called/);
+  const search = `${server.server.url}/search?q=`;
+  const led = async (who: typeof lab, q: string) => (await who.visitor.ask(search + q)).headers.get('location');
+  const start = motd.id.slice(0, 11);
+  assert.deepEqual([await led(web, start), await led(lab, start)], [`/findings/${motd.id}`, null]);
+  const made = await server.api('/api/v1/waivers', {
+    method: 'POST',
+    body: {
+      kind: 'mitigated',
+      title: 'motd',
+      justification: 'known',
+      selector: { subject: { exact: '/etc/motd' }, hosts: { groups: ['prod'] } },
+      expiresAt: '2026-12-01',
+    },
+  });
+  assert.equal(made.status, 201);
+  assert.deepEqual([await led(web, 'w-1'), await led(lab, 'W-1')], ['/waivers/W-1', null]);
   // With their host they move.
   const moved = await server.api(`/api/v1/hosts/${own.id}`, { method: 'PATCH', body: { group: 'prod/web' } });
   assert.equal(moved.status, 200);
@@ -199,4 +235,36 @@ test('the story of a group is what was decided where they see hosts', async (t) 
   assert.match(web, /waits for its disk/);
   // A host that drifted and has nothing open says what it has.
   assert.match((await people.web.page('/hosts')).html, /0 open, 1 acknowledged/);
+});
+
+test('a shared view is for whoever sees the groups of its sharer, and theirs alone to change', async (t) => {
+  const server = await serverFor(t, { images: [OLD] });
+  const as = async (name: string, role: Role, groups: string[] | null) => {
+    const { token } = await personAs(server, name, [{ role, groups }]);
+    return async (path: string, method = 'GET', body?: object) => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+      const init = { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+      const answer = await fetch(`${server.server.url}/api/v1/views${path}`, init);
+      return { status: answer.status, body: (await answer.json()) as any };
+    };
+  };
+  const all = await as('all', 'reviewer', null);
+  const lab = await as('lab', 'reviewer', ['lab']);
+  const bench = await as('bench', 'operator', ['lab/bench']);
+  const { id } = (await all('', 'POST', { name: 'db-1', q: 'host:db-1', shared: true })).body;
+  const own = (await lab('', 'POST', { name: 'lab', q: 'group:lab', shared: true })).body;
+  const names = async (who: typeof all) => (await who('')).body.items.map(({ name }: { name: string }) => name);
+  assert.deepEqual([await names(all), await names(lab), await names(bench)], [['db-1', 'lab'], ['lab'], []]);
+  const mine = { name: 'db-1', q: '', shared: false };
+  for (const who of [lab, bench])
+    for (const method of ['PUT', 'DELETE'])
+      assert.equal((await who(`/${id}`, method, method === 'PUT' ? mine : undefined)).body.code, 'VIEW_UNKNOWN');
+  // Whoever reaches further may change it, and not take it for themselves.
+  assert.equal((await all(`/${own.id}`, 'PUT', mine)).body.code, 'FORBIDDEN');
+  assert.equal((await all(`/${own.id}`, 'PUT', { name: 'The lab', q: '', shared: true })).status, 200);
+  // A name is one view of one person.
+  assert.equal((await bench('', 'POST', mine)).status, 201);
+  assert.equal((await bench('', 'POST', mine)).body.code, 'VIEW_CONFLICT');
+  for (let n = 1; n < VIEWS_MAX; n++) await bench('', 'POST', { ...mine, name: `v${n}` });
+  assert.equal((await bench('', 'POST', { ...mine, name: 'one more' })).body.code, 'VIEW_CONFLICT');
 });

@@ -301,6 +301,11 @@ test('a host is renamed, grouped and labelled; each change is in the trail, and 
   const { name, group, labels } = changed.body;
   assert.deepEqual([name, group, labels], ['web-1', 'web', { site: 'a', tier: 'front' }]);
   assert.deepEqual((await patch({ labels: { site: null, rack: '7' } })).body.labels, { tier: 'front', rack: '7' });
+  // Two at once: neither takes away what the other put there.
+  await Promise.all([patch({ labels: { a: '1' } }), patch({ labels: { b: '2' } })]);
+  const [both] = (await server.api('/api/v1/hosts')).body.items;
+  assert.deepEqual(both.labels, { tier: 'front', rack: '7', a: '1', b: '2' });
+  await patch({ labels: { a: null, b: null } });
   assert.equal((await patch({ group: null })).body.group, null);
   await patch({ name: 'web-1', group: null, labels: { rack: '7', none: null } });
   const trail = await server.server.store.audit.list({ object: `host:${host.id}` }, { cursor: null, limit: 50 });
@@ -309,7 +314,7 @@ test('a host is renamed, grouped and labelled; each change is in the trail, and 
       .filter(({ action }) => action !== 'host.enrol')
       .map(({ action, actor }) => `${action} ${actor}`)
       .sort(),
-    ['host.group admin', 'host.group admin', 'host.labels admin', 'host.labels admin', 'host.rename admin'],
+    [...Array<string>(2).fill('host.group admin'), ...Array<string>(5).fill('host.labels admin'), 'host.rename admin'],
   );
   assert.equal((await server.api('/api/v1/hosts?label=rack%3D7')).body.total.count, 1);
   for (const [body, pointer] of [
@@ -318,7 +323,9 @@ test('a host is renamed, grouped and labelled; each change is in the trail, and 
     [{ name: '' }, '/name'],
     [{ name: ' a' }, '/name'],
     [{ name: 'a\u202eb' }, '/name'],
-    [{ group: 'a b' }, '/group'],
+    ...['a b', 'prod/', 'prod//x', 'prod/..', 'a/./b', '/a', 'a'.repeat(64)].map(
+      (group) => [{ group }, '/group'] as const,
+    ),
     [{ labels: { 'a b': 'c' } }, '/labels/a b'],
     [{ labels: { a: 5 } }, '/labels/a'],
     [{ labels: Object.fromEntries(Array.from({ length: HOST_LABELS_MAX }, (_, n) => [`k${n}`, ''])) }, '/labels'],

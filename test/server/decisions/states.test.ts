@@ -288,6 +288,7 @@ onBoth('assigning is on what was read, and the story of a group tells both axes'
         'if-match': revision,
       },
     });
+  for (const who of ['a\u202eb', 'a\u001b[31m', 'a\nb']) assert.equal((await assign('"0"', who)).status, 400);
   assert.equal((await assign('"0"', 'alice')).status, 200);
   const late = await assign('"0"', 'bob');
   assert.deepEqual([late.status, ((await late.json()) as { current: unknown }).current], [412, { revision: 1 }]);

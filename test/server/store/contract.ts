@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { openEngine, openStore, storeOn } from '#server/store/open.ts';
 import { StoreError, type AuditCursor, type Store } from '#server/store/store.ts';
+import { processPostgres, type Postgres } from '#test/postgres.ts';
 import { rejectsCode } from '#test/throws.ts';
 import {
   ADMIN,
@@ -25,14 +26,24 @@ export type Place = { readonly name: string; fresh(t: TestContext): Promise<stri
 export type Suite = (title: string, body: (url: string, t: TestContext) => Promise<void>) => void;
 
 /** Tests by this function run once for the engine, each in its own empty place. */
-export function suiteOn(place: Place, skip: () => string | undefined): Suite {
+export function suiteOn(place: Place, skip: () => string | undefined | Promise<string | undefined>): Suite {
   return (title, body) => {
     test(`${place.name}: ${title}`, async (t) => {
-      const reason = skip();
+      const reason = await skip();
       if (reason !== undefined) return t.skip(reason);
       await body(await place.fresh(t), t);
     });
   };
+}
+
+/** On PostgreSQL, each in a database with our tables and no rows. */
+export function postgresSuite(): Suite {
+  const started = processPostgres();
+  const skip = async () => {
+    const postgres = await started();
+    return 'skip' in postgres ? postgres.skip : undefined;
+  };
+  return suiteOn({ name: 'postgres', fresh: async () => ((await started()) as Postgres).migrated() }, skip);
 }
 
 export async function opened(t: TestContext, url: string): Promise<Store> {
@@ -151,8 +162,9 @@ export function people(suite: Suite): void {
     assert.equal((await b.hosts.get(pending.host.id))?.state, 'pending');
     assert.equal((await b.hosts.get(enrolled.host.id))?.state, 'active');
 
-    assert.equal(await a.hosts.approve(pending.host.id, ADMIN), true);
-    assert.equal(await a.hosts.approve(pending.host.id, ADMIN), false);
+    assert.equal(await a.hosts.approve(pending.host.id, ADMIN, ['x']), 'beyond');
+    assert.equal(await a.hosts.approve(pending.host.id, ADMIN, null), true);
+    assert.equal(await a.hosts.approve(pending.host.id, ADMIN, null), false);
     assert.equal((await b.hosts.get(pending.host.id))?.state, 'active');
     assert.equal((await b.hosts.get(enrolled.host.id))?.state, 'retired');
     const readied = await b.read.hosts({ now: T0 }, 'name', { cursor: null, limit: 10 });
