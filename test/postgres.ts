@@ -181,21 +181,28 @@ export async function startPostgres(options: { readonly fsync?: boolean } = {}):
 }
 
 let shared: Promise<Postgres | { skip: string }> | undefined;
+let isHooked = false;
 let titles = 0;
+
+/** One for all files of this process, started by the first test that asks. Called where a file begins: it ends with the process's last test. */
+export function processPostgres(): () => Promise<Postgres | { skip: string }> {
+  // Of all tests of the process: within one it would end with that one.
+  if (!isHooked) after(async () => stopped(await shared));
+  isHooked = true;
+  return () => (shared ??= startPostgres());
+}
 
 /**
  * What was tried on SQLite, on PostgreSQL too: every fourth, and all in depth (test/depth.ts), for what stands above the store, whose contract
  * both are held to whole (test/server/store). `url` is that of a migrated database.
  */
 export function onPostgres(title: string, body: (t: TestContext, url: string) => Promise<void>): void {
-  // Of all tests of the process: within one it would end with that one.
-  if (titles === 0) after(async () => stopped(await shared));
+  const started = processPostgres();
   if (titles++ % (isFull ? 1 : 4) !== 0) return;
   test(`postgres: ${title}`, async (t) => {
-    shared ??= startPostgres();
-    const started = await shared;
-    if ('skip' in started) return t.skip(started.skip);
-    await body(t, await started.migrated());
+    const postgres = await started();
+    if ('skip' in postgres) return t.skip(postgres.skip);
+    await body(t, await postgres.migrated());
   });
 }
 

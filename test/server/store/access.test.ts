@@ -3,17 +3,12 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, type TestContext } from 'node:test';
+import type { TestContext } from 'node:test';
 import type { Session } from '#server/store/accessrecords.ts';
 import type { Store } from '#server/store/store.ts';
-import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { migratedSqlite } from '#test/sqlite.ts';
-import { opened, openedEngine, suiteOn, type Suite } from './contract.ts';
+import { opened, openedEngine, postgresSuite, suiteOn, type Suite } from './contract.ts';
 import { ADMIN, admit, backTo, DAY, hostId, MINUTE, sha, T0, walk } from './make.ts';
-
-let postgres: Postgres | { skip: string } = { skip: 'not started' };
-before(async () => void (postgres = await startPostgres()));
-after(async () => ('skip' in postgres ? undefined : postgres.stop()));
 
 function folder(t: TestContext): string {
   const made = mkdtempSync(join(tmpdir(), 'bootproof-store-'));
@@ -215,8 +210,4 @@ function access(suite: Suite): void {
 }
 
 access(suiteOn({ name: 'sqlite', fresh: (t) => migratedSqlite(join(folder(t), 'store.db')) }, () => undefined));
-access(
-  suiteOn({ name: 'postgres', fresh: () => (postgres as Postgres).migrated() }, () =>
-    'skip' in postgres ? postgres.skip : undefined,
-  ),
-);
+access(postgresSuite());

@@ -5,7 +5,6 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CompiledQuery, type Kysely, type KyselyPlugin } from 'kysely';
 import { NOTICE_WAIT_MS } from '#src/limits.ts';
@@ -15,9 +14,8 @@ import { storeOn } from '#server/store/open.ts';
 import type { Tables } from '#server/store/tables.ts';
 import type { Act, FindingChange } from '#server/store/records.ts';
 import type { HostWrite, Store } from '#server/store/store.ts';
-import { startPostgres, type Postgres } from '#test/postgres.ts';
 import { migratedSqlite } from '#test/sqlite.ts';
-import { opened, openedEngine, suiteOn, type Suite } from './contract.ts';
+import { opened, openedEngine, postgresSuite, suiteOn, type Suite } from './contract.ts';
 import {
   absent,
   ADMIN,
@@ -33,14 +31,6 @@ import {
   report,
   T0,
 } from './make.ts';
-
-let server: Postgres | { skip: string };
-before(async () => {
-  server = await startPostgres();
-});
-after(async () => {
-  if (!('skip' in server)) await server.stop();
-});
 
 const make = async (store: Store, name: string, routing: Partial<Routing> = {}): Promise<void> =>
   store.notices.create(channel(name, routing), ADMIN, [], []);
@@ -453,15 +443,4 @@ outboxes(
     () => undefined,
   ),
 );
-outboxes(
-  suiteOn(
-    {
-      name: 'postgres',
-      fresh: async () => {
-        if ('skip' in server) throw new Error(server.skip);
-        return server.migrated();
-      },
-    },
-    () => ('skip' in server ? server.skip : undefined),
-  ),
-);
+outboxes(postgresSuite());
