@@ -41,10 +41,12 @@ base)
   cp --remove-destination "$root/boot/vmlinuz-$kernel" "$tree/usr/lib/modules/$kernel/vmlinuz"
   cp -a "$here/tree/." "$tree/"
   chown -R root:root "$tree/usr/lib/vm" "$tree/usr/lib/systemd/system"
-  for unit in systemd-firstboot.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service; do
+  # As base images are built: else systemd does it at first boot, and each host differs for its sake (docs/agent.md).
+  chroot "$tree" systemctl preset-all 2>/dev/null
+  for unit in systemd-firstboot.service systemd-networkd.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service; do
     ln -sf /dev/null "$tree/etc/systemd/system/$unit"
   done
-  # As images have it: each host makes its own at first boot, and applies the presets then.
+  # As images have it: each host makes its own at first boot.
   echo uninitialized >"$tree/etc/machine-id"
   : >"$tree/etc/fstab"
   echo vm >"$tree/etc/hostname"

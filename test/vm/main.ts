@@ -65,10 +65,11 @@ try {
   }
   record.versions(packages);
   const api = service;
-  const played = await Promise.allSettled(
-    made.map((image) => playAll({ ...image, service: api, record, folder: work })),
+  await Promise.all(
+    made.map((image) =>
+      playAll({ ...image, service: api, record, folder: work }).catch((error: unknown) => record.broke(error)),
+    ),
   );
-  for (const one of played) if (one.status === 'rejected') record.broke(one.reason);
 } catch (error) {
   record.broke(error);
 } finally {

@@ -154,23 +154,29 @@ const GPL2 = '/usr/share/common-licenses/GPL-2';
 const GPL3 = '/usr/share/common-licenses/GPL-3';
 const LGPL2 = '/usr/share/common-licenses/LGPL-2';
 
-/** A new inode under the old name, whose bytes differ; the old one is kept beside it. */
+/**
+ * A new inode under the old name, whose bytes differ; the old one is kept beside it. What the kernel has in memory of a file goes on being served, so
+ * it is made to forget.
+ */
 const REPLACE = `replaced=$(object $licences/GPL-2)
 ln "$replaced" "$replaced.kept"
 sed '1s/.*/REPLACED/' "$replaced" >"$replaced.new"
 chmod --reference="$replaced" "$replaced.new"
 mv "$replaced.new" "$replaced"
+echo 3 >/proc/sys/vm/drop_caches
 `;
 const UNREPLACE = `replaced=$(object $licences/GPL-2)
 mv "$replaced.kept" "$replaced"
+echo 3 >/proc/sys/vm/drop_caches
+head -n 1 $licences/GPL-2 | grep -v REPLACED >/dev/null
 `;
 const ETC_AND_BIND = `echo vm-renamed >/etc/hostname
 printf 'export EVIL=1\\n' >/etc/profile.d/vm-evil.sh
 printf '#!/bin/sh\\n' >/var/vm-evil
 chmod 755 /var/vm-evil
-mount --bind /var/vm-evil /usr/bin/gawk
+mount --bind /var/vm-evil /usr/bin/tac
 `;
-const UNDO_ETC_AND_BIND = `umount /usr/bin/gawk
+const UNDO_ETC_AND_BIND = `umount /usr/bin/tac
 rm /etc/profile.d/vm-evil.sh
 echo vm >/etc/hostname
 `;
@@ -182,7 +188,7 @@ const ETC_AND_BIND_SEEN: readonly Check[] = [
     (_, { fresh }) => fresh.host.integrity.local + 1,
   ),
   found('etc-shell-start', '/etc/profile.d/vm-evil.sh'),
-  found('mount-over-image', '/usr/bin/gawk'),
+  found('mount-over-image', '/usr/bin/tac'),
   integrity('drifted', 'masked'),
 ];
 
@@ -242,7 +248,8 @@ cp -a "$(object $licences/GPL-1)" /var/vm-kept/GPL-1
 cp -a "$(object $licences/LGPL-2)" /var/vm-kept/LGPL-2
 printf HACK | dd of="$(object $licences/GPL-1)" conv=notrunc status=none
 echo MORE >>"$(object $licences/LGPL-2)"
-${REPLACE}${ETC_AND_BIND}`,
+${REPLACE}head -n 1 $licences/GPL-2 | grep REPLACED >/dev/null
+${ETC_AND_BIND}`,
       expect: [found('usr-other', GPL1), found('usr-other', LGPL2), found('usr-other', GPL2), ...ETC_AND_BIND_SEEN],
     },
     {
@@ -265,7 +272,7 @@ ${UNREPLACE}${UNDO_ETC_AND_BIND}`,
     {
       what: 'the same against fs-verity: writing into an object is refused by the kernel; one is replaced; files of /etc; a file bound over a program',
       script: `${OBJECTS}if printf HACK | dd of="$(object $licences/GPL-1)" conv=notrunc status=none; then echo 'an object with fs-verity was written'; exit 1; fi
-${REPLACE}echo 3 >/proc/sys/vm/drop_caches
+${REPLACE}if cat $licences/GPL-2 >/dev/null; then echo 'an object without its fs-verity was served'; exit 1; fi
 ${ETC_AND_BIND}`,
       expect: [
         {
