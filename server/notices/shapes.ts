@@ -13,32 +13,43 @@ export function webhookBody(notice: Notice): string {
 
 /** Hosts that a chat shows. */
 const SLACK_HOSTS = 5;
+/** Characters that a section takes; of the sentence above, and of each change, those that are shown. */
+const SLACK_SECTION = 3000;
+const SLACK_TITLE = 300;
+const SLACK_WHAT = 120;
 const COLOURS = { critical: '🔴', high: '🟠', medium: '🟡', low: '🔵', info: '⚪' } as const;
 
 /** `text` is what notifications and old clients show. */
 export function slackBody(notice: Notice): string {
   const { severity, text, hosts, more, link, groups, moreGroups, type } = notice;
-  const title = `${COLOURS[severity]} *${severity}* ${slackText(text)}`;
+  // Shortened before it is escaped: no entity is cut, and the longest of escapes leaves it below what a section takes.
+  const title = `${COLOURS[severity]} *${severity}* ${slackText(shortened(text, SLACK_TITLE))}`;
   const names = hosts.slice(0, SLACK_HOSTS).map(({ name }) => slackText(name));
   const rest = hosts.length - names.length + more;
   const lines = [
     ...groups.map(
-      (group) => `• ${group.severity}: <${group.link}|${slackText(group.what)}> (${group.hosts.open} open)`,
+      (group) =>
+        `• ${group.severity}: <${group.link}|${slackText(shortened(group.what, SLACK_WHAT))}> (${group.hosts.open} open)`,
     ),
     ...(moreGroups > 0 ? [`• and ${moreGroups} more`] : []),
     ...(names.length > 0 ? [`${names.join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`] : []),
-    `<${link}|Open in Bootproof>`,
   ];
+  const open = `<${link}|Open in Bootproof>`;
+  // Whole lines, as many as there is room for: the link is always there.
+  let room = SLACK_SECTION - open.length;
+  const shown = lines.filter((line) => (room -= line.length + 1) >= 0);
   return JSON.stringify({
     text: `${severity}: ${slackText(text)}`,
     blocks: [
-      // 3000 characters is what a section takes.
-      { type: 'section', text: { type: 'mrkdwn', text: title.slice(0, 3000) } },
-      { type: 'section', text: { type: 'mrkdwn', text: lines.join('\n').slice(0, 3000) } },
+      { type: 'section', text: { type: 'mrkdwn', text: title } },
+      { type: 'section', text: { type: 'mrkdwn', text: [...shown, open].join('\n') } },
       { type: 'context', elements: [{ type: 'mrkdwn', text: type }] },
     ],
   });
 }
+
+const shortened = (text: string, most: number): string =>
+  text.length <= most ? text : `${text.slice(0, most - 1).toWellFormed()}…`;
 
 /** What came from hosts must not become a link, a mention or markup. Zero-width spaces keep `@here` and the like from counting. */
 function slackText(text: string): string {

@@ -278,6 +278,17 @@ test('what a host wrote is no markup, mention or link in a chat', () => {
   assert.match(body.blocks[1]!.text!.text, /host-0, host-1, host-2, host-3, host-4 and 145 more/);
 });
 
+test('a message of a storm keeps its link, and cuts no line and no entity', () => {
+  const { group } = told();
+  const groups = Array.from({ length: 10 }, (_, n) => ({ ...group!, what: `/usr/lib/${'_&'.repeat(100)}${n}` }));
+  const body = JSON.parse(slackBody(told({ groups, text: '&'.repeat(4000) }))) as { blocks: any[] };
+  const [title, list] = body.blocks.map(({ text }) => text?.text as string);
+  assert.ok(title!.length <= 3000 && list!.length <= 3000);
+  assert.match(list!, /\n<[^|]+\|Open in Bootproof>$/);
+  for (const text of [title!, list!]) assert.doesNotMatch(text, /&(?!amp;)/);
+  for (const line of list!.split('\n').slice(0, 3)) assert.match(line, /^• critical: <[^|]+\|[^>]+…> \(\d+ open\)$/);
+});
+
 test('OCSF events carry what their class requires', () => {
   const required = [
     'activity_id',
