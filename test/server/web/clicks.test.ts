@@ -42,7 +42,8 @@ async function mixed(server: TestServer): Promise<void> {
   await decideWaiver(id, revision, { kind: 'approve', note: null }, BOB, deps);
   await requestWaiver(draft('/etc/cron.d/job'), FIRST_ADMIN, deps);
   // A host group with a number in its name: its facet says two.
-  await server.api(`/api/v1/hosts/${hosts[3]!.id}`, { method: 'PATCH', body: { group: 'rack 7' } });
+  const moved = await server.api(`/api/v1/hosts/${hosts[3]!.id}`, { method: 'PATCH', body: { group: 'rack/7' } });
+  assert.equal(moved.status, 200);
   // One host goes back to its image, and then one falls silent.
   await shows(hosts[2]!);
   server.time.now += 3 * HOUR;
