@@ -14,7 +14,7 @@ import { keyOf, storeReader } from '#server/log/storereader.ts';
 import { TreeReads } from '#server/log/treereads.ts';
 import { verifyLog } from '#server/log/verify.ts';
 import { openMoment, type Moment } from '#server/store/moment.ts';
-import { RULES, stuckRule } from '#server/store/sound/rules.ts';
+import { RULES, stuckRule, type Rule } from '#server/store/sound/rules.ts';
 import { StoreError, type Store } from '#server/store/store.ts';
 import { checkBytes, checkExports } from './bytes.ts';
 import { checkChains } from './chains.ts';
@@ -50,6 +50,13 @@ const DAMAGE: FaultKind = {
   means: 'the file itself is damaged, or an index does not hold what its table holds: rows are lost or found twice',
   todo: 'stop the server, keep the file, look at the disk, and restore a backup (bootproof server restore); an index alone is made anew by REINDEX',
 };
+const ROW: FaultKind = {
+  code: 'ROW_SYNTAX',
+  table: 'database',
+  means:
+    'a row holds what nothing here writes; the server fails where it reads it, and what comes behind it was not looked at',
+  todo: 'somebody changed the database by hand: restore a backup that is sound',
+};
 const LOG: FaultKind = {
   code: 'LOG',
   table: 'log_entry',
@@ -83,23 +90,31 @@ export async function fsck({ url, checkpointFile, exports, ledger, tell = () => 
   let ended: string | null = null;
   try {
     const { store, sound } = moment;
-    tell('the file');
-    for (const found of await sound.damage(FSCK_TOLD)) faults.add(DAMAGE, 'bootproof.db', found);
-    tell('rows');
-    await checkRules(moment, faults);
-    tell('reports');
-    Object.assign(looked, await checkChains(sound, faults));
-    tell('manifests and texts');
-    Object.assign(looked, await checkBytes(sound, faults));
-    if (exports !== undefined && existsSync(exports)) looked.exports = await checkExports(sound, exports, faults);
-    tell('the evidence log');
-    looked.entries = await checkLog(store, published, faults);
-    if (ledger !== undefined) {
-      tell('what was acknowledged');
-      checked = await checkLedger(ledger, store, sound, faults);
-    }
+    // A part of the file that is damaged must not hide what is wrong elsewhere.
+    const step = async (what: string, look: () => Promise<void>): Promise<void> => {
+      tell(what);
+      try {
+        await look();
+      } catch (error) {
+        // What a row holds as JSON or as packed bytes, and is none.
+        const isRow = error instanceof SyntaxError || error instanceof RangeError || error instanceof TypeError;
+        if (!isRow && (!(error instanceof StoreError) || error.code !== 'STORE_FOREIGN')) throw error;
+        faults.add(isRow ? ROW : DAMAGE, what, `this could not be looked at to its end: ${error.message}`);
+      }
+    };
+    await step('the file', async () => {
+      for (const found of await sound.damage(FSCK_TOLD)) faults.add(DAMAGE, 'the file', found);
+    });
+    await checkRules(moment, faults, step);
+    await step('reports', async () => void Object.assign(looked, await checkChains(sound, faults)));
+    await step('manifests and texts', async () => void Object.assign(looked, await checkBytes(sound, faults)));
+    if (exports !== undefined && existsSync(exports))
+      await step('bundles', async () => void (looked.exports = await checkExports(sound, exports, faults)));
+    await step('the evidence log', async () => void (looked.entries = await checkLog(store, published, faults)));
+    if (ledger !== undefined)
+      await step('what was acknowledged', async () => void (checked = await checkLedger(ledger, store, sound, faults)));
   } catch (error) {
-    // A damaged file ends the reading somewhere: what was found until then is told.
+    // A database that goes away ends the reading somewhere: what was found until then is told.
     if (!(error instanceof StoreError) || faults.all.length === 0) throw error;
     ended = error.message;
   } finally {
@@ -109,13 +124,21 @@ export async function fsck({ url, checkpointFile, exports, ledger, tell = () => 
   return { sound: all.length === 0, engine: moment.engine, looked, ledger: checked, faults: all, ended };
 }
 
-async function checkRules({ sound }: Moment, faults: FaultList): Promise<void> {
-  const seen = await sound.lastSeen();
-  const stuck = seen === null ? [] : [stuckRule(seen, JOB_STUCK_MS, JOB_STUCK_ATTEMPTS)];
-  for (const rule of [...RULES, ...stuck]) {
-    const { rows, count } = await sound.broken(rule, FSCK_TOLD);
-    faults.addAll(rule, rows, count);
-  }
+async function checkRules(
+  { sound }: Moment,
+  faults: FaultList,
+  step: (what: string, look: () => Promise<void>) => Promise<void>,
+): Promise<void> {
+  let rules: readonly Rule[] = RULES;
+  await step('what waits', async () => {
+    const seen = await sound.lastSeen();
+    if (seen !== null) rules = [...RULES, stuckRule(seen, JOB_STUCK_MS, JOB_STUCK_ATTEMPTS)];
+  });
+  for (const rule of rules)
+    await step(`rows of ${rule.table}`, async () => {
+      const { rows, count } = await sound.broken(rule, FSCK_TOLD);
+      faults.addAll(rule, rows, count);
+    });
 }
 
 /** Every log that was begun here; answers how many entries they have. */

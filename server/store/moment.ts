@@ -70,7 +70,18 @@ function openFile(path: string): Held {
       'STORE_FOLDER',
       `there is no database at ${JSON.stringify(path)}: name its folder with --data`,
     );
-  const file = openReader(path);
+  const translated = (error: unknown): unknown =>
+    isSqlite(error) && FOREIGN.has(error.code)
+      ? new StoreError('STORE_FOREIGN', `${JSON.stringify(path)} is damaged, or no database: ${error.message}`, {
+          cause: error,
+        })
+      : translateSqlite(error);
+  let file;
+  try {
+    file = openReader(path);
+  } catch (error) {
+    throw translated(error);
+  }
   const prepare = statements(file);
   const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: forKysely(file, prepare) }) });
   const bulk = sqliteBulk(prepare);
@@ -79,12 +90,7 @@ function openFile(path: string): Held {
     kind: 'sqlite',
     db,
     select: (...args) => bulk.select(...args),
-    translate: (error) =>
-      isSqlite(error) && FOREIGN.has(error.code)
-        ? new StoreError('STORE_FOREIGN', `${JSON.stringify(path)} is damaged, or no database: ${error.message}`, {
-            cause: error,
-          })
-        : translateSqlite(error),
+    translate: translated,
     // Nothing was written: closing ends the transaction.
     end: () => Promise.resolve(void file.close()),
   };

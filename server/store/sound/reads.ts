@@ -70,7 +70,9 @@ export function soundnessOn(engine: Engine): Soundness {
         const { rows } = await sql<{ integrity_check: string }>`${sql.raw(`pragma integrity_check(${limit})`)}`.execute(
           db,
         );
-        return rows.map(({ integrity_check: text }) => text).filter((text) => text !== 'ok');
+        return rows
+          .flatMap(({ integrity_check: text }) => text.split('\n'))
+          .filter((line) => line !== 'ok' && !line.startsWith('***'));
       }),
     broken: (rule, limit) => read((db) => brokenIn(db, rule, limit)),
     lastSeen: () =>

@@ -94,6 +94,7 @@ const CHANGES: readonly (readonly [title: string, sql: string, ...told: string[]
     'REFERENCE report',
     'REFERENCE finding',
   ],
+  ['a row holds something else', `update host set labels = 'none'`, 'ROW_SYNTAX database'],
   ['a verdict was changed', `update host set verdict = 'compliant'`, 'VERDICT host', 'PULSE pulse'],
   ['a counter of a host', `update host set open3 = open3 + 1`, 'HOST_COUNT host'],
   ['a counter of a group', `update group_count set ever = ever + 1`, 'GROUP_COUNT group_count'],
