@@ -3,14 +3,13 @@
  * entries that the bundle must hold. Page by page it is noted how far that is.
  */
 import { mkdir, rename, rm } from 'node:fs/promises';
-import { toBase64 } from '#src/bytes.ts';
 import { formatInstant } from '#src/clock.ts';
 import type { BundleHead, DecisionFact } from '#src/evidence/facts.ts';
 import { EXPORT_PAGE } from '#src/limits.ts';
 import type { Policy } from '#src/policy/document.ts';
 import { policyOfDocuments } from '#src/policy/documents.ts';
 import { reconciliationFacts } from '#server/inventory.ts';
-import { levelAt, stampMembers } from '#server/log/anchors.ts';
+import { levelAt } from '#server/log/anchors.ts';
 import { Lru } from '#server/lru.ts';
 import { shippedPolicy } from '#server/policyfiles.ts';
 import type { EvidenceExport, ExportCut, LogCut } from '#server/store/evidencerecords.ts';
@@ -29,7 +28,7 @@ import {
 } from './decisions.ts';
 import type { StoryAbout } from './entries.ts';
 import { storyOf } from './hoststory.ts';
-import { headersOf, ImageCourt } from './images.ts';
+import { gatherImages, type ImagesAbout } from './imagelists.ts';
 import { hostsThen } from './naming.ts';
 import { selectionOf, type Selection } from './selection.ts';
 import {
@@ -58,7 +57,6 @@ export type GatherOrder = {
 
 /** Groups of findings kept at hand: most hosts show the same ones. */
 const GROUPS_KEPT = 5000;
-const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /** How much of it an earlier attempt had done. */
@@ -201,7 +199,7 @@ class Gathering {
     const lists = {
       decisions: await this.#listed('decisions', (list) => this.#decisions(list)),
       reconciliations: await this.#listed('reconciliations', (list) => this.#reconciliations(list)),
-      ...(await this.#imageLists()),
+      ...(await gatherImages(this.#imagesAbout())),
     };
     const { hosts, findings, touched } = this.#lists;
     const marks = {
@@ -422,36 +420,14 @@ class Gathering {
     }
   }
 
-  /** Images with what shows who signed them, as it is now: a rebuild or a new look at signatures must not come between two members. */
-  async #imageLists() {
-    const store = this.#store;
-    const images = [...this.#images].sort();
-    const court = await ImageCourt.open(
-      store,
-      this.#policies.filter(({ fact }) => fact.kind === 'image'),
-    );
-    const folder = this.#folder;
-    await using facts = await SpoolList.in<Lists['images']>(folder, 'images');
-    await using files = await SpoolList.in<Lists['files']>(folder, 'files');
-    const file = (name: string, bytes: Uint8Array) => files.add({ name, base64: toBase64(bytes) });
-    const text = (name: string, content: string) => file(name, encoder.encode(content));
-    for (const { members } of this.#policies) for (const { name, text: content } of members) await text(name, content);
-    if (court.denials !== undefined) await text('policies/denied.yaml', court.denials);
-    for (const image of images) {
-      const { fact, members } = await court.fact(image);
-      await facts.add(fact);
-      for (const { name, bytes } of members) await file(name, bytes);
-    }
-    for (const { name, bytes } of court.roots) await file(`trust-roots/${name}.json`, bytes);
+  #imagesAbout(): ImagesAbout {
     const { origin, size } = this.#wanted.cut;
-    for (const { name, content } of await stampMembers(store.anchors, origin, { from: this.#from, size }))
-      await file(name, content);
     return {
-      images: await facts.close(),
-      files: await files.close(),
-      headers: await this.#listed('headers', async (list) => {
-        for await (const header of headersOf(images, store)) await list.add(header);
-      }),
+      store: this.#store,
+      folder: this.#folder,
+      images: [...this.#images].sort(),
+      policies: this.#policies,
+      stamps: { origin, from: this.#from, size },
     };
   }
 }
