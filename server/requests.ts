@@ -30,10 +30,11 @@ export function requestIds({ log, viaProxy, answered, isStopping }: RequestDeps)
     const { outgoing } = (c.env ?? {}) as { readonly outgoing?: ServerResponse };
     if (outgoing === undefined) c.header(REQUEST_ID, id);
     else outgoing.setHeader(REQUEST_ID, id);
-    if (isStopping()) outgoing?.setHeader('Connection', 'close');
     return inRequest(id, async () => {
       const begun = performance.now();
       await next();
+      // Not before: it may have been on its way when the server was told to stop.
+      if (isStopping() && outgoing?.headersSent === false) outgoing.setHeader('Connection', 'close');
       const ms = performance.now() - begun;
       answered(c.req.path, c.res.status, ms);
       tell(c, ms, log);

@@ -19,8 +19,7 @@ export type Standing = {
 /** @throws {StoreError} STORE_URL, STORE_FOREIGN where other tables stand in it, STORE_UNAVAILABLE where it does not answer. */
 export async function standingOf(url: string): Promise<Standing> {
   const engine = url.startsWith('sqlite:') ? 'sqlite' : 'postgres';
-  const version =
-    engine === 'sqlite' ? sqliteVersion(url.slice('sqlite:'.length)) : await postgresVersion(url);
+  const version = engine === 'sqlite' ? sqliteVersion(url.slice('sqlite:'.length)) : await postgresVersion(url);
   const steps = MIGRATIONS.map((step, at) => ({ version: at + 1, statements: step(DIALECTS[engine]) }));
   return { engine, version, known: SCHEMA_VERSION, steps: steps.slice(version) };
 }

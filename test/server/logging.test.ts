@@ -68,7 +68,7 @@ test('fields that are secret by their name are left out', () => {
 });
 
 test('the id stands in the answer and in a problem document; a stranger cannot choose it', async (t) => {
-  const { server, events } = await serverFor(t);
+  const { server, events } = await serverFor(t, { access: { proxies: trustedProxies(['10.0.0.0/8']) } });
   const ask = (path: string) => fetch(`${server.url}${path}`, { headers: { 'x-request-id': 'chosen-by-a-stranger' } });
   const answer = await ask('/api/v1/hosts');
   const id = answer.headers.get('x-request-id')!;
@@ -76,6 +76,10 @@ test('the id stands in the answer and in a problem document; a stranger cannot c
   assert.equal(((await answer.json()) as { requestId: string }).requestId, id);
   assert.notEqual((await ask('/livez')).headers.get('x-request-id'), id);
   assert.match((await server.app.request('/login')).headers.get('x-request-id')!, /^[0-9a-f-]{36}$/);
+  const over = { incoming: { socket: { remoteAddress: '10.1.2.3' } } };
+  const given = (name: string) => server.app.request('/livez', { headers: { 'x-request-id': name } }, over);
+  assert.equal((await given('proxy-0123456789')).headers.get('x-request-id'), 'proxy-0123456789');
+  assert.match((await given('two words')).headers.get('x-request-id')!, /^[0-9a-f-]{36}$/, 'and that what is one');
   const said = events.find(({ event, fields }) => event === 'request' && (fields as { status: number }).status === 401);
   assert.deepEqual(
     { ...(said!.fields as object), ms: 0 },

@@ -1,6 +1,7 @@
 /** Starting and stopping: ports, the admin token, settings that are told, and the command as a process. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { request, type IncomingMessage } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,9 +11,10 @@ import { serve } from '#server/serve.ts';
 import { StartError } from '#server/listen.ts';
 import type { StartOptions } from '#server/options.ts';
 import { startServer } from '#server/start.ts';
+import { openStore } from '#server/store/open.ts';
 import { runCommand, UsageError } from '#src/terminal.ts';
 import { rejectsCode } from '#test/throws.ts';
-import { folder, serverFor } from './fleet.ts';
+import { enrol, folder, image, serverFor } from './fleet.ts';
 
 async function options(t: TestContext, more: Partial<StartOptions> = {}): Promise<StartOptions> {
   return {
@@ -183,6 +185,33 @@ test('a source on disk that is not there yet is told, at start and where a perso
   assert.match((await allow(`oci:${absent}`)).body.warning, /oci-layout is not there/);
   assert.match((await allow(`oci-archive:${absent}.tar`)).body.warning, /layout\.tar is not there/);
   assert.equal((await allow('docker://registry.example/os')).body.warning, undefined);
+});
+
+test('a report that is on its way when the server stops is taken, answered and kept', async (t) => {
+  const storeUrl = `sqlite:${join(folder(t), 'store.db')}`;
+  const os = image('os');
+  const server = await serverFor(t, { storeUrl, images: [os] });
+  const host = await enrol(server, os);
+  const { text } = await host.seal(host.fullReport());
+  const sending = request(`${server.server.url}/api/v1/reports`, {
+    method: 'POST',
+    headers: { expect: '100-continue', 'content-length': Buffer.byteLength(text) },
+  });
+  const answered = new Promise<IncomingMessage>((resolve, reject) =>
+    sending.on('response', resolve).on('error', reject),
+  );
+  sending.flushHeaders();
+  await new Promise((resolve) => sending.once('continue', resolve));
+  sending.write(text.slice(0, 100));
+  const closed = server.server.close();
+  sending.end(text.slice(100));
+  const answer = await answered;
+  assert.deepEqual([answer.statusCode, answer.headers.connection], [200, 'close']);
+  answer.resume();
+  await closed;
+  const store = await openStore(storeUrl);
+  t.after(() => store.close());
+  assert.equal((await store.hosts.get(host.id))?.chain.headSeq, 1);
 });
 
 test('told to stop, a server says so to balancers and serves on; a second signal ends it at once', async (t) => {
