@@ -96,12 +96,14 @@ export function restoreCommand(command: Command, add: AddServer): void {
       const settings = await loadSettings(args, io.env);
       if (!storeUrlOf(settings).startsWith('sqlite:')) throw new UsageError(POSTGRES);
       const origin = newOrigin === undefined ? undefined : parseOrigin(newOrigin, '--new-origin')!;
+      const checkpointFile = settings.logCheckpoint ?? join(settings.data, LOG_CHECKPOINT);
       const now = Date.now();
       const file = isFolder(named) ? newestUntil(named, at === undefined ? now : instant(at)) : named;
       if (at !== undefined && file === named) throw new UsageError('--at chooses from a series: name its folder');
       const done = await restore({
         file: resolve(file),
         data: settings.data,
+        checkpointFile,
         checkpoint,
         damaged: damaged === true,
         now,
@@ -109,7 +111,7 @@ export function restoreCommand(command: Command, add: AddServer): void {
           if (io.stderr.isTTY && json !== true) void io.stderr.write(`looking at ${step}\x1b[K\r`);
         },
       });
-      const previous = origin === undefined ? null : await restart(done.database, settings.data, origin, now);
+      const previous = origin === undefined ? null : await restart(done.database, checkpointFile, origin, now);
       if (json === true) await writeJson({ file, ...done, restarted: previous && { origin, previous } }, io);
       else await tellRestored(done, { file, data: settings.data, origin }, io);
       return EXIT.ok;
@@ -140,11 +142,11 @@ function instant(text: string): Instant {
   return at;
 }
 
-async function restart(database: string, data: string, origin: string, at: Instant) {
+async function restart(database: string, checkpointFile: string, origin: string, at: Instant) {
   const store = await openStore(`sqlite:${database}`);
   try {
     const { publicKey } = await logSigner(store, randomBytes);
-    const file = new CheckpointFile(join(data, LOG_CHECKPOINT));
+    const file = new CheckpointFile(checkpointFile);
     return await restartLog({ store }, { origin, publicKey, file }, { actor: 'offline', at });
   } finally {
     await store.close();

@@ -29,7 +29,9 @@ export type RestoreOptions = {
   readonly file: string;
   /** The server's folder. */
   readonly data: string;
-  /** The `log.checkpoint` of the server that was backed up, where it can still be had; the one in `data` goes before it. */
+  /** Where the server keeps its log's last checkpoint; `log.checkpoint` in `data` where nobody says. */
+  readonly checkpointFile?: string | undefined;
+  /** The `log.checkpoint` of the server that was backed up, where it can still be had; the one that lies there goes before it. */
   readonly checkpoint?: string | undefined;
   /** Also with faults. */
   readonly damaged?: boolean;
@@ -88,10 +90,11 @@ function restoreBundles(from: string, to: string): number {
 }
 
 /** Leaves what the server holds its log against: the last checkpoint that was published, or the note that nobody knows it. */
-async function settleLog(database: string, { data, checkpoint, file, now }: RestoreOptions): Promise<Restored['log']> {
+async function settleLog(database: string, options: RestoreOptions): Promise<Restored['log']> {
   const head = await headOf(database);
   if (head === undefined) return null;
-  const kept = new CheckpointFile(join(data, LOG_CHECKPOINT));
+  const { data, checkpoint, checkpointFile, file, now } = options;
+  const kept = new CheckpointFile(checkpointFile ?? join(data, LOG_CHECKPOINT));
   const known = kept.read() ?? (checkpoint === undefined ? undefined : given(checkpoint));
   const { origin, size } = head;
   if (known === undefined) {
