@@ -16,9 +16,11 @@ import { PostError, type Request, type Response } from '#agent/post.ts';
 import { readPolicy } from '#server/prepare.ts';
 import { startServer, type RunningServer } from '#server/start.ts';
 import { viewOf } from '#server/standing.ts';
+import { fsck } from '#server/keep/fsck.ts';
 import { openEngine } from '#server/store/open.ts';
 import { StoreError } from '#server/store/store.ts';
 import { seeded } from '#test/agent/fixture.ts';
+import { isFull } from '#test/depth.ts';
 import { PowerCut } from '#test/agent/memorydisk.ts';
 import { builderOf, folder, HOUR, MINUTE, SOURCE, T0, type TestImage } from '#test/server/fleet.ts';
 import { checkCounters } from '#test/server/store/contract-intake.ts';
@@ -530,6 +532,7 @@ export class World implements Around {
     const engine = await openEngine(this.storeUrl);
     try {
       await checkCounters(engine);
+      if (isFull) assert.deepEqual((await fsck({ url: this.storeUrl })).faults, [], `seed ${this.seed}`);
       await engine.reading(async (db) => {
         const rows = await db.selectFrom('report').select(['host_id', 'digest']).execute();
         const keys = rows.map(({ host_id, digest }) => `${host_id} ${digest}`);

@@ -7,7 +7,7 @@ import type { Engine } from '../engine.ts';
 import { hostOf, hostQuery } from '../hostrow.ts';
 import type { Host, Manifest } from '../records.ts';
 import type { Tables } from '../tables.ts';
-import type { Rule } from './rules.ts';
+import type { Rule } from './rule.ts';
 
 export type Broken = { readonly key: string; readonly found: string };
 
