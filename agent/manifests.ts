@@ -14,8 +14,8 @@ import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
 import { envelopeFromJson, verifyEnvelope, type EnvelopeJson } from '#src/signing/dsse.ts';
 import type { PublicKey, Verify } from '#src/signing/ed25519.ts';
 import { textsOf, type ManifestFileReader, type TextSink } from '#src/wire/manifestfile.ts';
-import { ManifestsAnswer } from '#src/wire/manifests.ts';
-import { manifestsPath, manifestTextPath, type TextPart } from '#src/wire/paths.ts';
+import { ManifestsAnswer, VERITY_TYPE, VerityHeader } from '#src/wire/manifests.ts';
+import { manifestsPath, manifestTextPath, manifestVerityPath, type TextPart } from '#src/wire/paths.ts';
 import { save, type Disk } from './disk.ts';
 import { PostError, problemOf, type Response, type Server } from './post.ts';
 
@@ -30,7 +30,12 @@ export const NO_SERVER_KEY =
 export type NoManifest = { readonly kind: 'none'; readonly why: string };
 /** What the trees must be. */
 export type Expected = { readonly kind: 'expected'; readonly trees: Readonly<Record<TreeName, ExpectedTree>> };
-export type Headers = { readonly kind: 'headers'; readonly headers: readonly ManifestHeader[] };
+export type Headers = {
+  readonly kind: 'headers';
+  readonly headers: readonly ManifestHeader[];
+  /** Which text of fs-verity digests is the image's; absent where the server tells none. */
+  readonly verity?: VerityHeader;
+};
 
 export type ManifestDeps = {
   readonly disk: Disk;
@@ -172,6 +177,7 @@ export class Manifests {
         needed.add(name);
         const kept = await this.#kept(name, digest);
         for (const text of textsOf(kept?.headers.headers ?? [])) needed.add(textName(text.digest));
+        if (kept?.headers.verity !== undefined) needed.add(textName(kept.headers.verity.text));
       }
     for (const name of disk.list(this.#folder)) if (!needed.has(name)) disk.unlink(`${this.#folder}/${name}`);
   }
@@ -228,7 +234,20 @@ export class Manifests {
     if (headers === undefined) return undefined;
     const wanted = whole(digest);
     const fits = headers.every(({ image, config, index }) => [image, config, index].includes(wanted as Digest));
-    return fits ? { kind: 'headers', headers } : undefined;
+    if (!fits) return undefined;
+    const verity = answer.verity && (await this.#verityHeader(answer.verity));
+    return { kind: 'headers', headers, ...(verity?.image === headers[0]!.image ? { verity } : {}) };
+  }
+
+  /** As `#verified`; without it everything is read, and nothing is lost. */
+  async #verityHeader(json: EnvelopeJson): Promise<VerityHeader | undefined> {
+    try {
+      const envelope = envelopeFromJson(json, VERITY_TYPE, HEADERS_BYTES_MAX);
+      if (!(await verifyEnvelope(envelope, this.#deps.serverKey, this.#deps.verify))) return undefined;
+      return VerityHeader.parse(JSON.parse(new TextDecoder().decode(envelope.payload)));
+    } catch {
+      return undefined; // of another version, or not the form of one, whoever signed it
+    }
   }
 
   async #texts(
@@ -243,15 +262,15 @@ export class Manifests {
 
   /** A text in pieces, from disk; fetched before where it was not there, or not itself. */
   async #text(header: ManifestHeader, tree: TreeName, part: TextPart): Promise<Iterable<string> | NoManifest> {
-    const { disk } = this.#deps;
     const digest = part === 'main' ? header.trees[tree].main.full : header.trees[tree].extra;
+    return this.#proved(digest, manifestTextPath(header.image, header.rule, tree, part), `the text of /${tree}`);
+  }
+
+  async #proved(digest: Digest, path: string, what: string): Promise<Iterable<string> | NoManifest> {
+    const { disk } = this.#deps;
     const file = `${this.#folder}/${textName(digest)}`;
     if (digestOfPieces(disk.pieces(file)) !== digest) {
-      const failed = await this.#fetch(
-        manifestTextPath(header.image, header.rule, tree, part),
-        digest,
-        `the text of /${tree}`,
-      );
+      const failed = await this.#fetch(path, digest, what);
       if (failed !== undefined) return failed;
     }
     return {
@@ -259,6 +278,11 @@ export class Manifests {
         for (const piece of disk.pieces(file)) yield latin1(piece);
       },
     };
+  }
+
+  /** The text of fs-verity digests that a header names, proved to be that; fetched where it was not there. */
+  async verity({ image, text }: VerityHeader): Promise<Iterable<string> | NoManifest> {
+    return this.#proved(text, manifestVerityPath(image), 'the fs-verity digests');
   }
 
   /** Straight to the disk, as a text of /usr has some ten megabytes. */

@@ -6,11 +6,13 @@ import { hash } from 'node:crypto';
 import { formatInstant, parseInstant, type Clock, type Instant } from '#src/clock.ts';
 import type { Digest } from '#src/digest.ts';
 import type { ManifestHeader } from '#src/manifest/header.ts';
+import { VerityTextError } from '#src/manifest/verity.ts';
 import type { FullReport, Report } from '#src/report/report.ts';
 import { fitReport, sameInstead } from '#src/report/seal.ts';
 import { parsePublicKey, type Signer } from '#src/signing/ed25519.ts';
 import { EXIT, type Exit } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig } from './config.ts';
+import { verityLines, type VerityLines } from './backing.ts';
 import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
 import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
@@ -173,8 +175,10 @@ async function compare(
   outbox: Outbox,
   observed: Observed,
 ): Promise<Compared> {
+  let verity: VerityLines | undefined;
   const scan = (expected?: Expected) =>
     deps.scan({
+      ...(verity === undefined ? {} : { verity }),
       root: config.root,
       mounts: observed.mounts,
       secretPathsAdded: config.secretPaths,
@@ -199,6 +203,7 @@ async function compare(
     await deps.say(`nothing to compare with: ${manifest.none}`);
     return { scan: await scan(), with: manifest };
   }
+  verity = await verityOf(found, observed);
   const scanned = await scan(manifest);
   const fit = headers.find((header) => fits(header, scanned));
   if (fit === undefined) return { scan: scanned, with: named(first) };
@@ -207,6 +212,11 @@ async function compare(
   // Another importer made this host: once its rule is known, the next scan begins with it.
   const better = await load(fit);
   return 'none' in better ? { scan: scanned, with: named(first) } : { scan: await scan(better), with: named(fit) };
+}
+
+/** Fetched where the kernel serves nothing but what it measured; else they say nothing of what is served. */
+async function verityOf({ verity }: Found, { state }: Observed): Promise<VerityLines | undefined> {
+  return state.backend === 'ostree' && state.verity === true ? verity() : undefined;
 }
 
 const named = ({ image, rule }: ManifestHeader): { image: Digest; rule: string } => ({ image, rule });
@@ -218,6 +228,8 @@ function fits({ trees }: ManifestHeader, scan: Scan): boolean {
 
 type Found = {
   readonly headers: readonly ManifestHeader[];
+  /** The fs-verity digests of the image; undefined where they are not to be had. */
+  readonly verity: () => Promise<VerityLines | undefined>;
   readonly load: (header: ManifestHeader) => Promise<Expected | { readonly none: string }>;
 };
 
@@ -250,6 +262,17 @@ async function findManifest(
   if (deps.server !== null) await manifests.prune(images, state.backend);
   return {
     headers: found.headers,
+    verity: async () => {
+      const text = found.verity === undefined ? undefined : await manifests.verity(found.verity);
+      if (text === undefined || 'kind' in text) return undefined;
+      try {
+        return verityLines(text, found.verity!.bytes);
+      } catch (error) {
+        if (!(error instanceof VerityTextError)) throw error;
+        await deps.say(`every file is read: ${error.message}`);
+        return undefined;
+      }
+    },
     load: async (header) => {
       const loaded = await manifests.manifest(header);
       return loaded.kind === 'none' ? { none: loaded.why } : loaded;

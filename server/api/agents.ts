@@ -5,7 +5,7 @@ import type { Context } from 'hono';
 import { BodyError, isSmall, readBody } from '#server/ingest/body.ts';
 import type { Hold } from '#server/ingest/quota.ts';
 import { overloaded, ReportError } from '#server/ingest/reporterror.ts';
-import { decodeBlob, headerOf, whyNoManifest } from '#server/ingest/known.ts';
+import { decodeBlob, headerOf, verityHeaderKey, verityTextKey, whyNoManifest } from '#server/ingest/known.ts';
 import { bearerOf } from '#server/access/token.ts';
 import { backendOf, type Rule } from '#src/image/backend.ts';
 import { ENROLMENT_BYTES_MAX, REPORT_BYTES_MAX, SAME_BYTES_MAX } from '#src/limits.ts';
@@ -38,6 +38,7 @@ export function agentRoutes(app: Api, services: ApiServices): void {
   });
   app.get(PATHS.manifests, (c) => sendHeaders(c, services));
   app.get(PATHS.manifestText, (c) => sendText(c, services));
+  app.get(PATHS.manifestVerity, (c) => sendVerity(c, services));
 }
 
 /** Takes one report, and gives back the answer once it is durable. */
@@ -132,7 +133,9 @@ async function sendHeaders(c: Context, services: ApiServices): Promise<Response>
   if (headers.length === 0) throw new ApiError('MANIFEST_UNKNOWN', whyNoManifest(known.image, backend));
   // The envelopes exactly as they were signed.
   const texts = headers.map(({ record }) => new TextDecoder().decode(record.header));
-  return c.body(`{"headers":[${texts.join(',')}]}`, 200, JSON_TYPE);
+  const verity = await services.store.blobs.get(verityHeaderKey(headers[0]!.record.image));
+  const more = verity === undefined ? '' : `,"verity":${new TextDecoder().decode(verity.bytes)}`;
+  return c.body(`{"headers":[${texts.join(',')}]${more}}`, 200, JSON_TYPE);
 }
 
 async function sendText(c: Context, services: ApiServices): Promise<Response> {
@@ -162,6 +165,17 @@ async function sendText(c: Context, services: ApiServices): Promise<Response> {
     200,
     coding === 'identity' ? headers : { ...headers, 'Content-Encoding': coding },
   );
+}
+
+/** The fs-verity digests of an image's contents: of those that were built before there were any, none are known until it is read again. */
+async function sendVerity(c: Context, services: ApiServices): Promise<Response> {
+  await readerOf(c, services);
+  const blob = await services.store.blobs.get(verityTextKey(c.req.param('image')!));
+  if (blob === undefined) throw new ApiError('MANIFEST_UNKNOWN', 'there are no fs-verity digests of this image');
+  const { bytes, coding } = await codedFor(blob, c.req.header('accept-encoding') ?? '');
+  const headers = { Vary: 'Accept-Encoding', 'Content-Type': 'text/plain; charset=us-ascii' };
+  const coded = coding === 'identity' ? headers : { ...headers, 'Content-Encoding': coding };
+  return c.body(new Uint8Array(bytes), 200, coded);
 }
 
 /** Whether one of the tags that the asker has is this one (RFC 9110 section 13.1.2, weak comparison). */

@@ -122,6 +122,20 @@ function agentPaths(): Record<string, Record<string, Operation>> {
         },
       ),
     },
+    [openApiPath(PATHS.manifestVerity)]: {
+      get: operation(
+        {
+          operationId: 'getManifestVerity',
+          tags: ['agents'],
+          description: 'The fs-verity digests of an image (docs/report.md 7.3).',
+        },
+        {
+          security: [{ bearer: [] }],
+          parameters: pathParameters(PATHS.manifestVerity),
+          responses: { 200: { description: 'The text.', content: { 'text/plain': { schema: { type: 'string' } } } } },
+        },
+      ),
+    },
     [openApiPath(PATHS.manifestText)]: {
       get: operation(
         {

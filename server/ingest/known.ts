@@ -204,3 +204,7 @@ function notReady(
 ): Known {
   return { kind: 'not-ready', state: { state, image: digest, code, detail }, image };
 }
+
+/** Blobs beside an image's manifests, by its digest: the text of fs-verity digests (docs/manifest.md, rule 8), and the signed header that names it. */
+export const verityTextKey = (image: string): string => `verity/1 ${image}`;
+export const verityHeaderKey = (image: string): string => `verity-header/1 ${image}`;

@@ -63,6 +63,8 @@ export type BuildResult =
       readonly marks?: ContentMarks;
       /** Its /etc text files; absent where the builder does not say. */
       readonly texts?: KeptTexts;
+      /** The fs-verity digests of its contents (docs/manifest.md, rule 8), and the bytes of that text; absent where the builder does not say. */
+      readonly verity?: BuiltText & { readonly length: number };
     }
   /** No source had it; one reason a source. */
   | { readonly kind: 'failed'; readonly reasons: readonly BuildReason[] };

@@ -2,16 +2,20 @@
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { zstdCompressSync } from 'node:zlib';
+import { digestOf } from '#src/digest.ts';
 import { BootproofError } from '#src/error.ts';
 import { BackendError, deploy, rulesOf, type Deployed, type Rule } from '#src/image/backend.ts';
 import { parsePlatform } from '#src/image/ocimanifest.ts';
 import { OriginsWriter } from '#src/image/origins.ts';
+import { VerityKeep } from '#src/image/verity.ts';
 import { parseReference } from '#src/image/reference.ts';
 import type { ImageLimits } from '#src/limits.ts';
 import { ContentGatherer } from '#src/manifest/contents.ts';
 import { TREES } from '#src/manifest/entry.ts';
 import type { FileManifest, ManifestWarning } from '#src/manifest/header.ts';
+import { printVerity } from '#src/manifest/verity.ts';
 import { manifestOf, readImage, type Image } from '#src/source/build.ts';
+import { nodeSha256 } from '#src/source/verified.ts';
 import { openSource } from '#server/sources.ts';
 import type { BuildReason, BuildRequest, BuildResult, BuiltManifest, BuiltText } from './builder.ts';
 import { KeptFiles } from './kept.ts';
@@ -52,7 +56,8 @@ async function buildFrom(
   try {
     using kept = new KeptFiles();
     using spool = new TextSpool();
-    const keep = bothKeep(kept, spool);
+    const verity = new VerityKeep();
+    const keep = bothKeep(bothKeep(kept, spool), verity);
     const image = await readImage(opened.source, digest, { platform: parsePlatform(platform), ...bounds, keep });
     const texts = new TextGatherer(spool);
     const packages = new PackageReader(kept);
@@ -103,6 +108,7 @@ async function buildFrom(
       origins: zstdCompressSync(JSON.stringify(origins.done([...packages.notes]))),
       marks: contents.marks(),
       texts: texts.done(),
+      verity: verityText(verity),
     };
   } finally {
     await opened.close();
@@ -144,6 +150,11 @@ function textsOf(manifest: FileManifest, tree: (typeof TREES)[number]): BuiltMan
   const { main, extra } = manifest.trees[tree];
   const digests = manifest.header.trees[tree];
   return { main: text(digests.main.full, main), extra: text(digests.extra, extra) };
+}
+
+function verityText({ found }: VerityKeep): BuiltText & { readonly length: number } {
+  const content = [...printVerity(found)].join('');
+  return { ...text(digestOf(content, nodeSha256), content), length: content.length };
 }
 
 function text(key: string, content: string): BuiltText {

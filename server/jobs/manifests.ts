@@ -9,10 +9,12 @@ import { MANIFEST_HEADER_TYPE } from '#src/manifest/header.ts';
 import type { ImageBounds } from '#src/source/bounds.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { printEnvelope, signEnvelope } from '#src/signing/dsse.ts';
+import { VERITY_TYPE, type VerityHeader } from '#src/wire/manifests.ts';
 import type { Deps } from '#server/deps.ts';
 import { claimedSource, SourceTerms } from '#server/decisions/sources.ts';
 import type { AliasKind, Image, Manifest, ManifestTreeRecord, NewJob, Reason } from '#server/store/records.ts';
 import type { AllowedSource, Build, BuildNotes, BuildRequest, BuildResult, BuiltManifest } from './builder.ts';
+import { verityHeaderKey, verityTextKey } from '#server/ingest/known.ts';
 import { rejudgeJob } from '#server/ingest/rejudge.ts';
 import { trustJob } from '#server/trust/known.ts';
 import type { Outcome, Work } from './runner.ts';
@@ -112,9 +114,17 @@ async function readAgain(image: Image, deps: ManifestDeps, signal: AbortSignal):
 }
 
 async function keepBeside(
-  { digest, origins, marks, texts }: Extract<BuildResult, { kind: 'built' }>,
-  { store, clock }: ManifestDeps,
+  { digest, origins, marks, texts, verity }: Extract<BuildResult, { kind: 'built' }>,
+  { store, clock, keys }: ManifestDeps,
 ): Promise<void> {
+  if (verity !== undefined) {
+    const { key, bytes, length } = verity;
+    const header: VerityHeader = { format: 'bootproof.verity/1', image: digest, text: key as Digest, bytes: length };
+    const envelope = await signEnvelope(VERITY_TYPE, canonicalJson(header), keys.signer);
+    await store.blobs.put({ key: verityTextKey(digest), encoding: 'zstd', bytes });
+    const signed = new TextEncoder().encode(printEnvelope(envelope));
+    await store.blobs.put({ key: verityHeaderKey(digest), encoding: 'identity', bytes: signed });
+  }
   if (texts !== undefined) await store.imageTexts.put(digest, texts, clock());
   if (marks !== undefined) await store.imageOrigins.put(digest, { origins: origins ?? null, ...marks }, clock());
 }

@@ -9,6 +9,7 @@ export const PATHS = {
   manifests: '/api/v1/manifests/:digest',
   /** `:rule` as `ruleInPath` writes it. */
   manifestText: '/api/v1/manifests/:image/:rule/:tree/:part',
+  manifestVerity: '/api/v1/manifests/:image/verity',
 } as const;
 
 export const TEXT_PARTS = ['main', 'extra'] as const;
@@ -26,6 +27,10 @@ export function ruleFromPath(part: string): string {
 
 export function manifestsPath(digest: string, backend: string): string {
   return `/api/v1/manifests/${encodeURIComponent(digest)}?backend=${encodeURIComponent(backend)}`;
+}
+
+export function manifestVerityPath(image: string): string {
+  return `/api/v1/manifests/${encodeURIComponent(image)}/verity`;
 }
 
 export function manifestTextPath(image: string, rule: string, tree: TreeName, part: TextPart): string {

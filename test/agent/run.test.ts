@@ -7,13 +7,15 @@ import { digestOf, type Digest } from '#src/digest.ts';
 import { compareTexts } from '#src/drift/compare.ts';
 import { comparisonText } from '#src/drift/redact.ts';
 import { TREES, type TreeName } from '#src/manifest/entry.ts';
+import { printVerity } from '#src/manifest/verity.ts';
 import { MANIFEST_HEADER_TYPE, type ManifestHeader, type TreeTexts } from '#src/manifest/header.ts';
 import type { KnownManifest } from '#src/report/contradict.ts';
 import { canonicalJson } from '#src/signing/canonical.ts';
 import { envelopeJson, signEnvelope } from '#src/signing/dsse.ts';
+import type { Signer } from '#src/signing/ed25519.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { EXIT } from '#src/terminal.ts';
-import { readBearer } from '#src/wire/manifests.ts';
+import { readBearer, VERITY_TYPE, type VerityHeader } from '#src/wire/manifests.ts';
 import { ruleInPath } from '#src/wire/paths.ts';
 import { problem } from '#src/wire/problem.ts';
 import { AgentChain, NEW_CHAIN } from '#agent/chain.ts';
@@ -94,6 +96,9 @@ class World {
   manifestReply: ((seen: Seen) => Reply | Promise<Reply> | undefined) | undefined;
   answerReply: ((reply: Reply) => Reply) | undefined;
   headerSigner = serverSigner;
+  /** The fs-verity digests that the server tells, what its header says of them, and who signs it. */
+  verity: { readonly text: string; readonly says?: Partial<VerityHeader>; readonly signer?: Signer } | undefined;
+  verityRequired = false;
 
   constructor() {
     this.model.manifests = [known(vector.trees)];
@@ -121,13 +126,20 @@ class World {
       const signed = all.map(({ header }) =>
         signEnvelope(MANIFEST_HEADER_TYPE, canonicalJson(header), this.headerSigner),
       );
-      return json({ headers: (await Promise.all(signed)).map(envelopeJson) });
+      const headers = (await Promise.all(signed)).map(envelopeJson);
+      return json({ headers, ...(this.verity && { verity: await this.#verityHeader(this.verity) }) });
     }
+    if (rule === 'verity') return { body: Buffer.from(this.verity!.text) };
     const texts = await all.find(({ header }) => ruleInPath(header.rule) === rule)!.texts(tree as TreeName);
     const text = Buffer.from(texts[part as 'main' | 'extra'], 'latin1');
     return part === 'main'
       ? { headers: { 'content-encoding': 'zstd' }, body: zstdCompressSync(text) }
       : { headers: { 'content-encoding': 'gzip' }, body: gzipSync(text) };
+  }
+
+  async #verityHeader({ text, says = {}, signer = this.headerSigner }: NonNullable<World['verity']>) {
+    const document = { format: 'bootproof.verity/1', image: IMAGE, text: digestOf(text), bytes: text.length, ...says };
+    return envelopeJson(await signEnvelope(VERITY_TYPE, canonicalJson(document), signer));
   }
 
   async cycle(change: Partial<RunAbout> = {}): Promise<Cycle> {
@@ -137,6 +149,7 @@ class World {
     const observed: Observed = {
       state: {
         ...full.document.deployment,
+        verity: this.verityRequired,
         booted: {
           ...full.document.deployment.booted!,
           image: { ...full.document.deployment.booted!.image!, digest: this.booted },
@@ -528,3 +541,36 @@ test('a scan that fails seals nothing: the number is free for the next', async (
   Object.defineProperty(w, 'trees', { value: vector.trees });
   assert.equal((await w.cycle()).report.seq, 1);
 });
+
+const digests = [...printVerity(new Map([['1'.repeat(64), '2'.repeat(64)]]))].join('');
+const other = digests.replace('1', '3');
+for (const [what, required, verity, used, asked] of [
+  ['where the kernel serves nothing but what it measured', true, { text: digests }, 64, 1],
+  ['and nowhere else', false, { text: digests }, undefined, 0],
+  ['if the server tells any', true, undefined, undefined, 0],
+  ['if its key signed which', true, { text: digests, signer: tokenSigner }, undefined, 0],
+  ['if they are of this image', true, { text: digests, says: { image: someDigest(5) } }, undefined, 0],
+  ['if they are those that were signed', true, { text: other, says: { text: digestOf(digests) } }, undefined, 1],
+  [
+    'if they are of a version that is known',
+    true,
+    { text: digests, says: { format: 'bootproof.verity/2' } },
+    undefined,
+    0,
+  ],
+  ['if they are such digests', true, { text: 'nothing' }, undefined, 1],
+] as const)
+  test(`fs-verity digests are fetched and used ${what}`, async () => {
+    const w = new World();
+    w.verityRequired = required;
+    w.verity = verity as World['verity'];
+    const { exit } = await w.cycle();
+    assert.deepEqual([exit, w.scans[0]!.verity?.byteLength], [EXIT.ok, used]);
+    assert.equal(w.asked.filter((path) => path.endsWith('/verity')).length, asked);
+    if (used === undefined) return;
+    await w.cycle();
+    assert.deepEqual(
+      [w.scans[1]!.verity?.byteLength, w.asked.filter((path) => path.endsWith('/verity')).length],
+      [used, 1],
+    );
+  });

@@ -11,8 +11,9 @@ import { MANIFEST_HEADER_TYPE, ManifestHeader } from '#src/manifest/header.ts';
 import { envelopeFromJson, verifyEnvelope } from '#src/signing/dsse.ts';
 import { verifyInPool } from '#src/signing/node.ts';
 import { imageBounds } from '#src/source/bounds.ts';
-import { ManifestsAnswer } from '#src/wire/manifests.ts';
-import { manifestsPath, manifestTextPath } from '#src/wire/paths.ts';
+import { readVerity } from '#src/manifest/verity.ts';
+import { ManifestsAnswer, VERITY_TYPE, VerityHeader } from '#src/wire/manifests.ts';
+import { manifestsPath, manifestTextPath, manifestVerityPath } from '#src/wire/paths.ts';
 import { serverKeys } from '#server/keys.ts';
 import type { Build } from '#server/jobs/builder.ts';
 import { parsePolicy } from '#src/policy/document.ts';
@@ -91,7 +92,7 @@ test('an image is fetched, built in a thread, signed, and served to its hosts', 
     server.server.app.request(path, { headers: { authorization: `Bearer ${host.bearer}`, ...headers } });
   const response = await get(manifestsPath(digest, 'ostree'));
   assert.equal(response.status, 200);
-  const { headers } = ManifestsAnswer.parse(await response.json());
+  const { headers, verity } = ManifestsAnswer.parse(await response.json());
   const { publicKey } = await serverKeys(server.server.store, () => new Uint8Array(32));
   const opened: ManifestHeader[] = [];
   for (const json of headers) {
@@ -101,7 +102,20 @@ test('an image is fetched, built in a thread, signed, and served to its hosts', 
   }
   assert.equal(opened[0]!.rule, 'ostree/1', 'newest rule first');
 
+  const signed = envelopeFromJson(verity!, VERITY_TYPE, 2 ** 20);
+  assert.ok(await verifyEnvelope(signed, publicKey, verifyInPool));
+  const measured = VerityHeader.parse(JSON.parse(Buffer.from(signed.payload).toString()));
+  const digests = Buffer.from(await (await get(manifestVerityPath(digest))).arrayBuffer());
+  assert.deepEqual(
+    [measured.image, measured.text, measured.bytes],
+    [digest, `sha256:${hash('sha256', digests)}`, digests.length],
+  );
+  const contents = new Set<string>();
+  readVerity([digests.toString('latin1')], (_verity, content) => contents.add(content));
+
   const whole = readFileSync(join(vectors, 'texts/01-base.ostree.mtree'), 'latin1');
+  const files = [...whole.matchAll(/ size=[1-9][0-9]* sha256digest=([0-9a-f]{64})/g)].map((found) => found[1]!);
+  assert.ok(files.length > 5 && files.every((content) => contents.has(content)));
   const [header] = opened;
   for (const tree of ['usr', 'etc'] as const) {
     const path = manifestTextPath(digest, 'ostree/1', tree, 'main');
