@@ -5,7 +5,8 @@ import { join } from 'node:path';
 
 const ROUNDS = Number(process.env['ROUNDS'] ?? 5);
 const BENCHES: Record<string, (folder: string) => Promise<string>> = {
-  scan: async (folder) => (await import('./scan.ts')).benchScan(folder, '/', ROUNDS),
+  scan: async (folder) => (await import('./scan.ts')).benchScan(folder, process.env['BENCH_ROOT'] ?? '/', ROUNDS),
+  cold: async (folder) => (await import('./scan.ts')).benchCold(folder, process.env['BENCH_ROOT'] ?? '/'),
   intake: async (folder) => intake(folder),
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
   lists: async (folder) => lists(folder),
