@@ -54,9 +54,13 @@ export function imageOriginsOn(engine: Engine): ImageOrigins {
         const rows = await db
           .selectFrom('finding_group')
           .select('id')
-          .where(content, '>=', sha256)
-          .where(content, '<', `${sha256}~`)
+          .where((eb) =>
+            sha256.length === 64
+              ? eb(content, '=', sha256)
+              : eb.and([eb(content, '>=', sha256), eb(content, '<', `${sha256}~`)]),
+          )
           .where('is_open', '=', 1)
+          .$if(sha256.length === 64, (query) => query.orderBy('id'))
           .limit(limit)
           .execute();
         return rows.map(({ id }) => id);
