@@ -120,8 +120,12 @@ class Day {
   }
 
   #tell(scene: Pick<Scene, 'what' | 'expect'>, seen: Seen): void {
-    const { host } = seen;
-    this.#say(scene.what, `${host.verdict}: ${host.sentence} (integrity ${host.integrity.state})`, null);
+    const { host, stats } = seen;
+    const ways =
+      stats === undefined
+        ? 'unchanged'
+        : `${stats.files - (stats.cached ?? 0) - (stats.measured ?? 0)} of ${stats.files} files read`;
+    this.#say(scene.what, `${host.verdict}: ${host.sentence} (integrity ${host.integrity.state}); ${ways}`, null);
     for (const check of scene.expect) this.#check(check, seen);
   }
 
@@ -158,7 +162,8 @@ systemctl start bootproof-agent.service`);
       const seq = host?.last?.seq ?? 0;
       if (host !== undefined && seq > this.#last) {
         this.#last = seq;
-        return { host, findings: await service.findings(host), drifted: await service.drift(host) };
+        const stats = await service.stats(host);
+        return { host, findings: await service.findings(host), drifted: await service.drift(host), stats };
       }
       if (Date.now() > until) {
         const journal = await this.#running.run(

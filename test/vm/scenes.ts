@@ -1,9 +1,14 @@
 /** What is done to a running machine, and what the server must say of it then (issue of the agent, "A booted machine as test"). */
 import type { Mode } from './mode.ts';
-import type { Drifted, Finding, HostAnswer } from './service.ts';
+import type { Drifted, Finding, HostAnswer, Stats } from './service.ts';
 import { REPOSITORY } from './image.ts';
 
-export type Seen = { readonly host: HostAnswer; readonly findings: readonly Finding[]; readonly drifted: Drifted };
+export type Seen = {
+  readonly host: HostAnswer;
+  readonly findings: readonly Finding[];
+  readonly drifted: Drifted;
+  readonly stats?: Stats | undefined;
+};
 type About = { readonly mode: Mode; readonly digest: string; readonly fresh: Seen };
 /** Answers what was seen, and why it is wrong or null. */
 export type Check = {

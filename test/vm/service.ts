@@ -63,6 +63,13 @@ export type Drifted = {
   };
 };
 
+export type Stats = {
+  readonly files: number;
+  readonly seconds: number;
+  readonly cached: number | null;
+  readonly measured?: number;
+};
+
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -130,6 +137,10 @@ export class Service {
   }
 
   async ask<T>(path: string, body?: object): Promise<T> {
+    return JSON.parse(await this.#text(path, body)) as T;
+  }
+
+  async #text(path: string, body?: object): Promise<string> {
     const response = await fetch(this.#here + path, {
       method: body === undefined ? 'GET' : 'POST',
       headers: {
@@ -141,7 +152,7 @@ export class Service {
     });
     const text = await response.text();
     if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
-    return JSON.parse(text) as T;
+    return text;
   }
 
   /** An enrolment token for one host, which then bears this label. */
@@ -165,6 +176,15 @@ export class Service {
 
   drift(host: HostAnswer): Promise<Drifted> {
     return this.ask(`/api/v1/hosts/${host.id}/drift`);
+  }
+
+  /** What the scan of its last report cost, where that was a full one. */
+  async stats(host: HostAnswer): Promise<Stats | undefined> {
+    if (host.last?.kind !== 'full') return undefined;
+    const { payload } = JSON.parse(await this.#text(`/api/v1/hosts/${host.id}/reports/${host.last.seq}`)) as {
+      payload: string;
+    };
+    return (JSON.parse(Buffer.from(payload, 'base64').toString()) as { stats: Stats }).stats;
   }
 
   async imageState(digest: string): Promise<string> {
