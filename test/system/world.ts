@@ -202,7 +202,7 @@ export class World implements Around {
       },
       clock: () => this.now,
       random: bytesFrom(this.#serverRandom),
-      jobsEveryMs: 5,
+      jobsEveryMs: 10,
     });
     this.#adminToken ||= node.running.adminToken ?? '';
     node.arm(node.running.store);
@@ -248,7 +248,7 @@ export class World implements Around {
         if (!this.nodes.some(({ isDead }) => isDead)) throw error;
         idle = 0;
       }
-      if (idle < 2) await new Promise((resolve) => setTimeout(resolve, idle === 0 ? 2 : 0));
+      if (idle < 2) await new Promise((resolve) => setTimeout(resolve, idle === 0 ? 4 : 0));
     }
     this.#spare();
     for (const { digest } of this.images) {
