@@ -43,7 +43,7 @@ base)
   chown -R root:root "$tree/usr/lib/vm" "$tree/usr/lib/systemd/system"
   # As base images are built: else systemd does it at first boot, and each host differs for its sake (docs/agent.md).
   chroot "$tree" systemctl preset-all 2>/dev/null
-  for unit in systemd-firstboot.service systemd-networkd.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service; do
+  for unit in systemd-firstboot.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service; do
     ln -sf /dev/null "$tree/etc/systemd/system/$unit"
   done
   # As images have it: each host makes its own at first boot.
