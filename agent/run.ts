@@ -13,6 +13,7 @@ import { parsePublicKey, type Signer } from '#src/signing/ed25519.ts';
 import { EXIT, type Exit } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig } from './config.ts';
 import { verityLines, type VerityLines } from './backing.ts';
+import { brokenScan, marked, ScanStopped, takeMark, type Mark } from './brokenscan.ts';
 import { save } from './disk.ts';
 import type { Identity } from './identity.ts';
 import { Manifests, NO_SERVER_KEY, type Expected } from './manifests.ts';
@@ -32,6 +33,7 @@ export type RunDeps = OutboxDeps & {
   readonly scan: (options: ScanOptions) => Promise<Scan>;
   /** Null where the host has no network: reports go to a file. */
   readonly server: Server | null;
+  /** Breaks off a scan; with a `ScanStopped` it is reported all the same. */
   readonly signal?: AbortSignal;
   readonly onProgress?: ScanOptions['onProgress'];
 };
@@ -99,17 +101,6 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
 
   const startedAt = deps.clock();
   const observed = await deps.observe({ root: config.root, backend: about.backend, image: about.image });
-  const compared = await compare(deps, about, outbox, observed);
-  const made = {
-    observed,
-    scan: compared.scan,
-    startedAt,
-    finishedAt: deps.clock(),
-    agent: { version: AGENT_VERSION, executable: about.program ?? programDigest(), config: config.digest },
-    manifest: 'none' in compared.with ? null : compared.with,
-    secretPaths: config.secretPaths,
-    contents: config.contents,
-  };
   const place = () => ({
     host: identity.host,
     seq: outbox.chain.seq + 1,
@@ -118,10 +109,36 @@ export async function cycle(deps: RunDeps, about: RunAbout): Promise<Cycle> {
     checkpoint: keeper.echo(outbox.chain.seq + 1),
     dropped: outbox.chain.dropped,
   });
-  const draft = fitReport(fullReport(place(), made));
-  await outbox.makeRoom(envelopeBytes(draft));
-  const report = choose({ ...draft, ...place() }, outbox);
-  await outbox.put(report);
+  const seal = async (scan: Scan, manifest: Mark['manifest'], from: Instant): Promise<Report> => {
+    const made = {
+      observed,
+      scan,
+      startedAt: from,
+      finishedAt: deps.clock(),
+      agent: { version: AGENT_VERSION, executable: about.program ?? programDigest(), config: config.digest },
+      manifest,
+      secretPaths: config.secretPaths,
+      contents: config.contents,
+    };
+    const draft = fitReport(fullReport(place(), made));
+    await outbox.makeRoom(envelopeBytes(draft));
+    const report = choose({ ...draft, ...place() }, outbox);
+    await outbox.put(report);
+    return report;
+  };
+  const killed = takeMark(deps.disk, config.stateFolder);
+  if (killed !== undefined) {
+    const why = `the scan that began at ${killed.startedAt} never ended: its process was killed, or crashed`;
+    // What a reboot ended is seen to by the scan after it; a kill may come again, and this may be all that is ever heard.
+    const again = killed.bootId !== null && killed.bootId === observed.bootId;
+    await deps.say(again ? `scan failed: ${why}` : `a scan began at ${killed.startedAt} and was ended by a reboot`);
+    if (again) {
+      await seal(brokenScan(why), killed.manifest, startedAt);
+      if (online) await outbox.flush(post);
+    }
+  }
+  const compared = await compare(deps, about, outbox, observed);
+  const report = await seal(compared.scan, 'none' in compared.with ? null : compared.with, startedAt);
 
   const delivery = online ? await outbox.flush(post) : null;
   if (about.out !== undefined) await handOver(deps, outbox, about.out);
@@ -176,7 +193,18 @@ async function compare(
   observed: Observed,
 ): Promise<Compared> {
   let verity: VerityLines | undefined;
-  const scan = (expected?: Expected) =>
+  const { bootId } = observed;
+  const scan = async (expected?: Expected, manifest: Mark['manifest'] = null): Promise<Scan> => {
+    const place = { disk: deps.disk, folder: config.stateFolder };
+    try {
+      return await marked(place, { startedAt: deps.clock(), bootId, manifest }, () => scanned(expected));
+    } catch (error) {
+      if (!(error instanceof ScanStopped)) throw error;
+      await deps.say(`scan failed: ${error.message}`);
+      return brokenScan(error.message);
+    }
+  };
+  const scanned = (expected: Expected | undefined) =>
     deps.scan({
       ...(verity === undefined ? {} : { verity }),
       root: config.root,
@@ -204,14 +232,16 @@ async function compare(
     return { scan: await scan(), with: manifest };
   }
   verity = await verityOf(found, observed);
-  const scanned = await scan(manifest);
-  const fit = headers.find((header) => fits(header, scanned));
-  if (fit === undefined) return { scan: scanned, with: named(first) };
+  const seen = await scan(manifest, named(first));
+  const fit = headers.find((header) => fits(header, seen));
+  if (fit === undefined) return { scan: seen, with: named(first) };
   outbox.remember(fit.image, fit.rule);
-  if (fits(first, scanned)) return { scan: scanned, with: named(first) };
+  if (fits(first, seen)) return { scan: seen, with: named(first) };
   // Another importer made this host: once its rule is known, the next scan begins with it.
   const better = await load(fit);
-  return 'none' in better ? { scan: scanned, with: named(first) } : { scan: await scan(better), with: named(fit) };
+  return 'none' in better
+    ? { scan: seen, with: named(first) }
+    : { scan: await scan(better, named(fit)), with: named(fit) };
 }
 
 /** Fetched where the kernel serves nothing but what it measured; else they say nothing of what is served. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { formatInstant } from '#src/clock.ts';
 import { BootproofError } from '#src/error.ts';
 import { EXIT, jsonText, UsageError, type Exit, type Io } from '#src/terminal.ts';
+import { ScanStopped } from './brokenscan.ts';
 import { readConfig, type AgentConfig } from './config.ts';
 import { DigestCache } from './digestcache.ts';
 import { nodeDisk } from './disk.ts';
@@ -104,7 +105,14 @@ async function look(values: Values, io: Io): Promise<Exit> {
   if (url === null && values.out === undefined)
     throw new UsageError("no server is set: --server URL; without a network 'bootproof agent report --out FILE'");
   const server = url === null || values.out !== undefined ? null : serverFor(config, url, io, stop.signal);
-  const deps: RunDeps = { ...outboxDeps(io, stop.signal), observe, scan, server, signal: stop.signal };
+  const scans = new Scans();
+  const deps: RunDeps = {
+    ...outboxDeps(io, stop.signal),
+    observe,
+    scan: (options) => scans.during(options),
+    server,
+    signal: AbortSignal.any([stop.signal, scans.signal]),
+  };
   const about = { config, identity, signer, out: values.out, backend, image, bytesPerSecond };
   const begin = async () => {
     const neighbour = new Neighbour(config.gentle);
@@ -114,14 +122,20 @@ async function look(values: Values, io: Io): Promise<Exit> {
   const once = async (): Promise<Cycle> => {
     const first = await cycle(deps, { ...about, ...(await begin()) });
     await tell(io, first, values.json === true);
-    if (!first.again) return first;
+    if (scans.signal.aborted) stop.abort(new Stopped());
+    if (!first.again || stop.signal.aborted) return first;
     await say(io, 'the server has not heard this host for a while: reporting once more, with a challenge of today');
     const second = await cycle(deps, { ...about, ...(await begin()) });
     await tell(io, second, values.json === true);
     return second;
   };
   const end = () => stop.abort(new Stopped());
-  process.once('SIGTERM', end).once('SIGINT', end);
+  // By a unit that ran for too long, or by a shutdown: that no scan came to its end is told as well, if that does not take long.
+  const terminate = () => {
+    if (!scans.stop()) end();
+    else setTimeout(end, LAST_WORDS_MS).unref();
+  };
+  process.once('SIGTERM', terminate).once('SIGINT', end);
   try {
     if (values.every === undefined) return (await once()).exit;
     for (;;) await sleep(Math.max(0, (await next(once, io, config)) - Date.now()), undefined, { signal: stop.signal });
@@ -130,7 +144,7 @@ async function look(values: Values, io: Io): Promise<Exit> {
     if (stop.signal.aborted) return values.every === undefined ? EXIT.unknown : EXIT.ok;
     throw error;
   } finally {
-    process.off('SIGTERM', end).off('SIGINT', end);
+    process.off('SIGTERM', terminate).off('SIGINT', end);
     server?.close();
     giveToOwner(config.stateFolder);
   }
@@ -140,6 +154,40 @@ async function look(values: Values, io: Io): Promise<Exit> {
 const cacheIn = (folder: string, rereadMs: number) => new DigestCache({ file: `${folder}/digests`, rereadMs });
 
 class Stopped extends Error {}
+
+/** What a report may take after SIGTERM; systemd kills after 90 s. */
+const LAST_WORDS_MS = 20_000;
+
+/** Whether a scan is under way, and its end before its time. */
+class Scans {
+  readonly #stop = new AbortController();
+  #startedAt: number | null = null;
+
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
+  async during(options: Parameters<typeof scan>[0]): ReturnType<typeof scan> {
+    this.#startedAt = performance.now();
+    try {
+      return await scan(options);
+    } finally {
+      this.#startedAt = null;
+    }
+  }
+
+  /** False where none is under way. */
+  stop(): boolean {
+    if (this.#startedAt === null) return false;
+    const seconds = Math.round((performance.now() - this.#startedAt) / 1000);
+    this.#stop.abort(
+      new ScanStopped(
+        `it was told to stop after ${seconds} s (SIGTERM: the time limit of its unit, a shutdown, or a person)`,
+      ),
+    );
+    return true;
+  }
+}
 
 /** In a loop nothing that one cycle could not do ends the next ones. */
 async function next(once: () => Promise<Cycle>, io: Io, config: AgentConfig): Promise<number> {

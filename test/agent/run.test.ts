@@ -19,7 +19,9 @@ import { readBearer, VERITY_TYPE, type VerityHeader } from '#src/wire/manifests.
 import { ruleInPath } from '#src/wire/paths.ts';
 import { problem } from '#src/wire/problem.ts';
 import { AgentChain, NEW_CHAIN } from '#agent/chain.ts';
+import { marked, ScanStopped } from '#agent/brokenscan.ts';
 import { GENTLE, type AgentConfig } from '#agent/config.ts';
+import type { Disk } from '#agent/disk.ts';
 import type { Identity } from '#agent/identity.ts';
 import type { Observed } from '#agent/observe.ts';
 import { Server } from '#agent/post.ts';
@@ -541,6 +543,71 @@ test('a scan that fails seals nothing: the number is free for the next', async (
   Object.defineProperty(w, 'trees', { value: vector.trees });
   assert.equal((await w.cycle()).report.seq, 1);
 });
+
+/** What a report of a scan that failed says of both trees. */
+const failed = ({ reports }: ModelServer, seq: number) => {
+  const report = reports.find((one) => one.seq === seq);
+  assert.ok(report?.kind === 'full');
+  assert.deepEqual([report.manifest?.image, report.drift], [IMAGE, []]);
+  return TREES.map((name) => {
+    const { main, extra, holes } = report.trees[name];
+    assert.deepEqual([main, extra, holes.map(({ path }) => path)], [null, null, [`/${name}`]]);
+    return holes[0]!.detail;
+  });
+};
+
+test('a scan that is told to stop is reported, with why, and nothing counts as intact or mended; the next run is as ever', async () => {
+  const w = new World();
+  await w.cycle();
+  Object.defineProperty(w, 'trees', {
+    get: () => {
+      throw new ScanStopped('it was told to stop after 3600 s');
+    },
+    configurable: true,
+  });
+  w.now += INTERVAL;
+  const done = await w.cycle();
+  assert.deepEqual([done.exit, done.complete, done.report.kind], [EXIT.unknown, false, 'full']);
+  assert.equal(w.last.consistency, 'unchecked', 'without digests there is nothing to recompute');
+  assert.deepEqual(failed(w.model, 2), Array(2).fill('scan failed: it was told to stop after 3600 s'));
+  assert.match(w.said.at(-1)!, /^scan failed: it was told to stop/);
+  Object.defineProperty(w, 'trees', { value: vector.trees });
+  w.now += INTERVAL;
+  assert.deepEqual([(await w.cycle()).exit, w.last.flags], [EXIT.ok, []]);
+});
+
+test('a scan whose process was killed is reported by the next run before it scans; what a reboot ended is only said', async () => {
+  const w = new World();
+  await w.cycle();
+  const kill = async (bootId: string) => {
+    w.now += INTERVAL;
+    const mark = { startedAt: w.now, bootId, manifest: { image: IMAGE, rule: 'ostree/1' } };
+    const at = { disk: w.disk, folder: FOLDER };
+    // A process that is killed does not come to what stands behind it.
+    const gone = marked({ ...at, disk: keepsAll(w.disk) }, mark, () => Promise.reject(new Error('killed')));
+    await assert.rejects(gone);
+    w.now += INTERVAL;
+    return w.cycle();
+  };
+  const done = await kill(full.document.bootId);
+  assert.deepEqual([done.exit, done.report.seq, w.model.reports.map(({ seq }) => seq)], [EXIT.ok, 3, [1, 2, 3]]);
+  for (const why of failed(w.model, 2)) assert.match(why, /^scan failed: the scan that began at .*Z never ended/);
+  assert.deepEqual(
+    w.model.outcomes.map((outcome) => outcome.kind === 'accepted' && outcome.flags),
+    [[], [], []],
+  );
+  const after = await kill('0'.repeat(36));
+  assert.equal(after.report.seq, 4);
+  assert.match(w.said.at(-1)!, /was ended by a reboot/);
+  assert.ok(!w.disk.files().has(`${FOLDER}/scanning.json`));
+});
+
+/** A disk whose files nobody takes away. */
+const keepsAll = (disk: World['disk']): Disk =>
+  new Proxy<Disk>(disk, {
+    get: (target, name) =>
+      name === 'unlink' ? () => undefined : (target[name as keyof Disk] as () => void).bind(target),
+  });
 
 const digests = [...printVerity(new Map([['1'.repeat(64), '2'.repeat(64)]]))].join('');
 const other = digests.replace('1', '3');
