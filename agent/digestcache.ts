@@ -12,13 +12,13 @@ import {
   readFileSync,
   readSync,
   renameSync,
-  rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
 import { uptime } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { CACHE_FILES_MAX } from '#src/limits.ts';
+import { unlink } from './disk.ts';
 import { COUNT, DIGEST_BYTES, DigestTable, newTable, type TableData } from './digesttable.ts';
 
 export type CacheOptions = {
@@ -223,7 +223,7 @@ export class DigestCache {
 
   #writeAnew(live: readonly number[]): void {
     const fresh = join(dirname(this.#file), `.new-${basename(this.#file)}`);
-    rmSync(fresh, { force: true });
+    unlink(fresh);
     const fd = openSync(fresh, 'wx', 0o600);
     try {
       try {
@@ -233,7 +233,7 @@ export class DigestCache {
       }
       renameSync(fresh, this.#file);
     } catch (error) {
-      rmSync(fresh, { force: true });
+      unlink(fresh);
       throw error;
     }
     this.#written = live.length;

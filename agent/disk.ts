@@ -13,7 +13,7 @@ import {
   readdirSync,
   readSync,
   renameSync,
-  rmSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { BootproofError } from '#src/error.ts';
@@ -109,9 +109,7 @@ export const nodeDisk: Disk = {
   },
   link: linkSync,
   rename: renameSync,
-  unlink(file) {
-    rmSync(file, { force: true });
-  },
+  unlink,
   syncFolder(folder) {
     const fd = openSync(folder, 'r');
     try {
@@ -124,6 +122,15 @@ export const nodeDisk: Disk = {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
   },
 };
+
+/** Absent is well. Not `rmSync`: its errors tell neither `code` nor `syscall`, so that a disk that fails looks like a mistake of ours. */
+export function unlink(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+}
 
 const PIECE_BYTES = 256 * 1024;
 

@@ -1,6 +1,7 @@
 /** One process at a time in a folder: a file that names the process which holds it. */
-import { closeSync, constants, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { BootproofError } from '#src/error.ts';
+import { unlink } from './disk.ts';
 
 export class LockError extends BootproofError<'LOCKED'> {}
 
@@ -12,7 +13,7 @@ export function lockFolder(folder: string): Lock {
   const file = `${folder}/lock`;
   const own = holderOf('self');
   for (let tries = 0; tries < 3; tries++) {
-    if (create(file, own)) return { [Symbol.dispose]: () => rmSync(file, { force: true }) };
+    if (create(file, own)) return { [Symbol.dispose]: () => unlink(file) };
     const holder = read(file);
     if (holder === undefined) continue; // it was released in between
     const pid = holder.split(' ')[0]!;
@@ -32,7 +33,7 @@ function takeAway(file: string, dead: string, folder: string): void {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
     throw error;
   }
-  if (read(aside) === dead) rmSync(aside, { force: true });
+  if (read(aside) === dead) unlink(aside);
   else {
     renameSync(aside, file);
     throw new LockError('LOCKED', `another process was quicker in ${folder}`);
