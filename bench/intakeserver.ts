@@ -13,7 +13,7 @@ const server = await startServer({
   sources: [{ reference: SOURCE }],
   build: (...asked) => (build ??= builderOf([image('bench', treeOfPaths())]))(...asked),
   log: (level, event, fields) => {
-    if (level !== 'info') console.error(level, event, fields);
+    if (level === 'warn' || level === 'error') console.error(level, event, fields);
   },
 });
 console.log(JSON.stringify({ port: server.port, admin: server.adminToken }));
