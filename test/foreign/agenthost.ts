@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Entry } from '../../src/manifest/entry.ts';
-import type { TestImage, TestServer } from '../server/fleet.ts';
+import type { TestServer } from '../server/fleet.ts';
 import { root as checkoutHere, type Ran } from './tools.ts';
 
 /** Ends with `status` -1 where it was killed. */
@@ -33,37 +33,33 @@ export function start(command: string, args: readonly string[], env: Record<stri
   });
 }
 
-/** The content that `file()` of test/server/fleet.ts gave an entry cannot be told from it: so it is made here, from the same texts. */
-export type Texts = Readonly<Record<string, string>>;
+/** Writes entries of an image below a root, their contents by path. */
+export function write(root: string, entries: readonly Entry[], texts: Readonly<Record<string, string>>): void {
+  for (const { path, type, mode } of [...entries].sort((a, b) => (a.path < b.path ? -1 : 1))) {
+    const at = join(root, path);
+    mkdirSync(type === 'dir' ? at : dirname(at), { recursive: true });
+    if (type === 'file') writeFileSync(at, texts[path]!);
+    if (type === 'file' || type === 'dir') chmodSync(at, mode);
+  }
+}
 
 export class AgentHost {
   readonly folder: string;
   readonly root: string;
   readonly state: string;
-  readonly image: TestImage;
+  /** Of the image that it says it booted. */
+  image: string;
   /** Whose agent it runs. */
   checkout: string;
 
-  /** With the files of the image, whose contents are `texts` by path. */
-  constructor(t: TestContext, image: TestImage, texts: Texts, checkout = checkoutHere) {
+  constructor(t: TestContext, image: string, fill: (root: string) => void, checkout = checkoutHere) {
     this.folder = mkdtempSync(join(tmpdir(), 'bootproof-host-'));
     t.after(() => rmSync(this.folder, { recursive: true, force: true }));
     [this.root, this.state] = [join(this.folder, 'root'), join(this.folder, 'state')];
     this.image = image;
     this.checkout = checkout;
-    this.write(image.rules.values().next().value!, texts);
-  }
-
-  write(entries: readonly Entry[], texts: Texts): void {
-    for (const entry of [...entries].sort((a, b) => (a.path < b.path ? -1 : 1))) {
-      const path = join(this.root, entry.path);
-      if (entry.type === 'dir') mkdirSync(path, { recursive: true });
-      else {
-        mkdirSync(dirname(path), { recursive: true });
-        writeFileSync(path, texts[entry.path]!);
-      }
-      if (entry.type === 'file' || entry.type === 'dir') chmodSync(path, entry.mode);
-    }
+    mkdirSync(this.root);
+    fill(this.root);
   }
 
   /** The agent's command line, to be run by itself or below another program. */
@@ -87,7 +83,7 @@ export class AgentHost {
 
   /** One cycle. */
   cycle(...below: string[]): Promise<Ran> {
-    const [program, ...rest] = [...below, ...this.command('run', '--backend', 'ostree', '--image', this.image.digest)];
+    const [program, ...rest] = [...below, ...this.command('run', '--backend', 'ostree', '--image', this.image)];
     return start(program!, rest);
   }
 

@@ -13,7 +13,7 @@ import { fsck } from '../../server/keep/fsck.ts';
 import { seeded } from '../agent/fixture.ts';
 import { isFull } from '../depth.ts';
 import { BASE, folder, image, MINUTE, serverFor, type TestServer } from '../server/fleet.ts';
-import { AgentHost, tokenOf } from './agenthost.ts';
+import { AgentHost, tokenOf, write } from './agenthost.ts';
 import { run, type Ran } from './tools.ts';
 
 const SEED = Number(process.env['SEED'] ?? 20261125);
@@ -29,6 +29,8 @@ const TEXTS = {
   '/usr/lib/os-release': 'ID=test',
 };
 const OS = image('survives', BASE);
+
+const fill = (root: string) => write(root, BASE, TEXTS);
 
 const CALLS = ['openat', 'write', 'pwrite64', 'fsync', 'rename', 'link', 'unlink', 'mkdir'] as const;
 type Fault = { readonly call: string; readonly when: number; readonly what: string };
@@ -98,7 +100,7 @@ async function world(t: TestContext): Promise<{ server: TestServer; url: string;
 test('a run is broken off at any call', { skip: noStrace, timeout: 3_600_000 }, async (t) => {
   t.diagnostic(`SEED=${SEED}`);
   const { server, url, tick } = await world(t);
-  const host = new AgentHost(t, OS, TEXTS);
+  const host = new AgentHost(t, OS.digest, fill);
   assert.equal((await host.enrol(server)).status, 0);
   await host.cycle();
   await server.settle();
@@ -158,14 +160,14 @@ test('a run is broken off at any call', { skip: noStrace, timeout: 3_600_000 }, 
 test('an enrolment is broken off at any call', { skip: noStrace, timeout: 3_600_000 }, async (t) => {
   const { server, tick } = await world(t);
   const token = async () => ({ url: server.server.url, token: await tokenOf(server) });
-  const first = new AgentHost(t, OS, TEXTS);
+  const first = new AgentHost(t, OS.digest, fill);
   const out = join(first.folder, 'calls');
   assert.equal((await first.enrol(await token(), ...strace(out, kept(first, 0), []))).status, 0);
   const all = faultsIn(out);
   const faults = some(all, SAMPLE.enrol, seeded(SEED + 1));
   for (const fault of faults) {
     const where = `${named(fault)} (SEED=${SEED})`;
-    const host = new AgentHost(t, OS, TEXTS);
+    const host = new AgentHost(t, OS.digest, fill);
     const given = await token();
     const broken = await host.enrol(given, ...strace(out, kept(host, 0), injected(fault)));
     checkWords(broken, where);
