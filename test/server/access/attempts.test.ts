@@ -134,5 +134,8 @@ test('a role counts where it is held, and a token where its owner holds it too',
   assert.deepEqual(both(token, who.grants!), [
     { role: 'operator', groups: ['lab/bench'] },
     { role: 'viewer', groups: null },
+    // An operator may all that a viewer may.
+    { role: 'viewer', groups: ['lab'] },
+    { role: 'viewer', groups: ['web'] },
   ]);
 });
