@@ -307,7 +307,8 @@ const ANCHORED: typeof ALTERED = [
   ],
   [
     'a timestamp changed',
-    `update log_timestamp set token = cast(substr(token, 1, length(token) - 1) || x'00' as blob)`,
+    `update log_timestamp set token = cast(substr(token, 1, length(token) - 1) ||
+      case when substr(token, -1) = x'00' then x'01' else x'00' end as blob)`,
     STAMPED,
     /was changed/,
   ],
