@@ -1,4 +1,4 @@
-/** `npm run bench [scan|intake|manifest|lists|verify|evidence …]`: runs the benches and writes their tables into bench/RESULTS.md. */
+/** `npm run bench [scan|intake|manifest|lists|load|bytes|verify|evidence …]`: runs the benches and writes their tables into bench/RESULTS.md. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +11,7 @@ const BENCHES: Record<string, (folder: string) => Promise<string>> = {
   manifest: async (folder) => (await import('./manifest.ts')).benchManifest(folder, ROUNDS),
   lists: async (folder) => lists(folder),
   load: async (folder) => load(folder),
+  bytes: async (folder) => bytes(folder),
   verify: async () => (await import('./verify.ts')).benchVerify(),
   evidence: async (folder) => (await import('./evidence.ts')).benchEvidence(folder),
 };
@@ -47,6 +48,13 @@ async function load(folder: string): Promise<string> {
     }
   }
   return loadSection(hosts, all);
+}
+
+/** What a host costs in the store. */
+async function bytes(folder: string): Promise<string> {
+  const { perDay, perChange } = await (await import('./bytes.ts')).benchBytes(join(folder, 'bytes.db'));
+  const kb = (n: number): string => (n / 1000).toFixed(1);
+  return `## Size\n\nOn SQLite, 20 hosts through 30 days of a clock that is moved, pages in use: ${kb(perDay)} KB a host and day on which nothing changes, ${((365 * perDay) / 1e6).toFixed(1)} MB a year; 20 files added and taken away again: ${kb(perChange)} KB.\n`;
 }
 
 /** Reports a second, each answered after its commit; the load comes from the same machine and takes its share of it. */
