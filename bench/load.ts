@@ -215,7 +215,7 @@ export async function benchLoad(
     const steady = await run('steady', {
       everyMs,
       startMs: everyMs,
-      forMs: STEADY_MS,
+      forMs: steadyMs,
       drift: 0.001,
       duplicates: 0.001,
     });
