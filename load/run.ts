@@ -215,7 +215,7 @@ export class Run {
           const host = this.#due.pop();
           this.#behind.add(now - at);
           active++;
-          this.#step(host).then((next) => {
+          this.#step(host, at).then((next) => {
             active--;
             if (next !== null) this.#due.push(host, next);
             pump();
@@ -228,14 +228,14 @@ export class Run {
     }).finally(() => clearInterval(watching));
   }
 
-  /** One post of a host; answers when it is due again, or null where it is done. */
-  async #step(host: number): Promise<number | null> {
+  /** One post of a host that was due `at`; answers when it is due again, or null where it is done. */
+  async #step(host: number, at: number): Promise<number | null> {
     const { servers, clock, acknowledged } = this.#deps;
     const composed = await this.#fleet.compose(host, clock(), this.#begunAt);
     const got = await servers.post(PATHS.reports, composed.text);
     this.#counts.posted++;
     this.#answer.add(got.ms);
-    if (got.status !== 200) return this.#refused(host, got);
+    if (got.status !== 200) return this.#refused(host, at, got);
     const answer = answerIn(got);
     const id = this.#fleet.idOf(host);
     this.#tries[host] = 0;
@@ -244,7 +244,7 @@ export class Run {
     this.#fleet.accepted(host, composed, answer);
     if (this.#seeded.chance(host, DRAW.duplicate, composed.seq) < this.#plan.duplicates)
       await this.#again(composed.text);
-    return this.#nextOf(host);
+    return this.#nextOf(host, at);
   }
 
   /** As if the answer was lost: whoever has it already is told so, and nothing more. */
@@ -256,24 +256,25 @@ export class Run {
     else this.#refusals.add(`${reasonIn(got)} (of a duplicate)`);
   }
 
-  #nextOf(host: number): number | null {
+  /** At a pace of its own a host does not wait for answers: a server that is slow gets no fewer reports. */
+  #nextOf(host: number, at: number): number | null {
     const { everyMs, spool } = this.#plan;
     const now = this.#deps.clock();
-    if (spool === 0) return everyMs === null ? this.#fleet.next[host]! : now + everyMs;
+    if (spool === 0) return everyMs === null ? this.#fleet.next[host]! : at + everyMs;
     if (this.#fleet.spoolOf(host) > 0) return now;
     this.#emptied.add(now - this.#begunAt);
     return null;
   }
 
   /** As docs/report.md 4.4 says. */
-  #refused(host: number, got: Got): number | null {
+  #refused(host: number, at: number, got: Got): number | null {
     const { clock } = this.#deps;
     this.#refusals.add(reasonIn(got));
     const problem = problemIn(got);
     const isOfReport = problem?.check !== undefined && problem.check !== 3 && got.status < 500 && got.status !== 429;
     if (isOfReport) {
       this.#fleet.refused(host, problem.head);
-      return this.#nextOf(host);
+      return this.#nextOf(host, at);
     }
     if (problem?.check === 3) return null;
     const tries = (this.#tries[host] = Math.min(255, this.#tries[host]! + 1));
