@@ -63,7 +63,11 @@ export async function reportsTab(about: About, { store }: WebServices): Promise<
                 ${
                   chain.flags.cloned !== undefined &&
                   html`<dt>Cloned</dt>
-                    <dd>two running systems alternate, since ${timeHtml(chain.flags.cloned)}</dd>`
+                    <dd>
+                      two running systems alternate, since ${timeHtml(chain.flags.cloned)}: boots
+                      ${chain.boots.slice(-2).join(' and ')}; on each
+                      <code>cat /proc/sys/kernel/random/boot_id</code> tells which it is
+                    </dd>`
                 }
               </dl>
             </div>`

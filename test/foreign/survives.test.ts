@@ -13,7 +13,7 @@ import { fsck } from '../../server/keep/fsck.ts';
 import { seeded } from '../agent/fixture.ts';
 import { isFull } from '../depth.ts';
 import { BASE, folder, image, MINUTE, serverFor, type TestServer } from '../server/fleet.ts';
-import { AgentHost, tokenOf, write } from './agenthost.ts';
+import { AgentHost, start, tokenOf, write } from './agenthost.ts';
 import { run, type Ran } from './tools.ts';
 
 const SEED = Number(process.env['SEED'] ?? 20261125);
@@ -185,3 +185,66 @@ test('an enrolment is broken off at any call', { skip: noStrace, timeout: 3_600_
   }
   t.diagnostic(`${faults.length} of ${all.length} faults`);
 });
+
+test(
+  'a scan that is told to stop, and one whose process is killed, are reported as failed, and why',
+  { timeout: 600_000 },
+  async (t) => {
+    const { server, tick } = await world(t);
+    const host = new AgentHost(t, OS.digest, (root) => {
+      fill(root);
+      writeFileSync(join(root, 'usr/bin/large'), Buffer.alloc(60 * 2 ** 20, 'x'));
+    });
+    assert.equal((await host.enrol(server)).status, 0);
+    const look = async () => {
+      await server.settle();
+      tick();
+      return (await host.cycle()).stderr;
+    };
+    const verdict = async () => {
+      await server.settle();
+      return (await server.api(`/api/v1/hosts/${host.host}`)).body.verdict as string;
+    };
+    await look();
+    assert.match(await look(), /1 added, 0 removed, 0 modified; delivered/);
+    assert.equal(await verdict(), 'drifted');
+    const words = ['run', '--backend', 'ostree', '--image', host.image, '--throttle', '1'];
+    const broken = async (signal: string): Promise<Ran> => {
+      tick();
+      const scans = join(host.state, 'scanning.json');
+      return start('sh', [
+        '-c',
+        'scans=$1; signal=$2; shift 2; "$@" & while [ ! -e "$scans" ]; do sleep 0.05; done; sleep 1; kill -s "$signal" $!; wait $!',
+        'sh',
+        scans,
+        signal,
+        ...host.command(...words),
+      ]);
+    };
+    const holes = async (): Promise<string[]> => {
+      const { body } = await server.api(`/api/v1/hosts/${host.host}/drift`);
+      const { usr, etc } = body.trees as Record<'usr' | 'etc', { holes: { detail: string }[] }>;
+      return [...usr.holes, ...etc.holes].map(({ detail }) => detail);
+    };
+    const told = await broken('TERM');
+    assert.equal(told.status, 2, told.stderr);
+    assert.match(told.stderr, /scan failed: it was told to stop after [0-9]+ s .*SIGTERM[^]*; delivered/);
+    await server.settle();
+    for (const hole of await holes()) assert.match(hole, /^scan failed: it was told to stop/);
+    assert.equal(await verdict(), 'drifted', 'what was found before is not mended');
+
+    assert.equal((await broken('KILL')).status, 137);
+    // The next one as well: what is told before each scan is all that is ever heard of this host.
+    const before = host.seq;
+    const next = await broken('KILL');
+    assert.match(next.stderr, /scan failed: the scan that began at .* never ended/);
+    await server.settle();
+    assert.equal(host.seq, before + 1);
+    assert.equal((await holes()).length, 2);
+    for (const hole of await holes()) assert.match(hole, /^scan failed: the scan that began at .* never ended/);
+    assert.match(await look(), /1 added, 0 removed, 0 modified; delivered/);
+    await server.settle();
+    assert.deepEqual(await holes(), []);
+    assert.deepEqual((await server.server.store.hosts.get(host.host))!.chain.gaps, []);
+  },
+);
