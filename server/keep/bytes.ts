@@ -1,9 +1,14 @@
-/** Bytes that lie under their own digest, and those who name them (docs/durability.md 3.3). */
+/** Bytes that lie under their own digest, or under that which a header names; and those who name them (docs/durability.md 3.3). */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
+import { BootproofError } from '#src/error.ts';
+import { MANIFEST_TEXT_BYTES_MAX } from '#src/limits.ts';
+import { parseEnvelope } from '#src/signing/dsse.ts';
+import { VERITY_TYPE, VerityHeader } from '#src/wire/manifests.ts';
 import { fileOf } from '#server/evidence/attempts.ts';
+import { verityHeaderKey, verityTextKey } from '#server/ingest/known.ts';
 import type { Soundness } from '#server/store/sound/reads.ts';
 import type { FaultKind, FaultList } from './fault.ts';
 
@@ -52,14 +57,17 @@ export async function checkBytes(
 ): Promise<{ readonly blobs: number; readonly texts: number }> {
   const seen = { blobs: 0, texts: 0 };
   const bundles = new Bundles(await sound.exports(), faults);
+  const verities = new Verities(faults);
   for await (const { key, encoding, bytes } of sound.blobs()) {
     seen.blobs++;
-    if (bundles.takes(key, bytes)) continue;
+    if (bundles.takes(key, bytes) || verities.takesHeader(key, bytes)) continue;
     const found = await digestOf(bytes, encoding);
     if (typeof found === 'string') faults.add(BLOB, key, found);
-    else if (key !== `sha256:${found.hex}`) faults.add(BLOB, key, `its bytes are sha256:${found.hex}`);
+    else if (!verities.takesText(key, `sha256:${found.hex}`) && key !== `sha256:${found.hex}`)
+      faults.add(BLOB, key, `its bytes are sha256:${found.hex}`);
   }
   bundles.end();
+  verities.end();
   for await (const page of sound.named()) {
     const standing = await sound.standing([...new Set(page.map(({ key }) => key))]);
     for (const { by, table, key } of page)
@@ -72,6 +80,49 @@ export async function checkBytes(
     else if (sha256 !== found.hex) faults.add(TEXT, sha256, `its bytes are ${found.hex}`);
   }
   return seen;
+}
+
+/** The fs-verity digests of images: a signed header says which text is an image's, and both lie under the image's name. Headers come first. */
+class Verities {
+  readonly #faults: FaultList;
+  /** By the key of the text, what its header says of it. */
+  readonly #texts = new Map<string, string>();
+
+  constructor(faults: FaultList) {
+    this.#faults = faults;
+  }
+
+  takesHeader(key: string, bytes: Uint8Array): boolean {
+    if (!key.startsWith(verityHeaderKey(''))) return false;
+    const image = key.slice(verityHeaderKey('').length);
+    const header = headerIn(bytes);
+    if (header?.image === image) this.#texts.set(verityTextKey(image), header.text);
+    else this.#faults.add(BLOB, key, header === undefined ? 'it is no such header' : `it is about ${header.image}`);
+    return true;
+  }
+
+  takesText(key: string, digest: string): boolean {
+    if (!key.startsWith(verityTextKey(''))) return false;
+    // Written before its header: where there is none yet, nobody is given the text.
+    const expected = this.#texts.get(key) ?? digest;
+    this.#texts.delete(key);
+    if (digest !== expected) this.#faults.add(BLOB, key, `its bytes are ${digest}, and its header says ${expected}`);
+    return true;
+  }
+
+  end(): void {
+    for (const key of this.#texts.keys()) this.#faults.add({ ...MISSING, table: 'blob' }, key, `no blob ${key}`);
+  }
+}
+
+function headerIn(bytes: Uint8Array): VerityHeader | undefined {
+  try {
+    const { payload } = parseEnvelope(bytes, VERITY_TYPE, MANIFEST_TEXT_BYTES_MAX);
+    return VerityHeader.safeParse(JSON.parse(new TextDecoder().decode(payload))).data;
+  } catch (error) {
+    if (error instanceof BootproofError || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
 }
 
 /** Bundles that lie in the database: pieces under `evidence/ID/ATTEMPT/N`, in the order of their keys (server/store/evidence.ts). */
