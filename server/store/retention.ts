@@ -122,6 +122,8 @@ async function uncounted(db: ReadonlyKysely<Tables>, limit: number) {
     const row = await db.selectFrom('retained_to').select('next').where('log', '=', log).executeTakeFirst();
     const from = row?.next ?? 0;
     if (from >= size) continue;
+    // No further than the head that was read: the log may have grown since, and those entries are counted with the next.
+    const to = Math.min(size, from + limit);
     const rows = await db
       .selectFrom('log_entry')
       .innerJoin('log_payload', 'log_payload.id', 'log_entry.id')
@@ -129,10 +131,10 @@ async function uncounted(db: ReadonlyKysely<Tables>, limit: number) {
       .select(sql<number | null>`length(log_payload.body)`.as('bytes'))
       .where('log_entry.log', '=', log)
       .where('log_entry.idx', '>=', from)
-      .where('log_entry.idx', '<', from + limit)
+      .where('log_entry.idx', '<', to)
       .orderBy('log_entry.idx')
       .execute();
-    return { log, from, to: Math.min(size, from + limit), rows };
+    return { log, from, to, rows };
   }
   return undefined;
 }
