@@ -298,28 +298,38 @@ const substitutions: [string, (path: string, reply: Reply) => Reply][] = [
       path.includes('/manifests/') ? { status: 307, headers: { location: 'http://127.0.0.1:9/' } } : reply,
   ],
 ];
-for (const [name, alter] of substitutions)
-  test(`in transit, ${name}: the agent compares with nothing rather than with that`, async (t) => {
-    const registry = await registryOf(t, IMAGE);
-    const server = await serverFetching(t, [`${registry.host}/team/os`]);
-    let isHostile = false;
-    const line = await lineTo(t, server, (path, reply) => (isHostile ? alter(path, reply) : reply));
-    const host = new Host(t);
-    const id = await host.enrol(line.url, server);
-    await host.run();
-    await built(server, IMAGE.digest);
-    writeFileSync(join(host.root, 'usr/bin/tool'), 'no tool');
-    isHostile = true;
-    const deceived = await host.run();
-    const { comparedWith } = JSON.parse(deceived.out) as { comparedWith: { none?: string } };
-    assert.ok(comparedWith.none !== undefined, deceived.out);
-    assert.equal(deceived.exit, EXIT.unknown);
-    assert.notEqual((await server.api(`/api/v1/hosts/${id}`)).body.verdict, 'compliant');
-    isHostile = false;
-    const honest = await host.run();
-    assert.equal(honest.exit, EXIT.different, honest.err);
-    assert.equal((await server.api(`/api/v1/hosts/${id}`)).body.verdict, 'drifted');
-  });
+test('in transit nothing takes the place of what the server signed', async (t) => {
+  const registry = await registryOf(t, IMAGE);
+  const server = await serverFetching(t, [`${registry.host}/team/os`]);
+  const first = new Host(t);
+  await first.enrol(server.server.url, server);
+  await first.run();
+  await built(server, IMAGE.digest);
+  for (const [name, substitute] of substitutions)
+    await t.test(`${name}: the agent compares with nothing rather than with that`, async (t) => {
+      let isHostile = true;
+      let altered = 0;
+      const line = await lineTo(t, server, (path, reply) => {
+        if (!isHostile) return reply;
+        const put = substitute(path, reply);
+        if (put !== reply) altered++;
+        return put;
+      });
+      const host = new Host(t);
+      const id = await host.enrol(line.url, server);
+      writeFileSync(join(host.root, 'usr/bin/tool'), 'no tool');
+      const deceived = await host.run();
+      const { comparedWith } = JSON.parse(deceived.out) as { comparedWith: { none?: string } };
+      assert.ok(comparedWith.none !== undefined, deceived.out);
+      assert.ok(altered > 0, 'the agent asked for it');
+      assert.equal(deceived.exit, EXIT.unknown);
+      assert.notEqual((await server.api(`/api/v1/hosts/${id}`)).body.verdict, 'compliant');
+      isHostile = false;
+      const honest = await host.run();
+      assert.equal(honest.exit, EXIT.different, honest.err);
+      assert.equal((await server.api(`/api/v1/hosts/${id}`)).body.verdict, 'drifted');
+    });
+});
 
 // ── registries ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
