@@ -257,7 +257,10 @@ export class Outbox {
           return { envelope, report, digest: envelopeDigest(envelope, sha256) };
       }
     } catch (error) {
-      if (!(error instanceof DsseError || error instanceof DiskError)) throw error;
+      // A block that cannot be read would keep back all that came after it, for good.
+      const { code, syscall } = error as NodeJS.ErrnoException;
+      const isBad = code === 'EIO' && syscall === 'read';
+      if (!(error instanceof DsseError || error instanceof DiskError || isBad)) throw error;
     }
     this.#keep(givenUp(this.#chain, [waiting.seq]));
     this.#spool.setAside(waiting, 'corrupt');

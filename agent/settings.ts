@@ -19,7 +19,7 @@ import { verifyInPool } from '#src/signing/node.ts';
 import { argument, EXIT, printableText, UsageError, type Exit, type Io } from '#src/terminal.ts';
 import { AGENT_VERSION, type AgentConfig, type Flags } from './config.ts';
 import { nodeDisk, save } from './disk.ts';
-import { IdentityError, readIdentity, readKey } from './identity.ts';
+import { IdentityError, KEY_FILE, readIdentity, readKey } from './identity.ts';
 import { cannotWrite, placeOf, type OutboxDeps } from './outbox.ts';
 import { parseServerUrl, Server } from './post.ts';
 
@@ -55,6 +55,11 @@ export function outboxDeps(io: Io, signal?: AbortSignal): OutboxDeps {
 export function identityIn(config: AgentConfig) {
   const identity = readIdentity(nodeDisk, config.stateFolder);
   const signer = readKey(nodeDisk, config.stateFolder);
+  if (identity !== undefined && signer === undefined)
+    throw new IdentityError(
+      'KEY_UNREADABLE',
+      `the key of this host is gone (${config.stateFolder}/${KEY_FILE}), and ${identity.host} cannot sign without it: enrol again with a new one (--again)`,
+    );
   if (identity === undefined || signer === undefined)
     throw new IdentityError(
       'NOT_ENROLLED',

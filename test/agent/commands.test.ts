@@ -228,7 +228,7 @@ test('one agent at a time; a lock whose holder is gone is taken over', async () 
   }
 });
 
-test('a host that is not enrolled, or whose key is another, does not run', async () => {
+test('a host that is not enrolled, or whose key is gone or another, does not run', async () => {
   const { where } = host();
   await rejectsCode(() => agent('run', '--server', 'http://127.0.0.1:1', ...where), IdentityError, 'NOT_ENROLLED');
   const { handler } = server();
@@ -236,6 +236,8 @@ test('a host that is not enrolled, or whose key is another, does not run', async
   const one = await enrolled(http);
   const other = await enrolled(http);
   rmSync(join(one.where[3]!, 'host.key'));
+  // To be told that it never enrolled would be wrong, and of no help.
+  await rejectsCode(() => agent('run', ...booted, ...one.where), IdentityError, 'KEY_UNREADABLE');
   writeFileSync(join(one.where[3]!, 'host.key'), readFileSync(join(other.where[3]!, 'host.key')), { mode: 0o600 });
   await rejectsCode(() => agent('run', ...booted, ...one.where), IdentityError, 'KEY_UNREADABLE');
 });

@@ -332,6 +332,25 @@ for (const [name, damage] of damages)
     assert.ok(server.stated.has(2));
   });
 
+test('a report in the spool whose block cannot be read keeps back none of those after it', async () => {
+  const w = world();
+  const server = new ModelServer();
+  const before = await open(w);
+  for (const content of [1, 2]) await seal(before, content, w.now);
+  const { disk } = w;
+  const read = disk.read.bind(disk);
+  disk.read = (path, limit) => {
+    if (path.endsWith('/spool/0000000000000001.full'))
+      throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO', syscall: 'read' });
+    return read(path, limit);
+  };
+  const outbox = await open(w);
+  await outbox.flush((e) => server.post(e));
+  assert.deepEqual([...server.taken.keys()], [2]);
+  assert.match(w.said.join(), /report 1 in the spool is damaged/);
+  assert.deepEqual(outbox.chain.dropped, [{ from: 1, to: 1 }]);
+});
+
 for (const [name, content] of [
   ['absent', null],
   ['damaged', '{"version":1'],
