@@ -78,17 +78,29 @@ export function translate(error: unknown): unknown {
   return error;
 }
 
-/** Opens or makes the file, readable to its owner alone: it holds the server's keys. */
+/**
+ * Opens or makes the file, readable to its owner alone: it holds the server's keys. One that is there is opened by SQLite alone: closing
+ * any descriptor of it would take away the locks of every connection in this process (sqlite.org/howtocorrupt.html, 2.2), and whoever
+ * closed it last elsewhere would then remove the log that these still write.
+ */
 function open(path: string): Database.Database {
   try {
     makeFolders(dirname(path));
-    closeSync(openSync(path, 'a', 0o600));
+    makeFile(path);
     return new Database(path, { timeout: SQLITE_BUSY_WAIT_MS });
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StoreError('STORE_FOLDER', `the store cannot be opened or made at ${JSON.stringify(path)}: ${why}`, {
       cause,
     });
+  }
+}
+
+function makeFile(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

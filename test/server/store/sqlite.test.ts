@@ -124,3 +124,22 @@ test('a full disk refuses the write whole, and the store goes on when there is r
   await store.blobs.put(big);
   assert.equal((await store.blobs.get('big'))?.bytes.length, 2 ** 20);
 });
+
+test('a second opening in the same process takes no lock from the first', async (t) => {
+  const path = join(folder(t), 'store.db');
+  const first = await openStore(`sqlite:${path}`);
+  const locks = () => {
+    const { ino } = statSync(path);
+    return readFileSync('/proc/locks', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(`:${ino} `)).length;
+  };
+  assert.ok(locks() > 0, 'it holds one while it is open');
+  const second = await openStore(`sqlite:${path}`);
+  await second.close();
+  assert.ok(
+    locks() > 0,
+    'whoever closes the database elsewhere would take itself for the last one, and remove its log',
+  );
+  await first.close();
+});
