@@ -4,7 +4,8 @@ import { sql } from 'kysely';
 import { checkRows } from '#server/log/checkrows.ts';
 import { retain } from '#server/jobs/retention.ts';
 import { KEEP_ALL, type RetentionSettings } from '#server/retention.ts';
-import { openStore } from '#server/store/open.ts';
+import type { Engine } from '#server/store/engine.ts';
+import { openStore, storeOn } from '#server/store/open.ts';
 import type { Judged } from '#server/store/logpayload.ts';
 import type { FindingChange } from '#server/store/records.ts';
 import type { Store } from '#server/store/store.ts';
@@ -307,6 +308,43 @@ export function retention(suite: Suite): void {
       purges.reduce((sum, { listed }) => sum + listed, 0),
       24,
     );
+    const reports = (await store.retention.retained()).filter(({ of }) => of === 'report');
+    assert.equal(
+      reports.reduce((sum, { payloads }) => sum + payloads, 0),
+      3,
+    );
+  });
+
+  suite('what comes into the log while it is counted is counted once', async (url, t) => {
+    const { engine, store } = await openedEngine(t, url);
+    await host(store, 1, [[0], [1]]);
+    await sequenced(store);
+    let isFirst = true;
+    // Between the head, which is read first, and the entries.
+    const meanwhile = async () => {
+      if (!isFirst) return;
+      isFirst = false;
+      await host(store, 1, [[2]]);
+      await sequenced(store);
+    };
+    const slow: Engine = {
+      ...engine,
+      reading: (work) =>
+        engine.reading((db, select) =>
+          work(
+            db.withPlugin({
+              transformQuery: ({ node }) => node,
+              transformResult: async ({ result }) => {
+                await meanwhile();
+                return result;
+              },
+            }),
+            select,
+          ),
+        ),
+    };
+    while ((await storeOn(slow).retention.count(1000)) > 0);
+    assert.equal(isFirst, false);
     const reports = (await store.retention.retained()).filter(({ of }) => of === 'report');
     assert.equal(
       reports.reduce((sum, { payloads }) => sum + payloads, 0),
