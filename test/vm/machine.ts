@@ -111,13 +111,13 @@ export class Machine {
 
   async off(seconds: number): Promise<void> {
     const until = Date.now() + seconds * 1000;
-    while (this.#child.exitCode === null && Date.now() < until) await sleep(200);
-    if (this.#child.exitCode === null) throw new Error(`the machine is not off after ${seconds} s\n${this.tail()}`);
+    while (!isOver(this.#child) && Date.now() < until) await sleep(200);
+    if (!isOver(this.#child)) throw new Error(`the machine is not off after ${seconds} s\n${this.tail()}`);
   }
 
   /** Pulls the plug. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode === null) {
+    if (!isOver(this.#child)) {
       this.#child.kill('SIGTERM');
       await once(this.#child, 'exit');
     }
@@ -126,7 +126,8 @@ export class Machine {
 
   /** The end of what the kernel and systemd said. */
   tail(): string {
-    return readFileSync(this.#console, 'latin1').split('\n').slice(-40).join('\n');
+    const lines = readFileSync(this.#console, 'latin1').split('\n').slice(-40);
+    return lines.map((line) => line.replaceAll(/[^ -~]/g, '')).join('\n');
   }
 
   forget(): void {
@@ -142,7 +143,7 @@ export class Machine {
         return found;
       }
       const left = until - Date.now();
-      if (left <= 0 || this.#child.exitCode !== null)
+      if (left <= 0 || isOver(this.#child))
         throw new Error(
           `the machine ${left <= 0 ? `said nothing for ${seconds} s` : 'went off'}; it had said ${JSON.stringify(this.#text.slice(0, 500))}\n${this.tail()}`,
         );
@@ -151,8 +152,11 @@ export class Machine {
   }
 }
 
+/** A process that a signal ended has no status. */
+const isOver = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
 async function connected(child: ChildProcess, path: string, log: string): Promise<Socket> {
-  for (let tried = 0; tried < 100 && child.exitCode === null; tried++) {
+  for (let tried = 0; tried < 100 && !isOver(child); tried++) {
     const socket = connect(path);
     const [up] = await Promise.race([
       once(socket, 'connect').then(() => [true]),

@@ -74,7 +74,7 @@ export class Record {
       '',
       '`npm run test:vm` writes this file (README.md).',
       '',
-      `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC: ${failed ? `**failed** (${wrong.length} of ${this.#lines.length} wrong)` : `passed, ${this.#lines.length} of ${this.#lines.length}`}, in ${this.#elapsed()} s.`,
+      `${new Date().toISOString().slice(0, 16).replace('T', ' ')} UTC: ${failed ? `**${this.#broke.length > 0 ? 'broke off' : 'failed'}**, ${wrong.length} of ${this.#lines.length} wrong` : `passed, ${this.#lines.length} of ${this.#lines.length}`}, in ${this.#elapsed()} s.`,
       ...this.#broke.flatMap((why) => ['', `It broke off: ${cell(why.slice(0, 500))}`]),
       '',
       this.#versions,

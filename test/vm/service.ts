@@ -131,7 +131,7 @@ export class Service {
 
   async stop(): Promise<void> {
     await this.#dispatcher.close();
-    if (this.#child.exitCode !== null) return;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     this.#child.kill('SIGTERM');
     await once(this.#child, 'exit');
   }
