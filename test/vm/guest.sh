@@ -57,7 +57,7 @@ base)
   chroot "$tree" setcap cap_net_raw=ep /usr/bin/vm-capable
   mkdir -p "$tree/usr/lib/sysimage"
   mv "$tree/var/lib/dpkg" "$tree/usr/lib/sysimage/dpkg"
-  rm -rf "$tree"/{vmlinuz*,initrd*,boot,var,run,dev,proc,sys,tmp,home,root,opt,srv,mnt,media} "$tree/usr/local"
+  rm -rf "$tree"/{target,image,vmlinuz*,initrd*,boot,var,run,dev,proc,sys,tmp,home,root,opt,srv,mnt,media} "$tree/usr/local"
   mkdir "$tree"/{boot,var,run,dev,proc,sys,tmp,sysroot}
   chmod 1777 "$tree/tmp"
   ln -s sysroot/ostree "$tree/ostree"
