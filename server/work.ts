@@ -139,7 +139,7 @@ export function workOf(options: StartOptions, parts: Parts, deps: Deps, baseUrl:
         lapseChore(lapses, jobsEveryMs),
         bulkChore(deps, SWEEP_MS),
         sessionChore(deps, SWEEP_MS),
-        policyChore(policies, wake, Math.max(jobsEveryMs, POLICY_MS)),
+        policyChore(policies, wake, POLICY_MS),
         trustChore(trusting, WATCH_MS),
         forgetChore(deps, FORGET_MS),
         contentsChore(deps, SWEEP_MS),
