@@ -139,7 +139,7 @@ async function run(options: Options, io: Io): Promise<Exit> {
         `${printableText(output)}: ${made.hostCount ?? 0} hosts, ${made.from} to ${made.to}, ${bytes} bytes\nsha256 ${sha256}\n`,
       );
     await io.stderr.write(
-      `check it anywhere, offline: bootproof evidence verify ${printableText(output)} --key FINGERPRINT, by whoever answers for the server\n`,
+      `check it anywhere, offline: bootproof evidence verify ${printableText(output)} --key FINGERPRINT; the fingerprint stands on /settings (Its key), told by whoever answers for the server\n`,
     );
     return EXIT.ok;
   } catch (error) {

@@ -29,8 +29,8 @@ export class SettingsError extends UsageError {
   }
 }
 
-// Variables of the database and of the client commands, which may stand in the same shell.
-const OTHER_VARIABLES = new Set(['DATABASE_URL', 'SERVER', 'TOKEN', 'NODE']);
+// Variables of the database, and of the commands of clients and agents, which may stand in the same shell.
+const OTHER_VARIABLES = new Set(['DATABASE_URL', 'SERVER', 'TOKEN', 'ENROLL_TOKEN', 'NODE']);
 /** What turns a flag on or off in a variable or a file. */
 const ON_OFF: ReadonlyMap<string, boolean> = new Map([
   ['true', true],
@@ -139,7 +139,8 @@ function unknownVariables(env: Env): string[] {
   const known = Object.values({ ...OPTIONS, ...FLAGS }).flatMap((about) => ('env' in about ? [about.env] : []));
   return Object.keys(env).flatMap((name) => {
     const own = name.startsWith('BOOTPROOF_') ? name.slice('BOOTPROOF_'.length) : undefined;
-    if (own === undefined || known.some((each) => each === own) || OTHER_VARIABLES.has(own)) return [];
+    if (own === undefined || known.some((each) => each === own) || OTHER_VARIABLES.has(own) || own.startsWith('AGENT_'))
+      return [];
     const meant = nearest(own, known);
     const near = meant === undefined ? '' : `, did you mean BOOTPROOF_${meant}?`;
     return [`no setting ${name}${near === '' ? ';' : near} 'bootproof server --help' lists them`];

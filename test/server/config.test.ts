@@ -71,7 +71,13 @@ for (const [name, args, env] of [
   test(`${name} is refused`, () => throwsCode(() => readSettings(args, env), UsageError, 'USAGE'));
 
 test('a variable of the client commands is no mistake', () => {
-  readSettings([], { BOOTPROOF_SERVER: 'http://x', BOOTPROOF_TOKEN: 't', PATH: '/bin' });
+  const others = {
+    BOOTPROOF_SERVER: 'http://x',
+    BOOTPROOF_TOKEN: 't',
+    BOOTPROOF_ENROLL_TOKEN: 't',
+    BOOTPROOF_AGENT_URL: 'u',
+  };
+  readSettings([], { ...others, PATH: '/bin' });
 });
 
 test('what is kept is said in days and sizes, and by default all of it', () => {
