@@ -82,8 +82,9 @@ export async function main(
 /** A full, failing or read-only disk is nobody's mistake in the program. */
 function refusedByDisk(error: unknown): DiskError | undefined {
   if (!(error instanceof Error) || !('syscall' in error)) return undefined;
-  const { code = '', path } = error as NodeJS.ErrnoException;
-  const why = DISK_SAYS.get(code);
+  const { code = '', path, syscall } = error as NodeJS.ErrnoException;
+  // Node makes folders from the top: that one above is missing all the same is its word for a disk that fails.
+  const why = syscall === 'mkdir' && code === 'ENOENT' ? DISK_SAYS.get('EIO') : DISK_SAYS.get(code);
   if (why === undefined) return undefined;
   return new DiskError('STATE_UNWRITABLE', `${path ?? 'the folder of the agent'}: ${why} (${code}); see --state DIR`, {
     cause: error,
