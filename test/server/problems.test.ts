@@ -8,7 +8,7 @@ import { ALL_PROBLEMS } from '#server/api/problem.ts';
 import { serverFor } from './fleet.ts';
 
 const root = join(import.meta.dirname, '../..');
-const sources = globSync('{src,agent,server,cli,demo}/**/*.ts', { cwd: root }).map(
+const sources = globSync('{src,agent,server,cli,demo,load}/**/*.ts', { cwd: root }).map(
   (file) => [file, readFileSync(join(root, file), 'utf8')] as const,
 );
 const markdown = readFileSync(ERRORS_FILE, 'utf8');

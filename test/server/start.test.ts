@@ -13,6 +13,8 @@ import type { StartOptions } from '#server/options.ts';
 import { startServer } from '#server/start.ts';
 import { openStore } from '#server/store/open.ts';
 import { runCommand, UsageError } from '#src/terminal.ts';
+import { bootproof } from '#cli/commands.ts';
+import { ran, type Ran } from '#test/ran.ts';
 import { rejectsCode } from '#test/throws.ts';
 import { enrol, folder, image, serverFor } from './fleet.ts';
 
@@ -24,6 +26,10 @@ async function options(t: TestContext, more: Partial<StartOptions> = {}): Promis
     ...more,
   };
 }
+
+/** `bootproof server` in this process, to its exit code: for what ends before anything starts. */
+const command = (...args: string[]): Promise<Ran> =>
+  ran((given, io) => runCommand(given, io, bootproof), ['server', ...args]);
 
 async function taken(t: TestContext): Promise<number> {
   const other = createServer();
@@ -99,18 +105,17 @@ test('a policy file that is not there, or says something wrong, is told before a
   writeFileSync(file, 'format: bootproof.policy/1\nname: mine\nextends: default\nfreshnes: {}\n');
   const launcher = join(import.meta.dirname, '../../bootproof');
   const data = join(folder(t), 'data');
-  const run = (...args: string[]) =>
-    spawnSync(launcher, ['server', '--data', data, ...args], { encoding: 'utf8', timeout: 20_000 });
-  const wrong = run('--policy', file);
+  // As a process once: its code and streams.
+  const wrong = spawnSync(launcher, ['server', '--data', data, '--policy', file], { encoding: 'utf8' });
   assert.equal(wrong.status, 2);
   assert.match(wrong.stderr, /policy\.yaml:4.*freshnes.*did you mean freshness/);
   const port = await taken(t);
   rmSync(data, { recursive: true, force: true });
-  const busy = run('--listen', `127.0.0.1:${port}`);
-  assert.equal(busy.status, 2);
-  assert.match(busy.stderr, /another program has it.*\[LISTEN_ADDRESS\]/);
+  const busy = await command('--data', data, '--listen', `127.0.0.1:${port}`);
+  assert.equal(busy.exit, 2);
+  assert.match(busy.err, /another program has it.*\[LISTEN_ADDRESS\]/);
   assert.ok(!existsSync(data), 'nothing was made for it');
-  assert.equal(run('--help').status, 0);
+  assert.equal((await command('--help')).exit, 0);
 });
 
 test('a start that fails does not use up the admin token', async (t) => {
@@ -166,20 +171,11 @@ test('settings that cannot be used are refused in plain words, one problem a lin
 
 test('a source on disk that is not there yet is told, at start and where a person allows it', async (t) => {
   const absent = join(folder(t), 'layout');
-  const run = spawnSync(
-    join(import.meta.dirname, '../../bootproof'),
-    [
-      'server',
-      '--data',
-      join(folder(t), 'data'),
-      '--source',
-      `oci:${absent}`,
-      '--listen',
-      `127.0.0.1:${await taken(t)}`,
-    ],
-    { encoding: 'utf8', timeout: 20_000 },
-  );
-  assert.match(run.stderr, /^warning: --source oci:.*oci-layout is not there/m);
+  const data = join(folder(t), 'data');
+  const listen = `127.0.0.1:${await taken(t)}`;
+  const { exit, err } = await command('--data', data, '--source', `oci:${absent}`, '--listen', listen);
+  assert.equal(exit, 2);
+  assert.match(err, /^warning: --source oci:.*oci-layout is not there/m);
   const server = await serverFor(t);
   const allow = (reference: string) => server.api('/api/v1/sources', { method: 'POST', body: { reference } });
   assert.match((await allow(`oci:${absent}`)).body.warning, /oci-layout is not there/);
