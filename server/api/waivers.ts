@@ -142,12 +142,9 @@ const list = adminRoute({
     query: z.strictObject({
       state: queryList(WAIVER_STATES),
       expiring: z.enum(['true']).optional().openapi({ description: 'Only those that end within 14 days.' }),
-      decide: z
-        .enum(['true'])
-        .optional()
-        .openapi({
-          description: 'Only those that wait for a decision: requests, and those of which more time is asked.',
-        }),
+      decide: z.enum(['true']).optional().openapi({
+        description: 'Only those that wait for a decision: requests, and those of which more time is asked.',
+      }),
       'active-from': queryMoment(
         'Only those that had an effect at some time from then on; a bare day is its beginning in UTC.',
       ),
