@@ -32,7 +32,9 @@ export const makeInWorker: Make = (request, tell, signal) =>
       resourceLimits: { maxOldGenerationSizeMb: EXPORT_HEAP_MB },
       env: threadEnv(),
     });
-    const stop = (): void => void worker.terminate();
+    // Asked, never `terminate()`: a thread that is stopped while it loads SQLite's addon holds the process for ever.
+    // eslint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
+    const stop = (): void => worker.postMessage('stop');
     signal.addEventListener('abort', stop, { once: true });
     let outcome: Made | undefined;
     worker.on('message', (said: Said) => {
