@@ -115,37 +115,43 @@ test('more than all places: nobody waits longer than the longest time', () => {
   for (let n = 0; n < 100_000; n++) assert.ok(returns.seconds() <= RETRY_LAST_SECONDS);
 });
 
-test('one host that sends all at once has some of it taken in turn, and the report of another among them', async (t) => {
-  const os = image('41');
-  const server = await serverFor(t, { images: [os] });
-  const [greedy, other] = [await enrol(server, os, { name: 'greedy' }), await enrol(server, os, { name: 'other' })];
-  for (const host of [greedy, other]) await host.sendFull();
-  const { store } = server.server;
-  const intake = store.intake.bind(store);
-  const { promise: closed, resolve: open } = Promise.withResolvers<void>();
-  store.intake = async (items) => {
-    await closed;
-    return intake(items);
-  };
-  const sealed = [];
-  for (let n = 0; n < 2 * HOST_AT_ONCE_MAX; n++) sealed.push(await greedy.seal(greedy.sameReport()));
-  const posting = sealed.map(({ text }) => greedy.post(text));
-  const own = other.sendSame();
-  const limited = posting.slice(HOST_AT_ONCE_MAX).map(async (posted) => {
-    const { status, body, headers } = await posted;
-    return [status, body.code, headers.get('retry-after')];
-  });
-  assert.deepEqual(
-    await Promise.all(limited),
-    limited.map(() => [429, 'RATE_LIMITED', '1']),
-  );
-  open();
-  assert.equal((await own).status, 200);
-  for (const posted of posting.slice(0, HOST_AT_ONCE_MAX)) assert.equal((await posted).status, 200);
-  // What was sent away is taken afterwards: nothing is lost.
-  for (const { text } of sealed.slice(HOST_AT_ONCE_MAX)) assert.equal((await greedy.post(text)).status, 200);
-  assert.equal((await store.hosts.get(greedy.id))!.chain.headSeq, greedy.seq);
-});
+test(
+  'one host that sends all at once has some of it taken in turn, and the report of another among them',
+  { timeout: 60_000 },
+  async (t) => {
+    const os = image('41');
+    const server = await serverFor(t, { images: [os] });
+    const [greedy, other] = [await enrol(server, os, { name: 'greedy' }), await enrol(server, os, { name: 'other' })];
+    for (const host of [greedy, other]) await host.sendFull();
+    const { store } = server.server;
+    const intake = store.intake.bind(store);
+    const { promise: closed, resolve: open } = Promise.withResolvers<void>();
+    store.intake = async (items) => {
+      await closed;
+      return intake(items);
+    };
+    const sealed = [];
+    for (let n = 0; n < 2 * HOST_AT_ONCE_MAX; n++) sealed.push(await greedy.seal(greedy.sameReport()));
+    // Signatures are verified beside each other: which of them come first is nobody's to say, only how many find a place.
+    const away: string[] = [];
+    const { promise: full, resolve: isFull } = Promise.withResolvers<void>();
+    const posting = sealed.map(async ({ text }) => {
+      const { status, body, headers } = await greedy.post(text);
+      if (status === 200) return;
+      assert.deepEqual([status, body.code, headers.get('retry-after')], [429, 'RATE_LIMITED', '1']);
+      if (away.push(text) === HOST_AT_ONCE_MAX) isFull();
+    });
+    const own = other.sendSame();
+    await full;
+    open();
+    assert.equal((await own).status, 200);
+    await Promise.all(posting);
+    assert.equal(away.length, HOST_AT_ONCE_MAX);
+    // What was sent away is taken afterwards: nothing is lost.
+    for (const text of away) assert.equal((await greedy.post(text)).status, 200);
+    assert.equal((await store.hosts.get(greedy.id))!.chain.headSeq, greedy.seq);
+  },
+);
 
 const TICKETS = { keys: [new Uint8Array(32)], hmac: hmacSha256 } as const;
 
